@@ -1,0 +1,48 @@
+/* loop.h - the one event loop: libuv, a timer wheel, and the end of a turn.
+ *
+ * One per process, loop thread only. Layers register turn hooks; the loop runs them before it sleeps (uv_prepare) and after it has polled (uv_check),
+ * so that whatever produced output (a socket, a timer, a luv callback) sees it flushed before the loop blocks. May include: base/.
+ */
+#ifndef MESA_IO_LOOP_H
+#define MESA_IO_LOOP_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/list.h"
+#include "base/status.h"
+#include "base/wheel.h"
+
+struct mesa_loop; /* opaque */
+
+/* Called at the end of a turn. Must not block. Embedded; remove before its memory goes away. Hooks may add and remove hooks. */
+struct mesa_turn {
+    struct mesa_list link;
+    void (*fn)(struct mesa_turn *t);
+};
+
+typedef void (*mesa_signal_fn)(void *ctx, int signum);
+
+enum mesa_status mesa_loop_new(struct mesa_loop **out);
+/* Closes every handle still open on the loop, those of scripts (luv) included, and frees it. NULL is accepted. */
+void mesa_loop_free(struct mesa_loop *l);
+
+uv_loop_t *mesa_loop_uv(struct mesa_loop *l);
+/* Runs until mesa_loop_stop or until nothing that keeps the process alive is left. The loop's own handles (timer, prepare, check, signals) are unreferenced;
+ * a listener, a connection, an armed wheel timer and a referenced uv handle keep it alive. */
+void mesa_loop_run(struct mesa_loop *l);
+void mesa_loop_stop(struct mesa_loop *l);
+
+/* Monotonic milliseconds, cached per turn. */
+uint64_t mesa_loop_now(const struct mesa_loop *l);
+/* Arms a wheel timer `delay_ms` from now. The wheel's uv_timer follows the earliest one. */
+void mesa_loop_arm(struct mesa_loop *l, struct mesa_timer *t, uint64_t delay_ms);
+void mesa_loop_cancel(struct mesa_loop *l, struct mesa_timer *t);
+
+void mesa_loop_add_turn(struct mesa_loop *l, struct mesa_turn *t);
+void mesa_loop_remove_turn(struct mesa_turn *t);
+
+/* SIGTERM, SIGINT and SIGHUP are delivered as loop events. SIGPIPE is ignored by mesa_loop_new. */
+enum mesa_status mesa_loop_on_signal(struct mesa_loop *l, int signum, mesa_signal_fn fn, void *ctx);
+
+#endif
