@@ -1,0 +1,7 @@
+std = "luajit"
+max_line_length = 140
+exclude_files = { "build*/**", "**/node_modules/**" }
+
+files["spec/**"] = { std = "+busted" }
+-- LuaCATS stubs declare what the C parts register: empty functions with named arguments.
+files["lua/mesa/meta/**"] = { ignore = { "211", "212" } }
