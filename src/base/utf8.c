@@ -1,0 +1,33 @@
+/* utf8.c - see utf8.h. */
+#include "base/utf8.h"
+
+#include <stdint.h>
+#include <string.h>
+
+size_t mesa_utf8_prefix(const char *p, size_t len)
+{
+    const char *start = p, *end = p + len;
+    for (;;) {
+        uint64_t word;
+        while ((size_t)(end - p) >= sizeof word) {
+            memcpy(&word, p, sizeof word);
+            if (word & UINT64_C(0x8080808080808080))
+                break;
+            p += sizeof word;
+        }
+        /* At least one sequence, then on through text that is not ASCII without trying a word before each character. */
+        if (p == end)
+            return len;
+        do {
+            unsigned n = mesa_utf8_sequence(p, end);
+            if (n == 0)
+                return (size_t)(p - start);
+            p += n;
+        } while (p < end && (*p & 0x80));
+    }
+}
+
+bool mesa_utf8_valid(const char *p, size_t len)
+{
+    return mesa_utf8_prefix(p, len) == len;
+}
