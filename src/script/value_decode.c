@@ -1,0 +1,315 @@
+/* value_decode.c - JSON text straight onto the Lua stack.
+ *
+ * The common forms (strings without escapes, integers) are read here; escapes, other numbers and every error message are core/json's, so
+ * that there is one definition of what JSON is.
+ */
+#include "script/value.h"
+
+#include <assert.h>
+#include <stdint.h>
+
+#include "script/value_internal.h"
+#include "script/value_scan.h"
+
+enum {
+    /* Elements wait on the Lua stack until a table of the right size can be made. LuaJIT gives a C function 8000 slots: 32 levels of 64 and the rest of the
+     * deepest permitted nesting (1024) with 2 elements waiting fit. */
+    GENEROUS_LEVELS = 32,
+    GENEROUS_BATCH = 64,
+    MEAGRE_BATCH = 2,
+    /* Slots beyond the waiting elements: a table, a key, a value, and the copies for rawset. */
+    SPARE_SLOTS = 8,
+    STACK_STEP = 16,
+    SCRATCH_BYTES = 256,
+    FAST_DIGITS = 15, /* any integer of so many digits is exact */
+};
+
+struct decoder {
+    lua_State *L;
+    const char *p, *end;
+    unsigned depth, max_depth;
+    int meta;     /* stack index of the array metatable */
+    bool trusted; /* validated before: UTF-8 is not looked at again */
+    bool no_memory;
+};
+
+static bool decode_value(struct decoder *d);
+
+static inline void skip_space(struct decoder *d)
+{
+    while (d->p < d->end && (unsigned char)*d->p <= ' ' && (*d->p == ' ' || *d->p == '\n' || *d->p == '\r' || *d->p == '\t'))
+        d->p++;
+}
+
+/* Skips white space, then takes `c` if it comes next. */
+static inline bool take(struct decoder *d, char c)
+{
+    skip_space(d);
+    if (d->p == d->end || *d->p != c)
+        return false;
+    d->p++;
+    return true;
+}
+
+static inline bool reserve(struct decoder *d, int slots)
+{
+    if (lua_checkstack(d->L, slots))
+        return true;
+    d->no_memory = true;
+    return false;
+}
+
+/* A string with escapes, from its opening quote. */
+static bool decode_escaped_string(struct decoder *d)
+{
+    struct mesa_span token;
+    struct mesa_json_error err;
+    if (mesa_json_value(&d->p, d->end, 0, &token, &err) != MESA_OK)
+        return false;
+
+    /* Unescaped text is never longer than its token. Lua owns a large scratch, so raising leaks nothing. */
+    char small[SCRATCH_BYTES];
+    bool large = token.len > sizeof small;
+    struct mesa_buf out = {.data = large ? lua_newuserdata(d->L, token.len) : small, .len = 0, .cap = large ? token.len : sizeof small};
+    enum mesa_status rc = mesa_json_unescape(token, &out);
+    assert(rc == MESA_OK);
+    (void)rc;
+    lua_pushlstring(d->L, out.data, out.len);
+    if (large)
+        lua_remove(d->L, -2);
+    return true;
+}
+
+/* A string, from its opening quote. */
+static inline bool decode_string(struct decoder *d)
+{
+    const char *start = d->p + 1;
+    bool high;
+    const char *stop = mesa_scan_plain(start, d->end, &high);
+    if (stop == d->end)
+        return false;
+    if (*stop == '\\')
+        return decode_escaped_string(d);
+    if (*stop != '"')
+        return false;
+    if (high && !d->trusted && !mesa_utf8_valid(start, (size_t)(stop - start)))
+        return false;
+    lua_pushlstring(d->L, start, (size_t)(stop - start));
+    d->p = stop + 1;
+    return true;
+}
+
+static bool decode_number(struct decoder *d)
+{
+    const char *p = d->p;
+    bool negative = *p == '-';
+    if (negative)
+        p++;
+
+    const char *first = p;
+    int64_t n = 0;
+    while (p < d->end && (unsigned)(*p - '0') <= 9 && p - first < FAST_DIGITS)
+        n = n * 10 + (*p++ - '0');
+    bool plain = p > first && (*first != '0' || p == first + 1) &&
+                 (p == d->end || !((unsigned)(*p - '0') <= 9 || *p == '.' || *p == 'e' || *p == 'E'));
+    if (plain) {
+        lua_pushnumber(d->L, negative ? -(double)n : (double)n);
+        d->p = p;
+        return true;
+    }
+
+    struct mesa_span token;
+    struct mesa_json_error err;
+    if (mesa_json_value(&d->p, d->end, 0, &token, &err) != MESA_OK)
+        return false;
+    lua_pushnumber(d->L, mesa_json_number(token));
+    return true;
+}
+
+static inline bool decode_word(struct decoder *d, const char *word, size_t len)
+{
+    if ((size_t)(d->end - d->p) < len || memcmp(d->p, word, len) != 0)
+        return false;
+    d->p += len;
+    return true;
+}
+
+static inline int batch_limit(const struct decoder *d)
+{
+    return d->depth <= GENEROUS_LEVELS ? GENEROUS_BATCH : MEAGRE_BATCH;
+}
+
+/* Moves `n` waiting elements into the array at `base`, which already holds `done`; the first batch makes the table. */
+static void flush_array(struct decoder *d, int base, int done, int n)
+{
+    if (done == 0) {
+        lua_createtable(d->L, n, 0);
+        lua_insert(d->L, base);
+    }
+    for (int i = n; i > 0; i--)
+        lua_rawseti(d->L, base, done + i);
+}
+
+/* Behind the opening bracket. */
+static bool decode_array(struct decoder *d)
+{
+    lua_State *L = d->L;
+    int base = lua_gettop(L) + 1;
+    int done = 0, waiting = 0, limit = batch_limit(d);
+
+    if (!take(d, ']')) {
+        for (;;) {
+            if (waiting % STACK_STEP == 0 && !reserve(d, STACK_STEP + SPARE_SLOTS))
+                return false;
+            if (!decode_value(d))
+                return false;
+            waiting++;
+            if (take(d, ']'))
+                break;
+            if (!take(d, ','))
+                return false;
+            if (waiting == limit) {
+                flush_array(d, base, done, waiting);
+                done += waiting;
+                waiting = 0;
+            }
+        }
+    }
+    flush_array(d, base, done, waiting);
+    lua_pushvalue(L, d->meta);
+    lua_setmetatable(L, base);
+    return true;
+}
+
+/* Moves `n` waiting pairs into the object at `base`, first to last, so that the last of equal keys wins. */
+static void flush_object(struct decoder *d, int base, bool first_batch, int n)
+{
+    lua_State *L = d->L;
+    if (first_batch) {
+        lua_createtable(L, 0, n);
+        lua_insert(L, base);
+    }
+    for (int i = base + 1; i < base + 2 * n; i += 2) {
+        lua_pushvalue(L, i);
+        lua_pushvalue(L, i + 1);
+        lua_rawset(L, base);
+    }
+    lua_settop(L, base);
+}
+
+/* Behind the opening brace. */
+static bool decode_object(struct decoder *d)
+{
+    int base = lua_gettop(d->L) + 1;
+    int waiting = 0, limit = batch_limit(d) / 2;
+    bool first_batch = true;
+
+    if (!take(d, '}')) {
+        for (;;) {
+            if (waiting % (STACK_STEP / 2) == 0 && !reserve(d, STACK_STEP + SPARE_SLOTS))
+                return false;
+            skip_space(d);
+            if (d->p == d->end || *d->p != '"' || !decode_string(d) || !take(d, ':') || !decode_value(d))
+                return false;
+            waiting++;
+            if (take(d, '}'))
+                break;
+            if (!take(d, ','))
+                return false;
+            if (waiting == limit) {
+                flush_object(d, base, first_batch, waiting);
+                first_batch = false;
+                waiting = 0;
+            }
+        }
+    }
+    flush_object(d, base, first_batch, waiting);
+    return true;
+}
+
+static bool decode_nested(struct decoder *d, bool (*decode)(struct decoder *))
+{
+    if (d->depth == d->max_depth)
+        return false;
+    d->p++;
+    d->depth++;
+    bool ok = decode(d);
+    d->depth--;
+    return ok;
+}
+
+static bool decode_value(struct decoder *d)
+{
+    skip_space(d);
+    if (d->p == d->end)
+        return false;
+    switch (*d->p) {
+    case '"':
+        return decode_string(d);
+    case '{':
+        return decode_nested(d, decode_object);
+    case '[':
+        return decode_nested(d, decode_array);
+    case 't':
+        lua_pushboolean(d->L, 1);
+        return decode_word(d, "true", 4);
+    case 'f':
+        lua_pushboolean(d->L, 0);
+        return decode_word(d, "false", 5);
+    case 'n':
+        lua_pushlightuserdata(d->L, NULL);
+        return decode_word(d, "null", 4);
+    default:
+        return decode_number(d);
+    }
+}
+
+/* Leaves exactly one value on the stack on MESA_OK, else none. MESA_EPROTO without details: core/json knows them. */
+static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigned max_depth, bool trusted)
+{
+    int top = lua_gettop(L);
+    struct decoder d = {.L = L,
+                        .p = text.p,
+                        .end = text.p + text.len,
+                        .max_depth = max_depth < MESA_JSON_DEPTH_MAX ? max_depth : MESA_JSON_DEPTH_MAX,
+                        .meta = top + 1,
+                        .trusted = trusted};
+    if (!reserve(&d, STACK_STEP))
+        return MESA_ENOMEM;
+    mesa_value_push_array_meta(L);
+
+    bool ok = decode_value(&d);
+    if (ok) {
+        skip_space(&d);
+        ok = d.p == d.end;
+    }
+    if (!ok) {
+        lua_settop(L, top);
+        return d.no_memory ? MESA_ENOMEM : MESA_EPROTO;
+    }
+    lua_remove(L, d.meta);
+    return MESA_OK;
+}
+
+void mesa_value_push(lua_State *L, struct mesa_span json)
+{
+    enum mesa_status rc = decode_text(L, json, MESA_JSON_DEPTH_MAX, true);
+    if (rc == MESA_OK)
+        return;
+    assert(rc == MESA_ENOMEM); /* the caller promised valid JSON */
+    lua_pushliteral(L, "not enough memory");
+    lua_error(L);
+}
+
+enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth, struct mesa_json_error *err)
+{
+    enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth, false);
+    if (rc != MESA_EPROTO) {
+        if (rc != MESA_OK)
+            *err = (struct mesa_json_error){.offset = 0, .text = "not enough memory"};
+        return rc;
+    }
+    rc = mesa_json_check(text, len, max_depth, err);
+    assert(rc != MESA_OK); /* the two must agree on what JSON is */
+    return rc;
+}
