@@ -1,0 +1,158 @@
+/* main.c - the mesa-lua process: signals, limits, and the order of beginnings and ends. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "app/cli.h"
+#include "app/new.h"
+#include "base/log.h"
+#include "io/loop.h"
+#include "io/transport.h"
+#include "script/vm.h"
+
+/* libwebsockets keeps tables of this many entries, and falls back to 2560 connections beyond 10 million. */
+#define FILE_LIMIT_MAX ((rlim_t)1 << 20)
+
+static const int stop_signals[] = {SIGTERM, SIGINT};
+static struct sigaction loop_action; /* the loop's own handler, the same for every signal */
+static volatile sig_atomic_t stop_requests;
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max < FILE_LIMIT_MAX ? limit.rlim_max : FILE_LIMIT_MAX;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        mesa_log(MESA_LOG_WARN, "app", "cannot raise the limit of open files to %llu",
+                 (unsigned long long)limit.rlim_cur);
+}
+
+static void on_stop(void *ctx, int signum)
+{
+    mesa_vm_shutdown(ctx, signum);
+}
+
+static void on_hangup(void *ctx, int signum)
+{
+    (void)signum;
+    mesa_vm_reload(ctx, "SIGHUP");
+}
+
+/* Runs in signal context. The second request must work even while a script spins and the loop cannot. */
+static void on_stop_signal(int signum)
+{
+    if (++stop_requests > 1)
+        _exit(MESA_EXIT_SIGNAL + signum);
+    loop_action.sa_handler(signum);
+}
+
+/* Puts on_stop_signal in front of the loop's handlers. */
+static enum mesa_status watch_signals(struct mesa_loop *loop, struct mesa_vm *vm)
+{
+    for (size_t i = 0; i < sizeof stop_signals / sizeof stop_signals[0]; i++) {
+        int signum = stop_signals[i];
+        enum mesa_status rc = mesa_loop_on_signal(loop, signum, on_stop, vm);
+        if (rc != MESA_OK)
+            return rc;
+        if (sigaction(signum, NULL, &loop_action) != 0)
+            return MESA_EIO;
+        struct sigaction ours = loop_action;
+        ours.sa_handler = on_stop_signal;
+        if (sigaction(signum, &ours, NULL) != 0)
+            return MESA_EIO;
+    }
+    return mesa_loop_on_signal(loop, SIGHUP, on_hangup, vm);
+}
+
+static int run(const struct mesa_cli *cli)
+{
+    const struct mesa_vm_options opts = {
+        .script = cli->target,
+        .argc = cli->script_argc,
+        .argv = cli->script_argv,
+        .port = cli->port,
+        .watch = cli->watch && cli->action == MESA_CLI_RUN,
+        .drain_ms = cli->drain_ms,
+    };
+    struct mesa_loop *loop = NULL;
+    struct mesa_transport *transport = NULL;
+    struct mesa_vm *vm = NULL;
+    int code = MESA_EXIT_FAILURE;
+
+    raise_file_limit();
+    enum mesa_status rc = mesa_loop_new(&loop);
+    if (rc == MESA_OK)
+        rc = mesa_transport_new(&transport, loop);
+    if (rc == MESA_OK)
+        rc = mesa_vm_new(&vm, loop, transport, &opts);
+    if (rc == MESA_OK && cli->action == MESA_CLI_RUN)
+        rc = watch_signals(loop, vm);
+    if (rc != MESA_OK) {
+        mesa_log(MESA_LOG_ERROR, "app", "cannot start: %s", mesa_status_text(rc));
+        goto out;
+    }
+
+    rc = mesa_vm_load(vm);
+    if (rc == MESA_OK && cli->action == MESA_CLI_RUN) {
+        rc = mesa_vm_listen(vm);
+        if (rc == MESA_OK)
+            mesa_loop_run(loop);
+    }
+    if (rc == MESA_OK)
+        code = mesa_vm_exit_code(vm);
+
+out:
+    mesa_vm_free(vm);
+    mesa_transport_free(transport);
+    mesa_loop_free(loop);
+    return code;
+}
+
+static int new_project(const char *dir)
+{
+    char err[512];
+    if (mesa_new_write(dir, err, sizeof err) != MESA_OK) {
+        fprintf(stderr, "mesa-lua: %s\n", err);
+        return MESA_EXIT_FAILURE;
+    }
+    printf("Wrote server.lua, auth.lua and on_message.lua into %s. Start the server with\n\n"
+           "  cd %s && mesa-lua server.lua\n",
+           dir, dir);
+    return MESA_EXIT_OK;
+}
+
+static int print_version(void)
+{
+    printf("mesa-lua %s\nlibwebsockets %s\nlibuv %s\n%s\n", MESA_VERSION,
+           mesa_transport_library_version(), uv_version_string(), mesa_vm_library_version());
+    return MESA_EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    struct mesa_cli cli;
+    char err[256];
+    if (mesa_cli_parse(&cli, argc, argv, err, sizeof err) != MESA_OK) {
+        fprintf(stderr, "mesa-lua: %s\nTry: mesa-lua --help\n", err);
+        return MESA_EXIT_USAGE;
+    }
+    mesa_log_configure(cli.log_level, cli.log_format);
+
+    switch (cli.action) {
+    case MESA_CLI_HELP:
+        mesa_cli_print_help(stdout);
+        return MESA_EXIT_OK;
+    case MESA_CLI_VERSION:
+        return print_version();
+    case MESA_CLI_NEW:
+        return new_project(cli.target);
+    case MESA_CLI_CHECK:
+    case MESA_CLI_RUN:
+        break;
+    }
+    return run(&cli);
+}
