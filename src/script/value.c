@@ -35,14 +35,3 @@ bool mesa_value_is_array(lua_State *L, int index)
     lua_pop(L, 2);
     return same;
 }
-
-bool mesa_value_index_key(lua_State *L, int index, double *n)
-{
-    if (lua_type(L, index) != LUA_TNUMBER)
-        return false;
-    double d = lua_tonumber(L, index);
-    if (!(d >= 1 && d <= MESA_VALUE_MAX_INTEGER) || d != (double)(int64_t)d)
-        return false;
-    *n = d;
-    return true;
-}

@@ -12,13 +12,15 @@
 #include "script/value_scan.h"
 
 enum {
-    /* Elements wait on the Lua stack until a table of the right size can be made. LuaJIT gives a C function 8000 slots: 32 levels of 64 and the rest of the
-     * deepest permitted nesting (1024) with 2 elements waiting fit. */
+    /* Elements of an array wait on the Lua stack until a table of the right size can be made. LuaJIT gives a C function 8000 slots: 32 levels of 64 and the
+     * rest of the deepest permitted nesting (1024) with 2 elements waiting fit. */
     GENEROUS_LEVELS = 32,
     GENEROUS_BATCH = 64,
     MEAGRE_BATCH = 2,
-    /* Slots beyond the waiting elements: a table, a key, a value, and the copies for rawset. */
+    /* Slots beyond the waiting elements: a table, a key, a value, a scratch and what a helper pushes. */
     SPARE_SLOTS = 8,
+    /* Objects are made for so many keys and grow from there: quicker for messages, measured, than collecting the pairs to count them. */
+    USUAL_KEYS = 4,
     STACK_STEP = 16,
     SCRATCH_BYTES = 256,
     FAST_DIGITS = 15, /* any integer of so many digits is exact */
@@ -134,11 +136,6 @@ static inline bool decode_word(struct decoder *d, const char *word, size_t len)
     return true;
 }
 
-static inline int batch_limit(const struct decoder *d)
-{
-    return d->depth <= GENEROUS_LEVELS ? GENEROUS_BATCH : MEAGRE_BATCH;
-}
-
 /* Moves `n` waiting elements into the array at `base`, which already holds `done`; the first batch makes the table. */
 static void flush_array(struct decoder *d, int base, int done, int n)
 {
@@ -155,7 +152,7 @@ static bool decode_array(struct decoder *d)
 {
     lua_State *L = d->L;
     int base = lua_gettop(L) + 1;
-    int done = 0, waiting = 0, limit = batch_limit(d);
+    int done = 0, waiting = 0, limit = d->depth <= GENEROUS_LEVELS ? GENEROUS_BATCH : MEAGRE_BATCH;
 
     if (!take(d, ']')) {
         for (;;) {
@@ -181,50 +178,28 @@ static bool decode_array(struct decoder *d)
     return true;
 }
 
-/* Moves `n` waiting pairs into the object at `base`, first to last, so that the last of equal keys wins. */
-static void flush_object(struct decoder *d, int base, bool first_batch, int n)
-{
-    lua_State *L = d->L;
-    if (first_batch) {
-        lua_createtable(L, 0, n);
-        lua_insert(L, base);
-    }
-    for (int i = base + 1; i < base + 2 * n; i += 2) {
-        lua_pushvalue(L, i);
-        lua_pushvalue(L, i + 1);
-        lua_rawset(L, base);
-    }
-    lua_settop(L, base);
-}
-
-/* Behind the opening brace. */
+/* Behind the opening brace. Setting each pair at once makes the last of equal keys win. */
 static bool decode_object(struct decoder *d)
 {
     int base = lua_gettop(d->L) + 1;
-    int waiting = 0, limit = batch_limit(d) / 2;
-    bool first_batch = true;
-
-    if (!take(d, '}')) {
-        for (;;) {
-            if (waiting % (STACK_STEP / 2) == 0 && !reserve(d, STACK_STEP + SPARE_SLOTS))
-                return false;
-            skip_space(d);
-            if (d->p == d->end || *d->p != '"' || !decode_string(d) || !take(d, ':') || !decode_value(d))
-                return false;
-            waiting++;
-            if (take(d, '}'))
-                break;
-            if (!take(d, ','))
-                return false;
-            if (waiting == limit) {
-                flush_object(d, base, first_batch, waiting);
-                first_batch = false;
-                waiting = 0;
-            }
-        }
+    if (!reserve(d, SPARE_SLOTS))
+        return false;
+    if (take(d, '}')) {
+        lua_createtable(d->L, 0, 0);
+        return true;
     }
-    flush_object(d, base, first_batch, waiting);
-    return true;
+
+    lua_createtable(d->L, 0, USUAL_KEYS);
+    for (;;) {
+        skip_space(d);
+        if (d->p == d->end || *d->p != '"' || !decode_string(d) || !take(d, ':') || !decode_value(d))
+            return false;
+        lua_rawset(d->L, base);
+        if (take(d, '}'))
+            return true;
+        if (!take(d, ','))
+            return false;
+    }
 }
 
 static bool decode_nested(struct decoder *d, bool (*decode)(struct decoder *))

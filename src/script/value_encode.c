@@ -235,11 +235,6 @@ static enum mesa_status refuse_type(struct encoder *e, int index, const struct l
 
 /* ---- tables ---- */
 
-static inline enum mesa_status put_empty(struct encoder *e, bool array)
-{
-    return put(e, array ? "[]" : "{}", 2);
-}
-
 static enum mesa_status refuse_key(struct encoder *e, int key, const struct level *lv)
 {
     char what[64];
@@ -317,7 +312,7 @@ static enum mesa_status encode_array(struct encoder *e, struct level *lv)
         enum mesa_status rc = put_element(e, lv->key + 1, lv, n);
         if (rc != MESA_OK)
             return rc;
-        lua_settop(L, lv->key);
+        lua_pop(L, 1);
         expected++;
     } while (lua_next(L, lv->table));
     return put(e, "]", 1);
@@ -354,7 +349,7 @@ static enum mesa_status encode_object(struct encoder *e, struct level *lv, int t
             rc = encode_value(e, lv->key + 1, lv);
         if (rc != MESA_OK)
             return rc;
-        lua_settop(e->L, lv->key);
+        lua_pop(e->L, 1);
     } while (lua_next(e->L, lv->table));
     return put(e, "}", 1);
 }
@@ -371,10 +366,10 @@ static enum mesa_status encode_table(struct encoder *e, int index, const struct 
     bool marked = mesa_value_is_array(L, index);
     lua_pushnil(L);
     if (!lua_next(L, index))
-        return put_empty(e, marked);
+        return put(e, marked ? "[]" : "{}", 2);
     int type = lua_type(L, lv.key);
     double n;
-    if (marked || mesa_value_index_key(L, lv.key, &n))
+    if (marked || (type == LUA_TNUMBER && mesa_value_index_key(L, lv.key, &n)))
         return encode_array(e, &lv);
     if (type == LUA_TSTRING || type == LUA_TNUMBER)
         return encode_object(e, &lv, type);
