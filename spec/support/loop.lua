@@ -1,0 +1,78 @@
+-- The test process's own event loop: waits for conditions, never for time alone.
+local uv = require "luv"
+
+local loop = {}
+
+local scale = tonumber(os.getenv("MESA_TEST_TIMEOUT_SCALE") or "1") or 1
+local pending_error
+local timer -- one for every wait: waits do not nest
+
+-- Every wait is multiplied by MESA_TEST_TIMEOUT_SCALE, so that slow machines need no edits.
+function loop.scaled(ms)
+  return math.max(1, math.floor(ms * scale))
+end
+
+-- luv ends the process when a callback raises; this keeps the error for whoever waits.
+function loop.guard(fn)
+  return function(...)
+    local ok, err = xpcall(fn, function(e)
+      return type(e) == "string" and debug.traceback(e, 2) or e
+    end, ...)
+    if not ok then
+      pending_error = pending_error or err
+    end
+  end
+end
+
+-- Runs the loop until `predicate()` is true; false after `timeout_ms`.
+function loop.wait(predicate, timeout_ms)
+  local expired = false
+  timer = timer or uv.new_timer()
+  timer:start(loop.scaled(timeout_ms), 0, function()
+    expired = true
+  end)
+  local result
+  repeat
+    result = predicate()
+    if not result and not expired then
+      uv.run("once")
+    end
+    if pending_error then
+      local err = pending_error
+      pending_error = nil
+      timer:stop()
+      error(err, 0)
+    end
+  until result or expired
+  timer:stop()
+  return result or predicate()
+end
+
+-- Lets what has already arrived be read, without waiting for more.
+function loop.poll()
+  uv.run("nowait")
+end
+
+-- For the few checks that something does NOT happen.
+function loop.sleep(ms)
+  loop.wait(function()
+    return false
+  end, ms)
+end
+
+function loop.now_ms()
+  return uv.hrtime() / 1e6
+end
+
+-- luv 1.44 crashes when the Lua state ends before closed handles were let go of.
+function loop.drain()
+  if timer then
+    timer:close()
+    timer = nil
+  end
+  for _ = 1, 3 do
+    uv.run("nowait")
+  end
+end
+
+return loop
