@@ -53,7 +53,7 @@ struct mesa_outgoing {
 enum mesa_status mesa_envelope_write(struct mesa_buf *out, const struct mesa_outgoing *m);
 /* The same as a text frame with one reference. */
 enum mesa_status mesa_envelope_frame(struct mesa_frame **out, const struct mesa_outgoing *m);
-/* `json` is an envelope mesa-lua wrote (ends in '}'): a frame of it with ,"s":<s> put before the last brace. */
+/* `json` is an envelope mesa-lua wrote (MESA_EINVAL: does not end in "}"): a frame of it with ,"s":<s> put before the last brace. */
 enum mesa_status mesa_envelope_frame_with_sequence(struct mesa_frame **out, struct mesa_span json, uint32_t s);
 
 #endif

@@ -22,7 +22,7 @@ struct mesa_frame {
     char bytes[];       /* an unmasked FIN frame, ready for the wire */
 };
 
-/* A frame with one reference that holds a copy of the payload. */
+/* A frame with one reference that holds a copy of the payload. MESA_EINVAL: a control frame's payload exceeds 125 bytes. MESA_ENOMEM. */
 enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode, const void *payload, size_t len);
 /* As above, the payload being the three spans one after the other (to put "s" into a stored message without copying it twice). */
 enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode, struct mesa_span a, struct mesa_span b, struct mesa_span c);

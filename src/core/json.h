@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "base/utf8.h" /* mesa_utf8_valid, mesa_utf8_prefix */
 
 enum { MESA_JSON_DEPTH_DEFAULT = 128, MESA_JSON_DEPTH_MAX = 1024 };
 
@@ -21,13 +22,8 @@ struct mesa_json_error {
     const char *text; /* static: "expected ',' or '}'", "invalid UTF-8", "nesting too deep" … */
 };
 
-/* Whether `len` bytes are valid UTF-8 (ASCII runs are checked a word at a time). */
-bool mesa_utf8_valid(const char *p, size_t len);
-/* Length of the longest valid prefix. */
-size_t mesa_utf8_prefix(const char *p, size_t len);
-
 /* Skips white space and validates one value starting at *p; on MESA_OK *p is just behind it and, when wanted, *value is the value's span without
- * surrounding white space. `max_depth` counts nested arrays and objects; a scalar has depth 0.
+ * surrounding white space. `max_depth` (at most MESA_JSON_DEPTH_MAX) counts nested arrays and objects; a scalar has depth 0.
  * MESA_EPROTO (MESA_EUTF8 for bad UTF-8): not JSON, *err says where, offset relative to the *p given. */
 enum mesa_status mesa_json_value(const char **p, const char *end, unsigned max_depth, struct mesa_span *value, struct mesa_json_error *err);
 
@@ -43,11 +39,16 @@ bool mesa_json_find(struct mesa_span object, const char *key, struct mesa_span *
 enum mesa_status mesa_json_unescape(struct mesa_span token, struct mesa_buf *out);
 /* The value of a JSON number token, correctly rounded (locale-independent); overflow gives +-infinity. */
 double mesa_json_number(struct mesa_span token);
+/* Whether a JSON number token is exactly an integer within +-2^53 (1.0, 10e-1 and -0 are); its value in *out. */
+bool mesa_json_integer(struct mesa_span token, int64_t *out);
+/* Whether a JSON string token, unescaped, is these `len` bytes. */
+bool mesa_json_string_is(struct mesa_span token, const char *s, size_t len);
 
 /* Appends `s` as a JSON string token with quotes: escapes '"', '\\' and control characters only. MESA_EUTF8: `s` is not UTF-8, nothing appended. MESA_ENOMEM. */
 enum mesa_status mesa_json_put_string(struct mesa_buf *out, const char *s, size_t len);
-/* Appends the shortest decimal text that reads back as `d` (integers up to 2^53 without point or exponent; -0 as "-0"; locale-independent).
- * MESA_EINVAL: NaN or infinite. MESA_ENOMEM. */
+/* Appends the decimal text with the fewest digits that reads back as `d`, the nearest one when there are several (integers up to 2^53 without point
+ * or exponent; -0 as "-0"; locale-independent). Laid out as JavaScript does, without the "+" of an exponent. MESA_EINVAL: NaN or infinite. MESA_ENOMEM. */
 enum mesa_status mesa_json_put_number(struct mesa_buf *out, double d);
+enum mesa_status mesa_json_put_integer(struct mesa_buf *out, int64_t i);
 
 #endif

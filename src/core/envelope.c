@@ -1,0 +1,161 @@
+/* envelope.c - parsing; see envelope.h. */
+#include "core/envelope.h"
+
+#include "core/json_scan.h"
+
+/* The last value seen under each key, of whatever type. */
+struct members {
+    struct mesa_span op, d, t, s, o;
+    bool t_escaped;
+};
+
+static struct mesa_span *escaped_member(struct members *m, struct mesa_span key)
+{
+    if (mesa_json_string_is(key, "op", 2))
+        return &m->op;
+    if (mesa_json_string_is(key, "d", 1))
+        return &m->d;
+    if (mesa_json_string_is(key, "t", 1))
+        return &m->t;
+    if (mesa_json_string_is(key, "s", 1))
+        return &m->s;
+    if (mesa_json_string_is(key, "o", 1))
+        return &m->o;
+    return NULL;
+}
+
+/* Where the value of `key` (with its quotes) goes; NULL for a key the envelope does not know. */
+static struct mesa_span *member_of(struct members *m, struct mesa_span key, bool escaped)
+{
+    if (escaped)
+        return escaped_member(m, key);
+    if (key.len == 4)
+        return key.p[1] == 'o' && key.p[2] == 'p' ? &m->op : NULL;
+    if (key.len != 3)
+        return NULL;
+    switch (key.p[1]) {
+    case 'd':
+        return &m->d;
+    case 't':
+        return &m->t;
+    case 's':
+        return &m->s;
+    case 'o':
+        return &m->o;
+    default:
+        return NULL;
+    }
+}
+
+/* Validates one object from its brace on and collects the envelope's members. */
+static const char *scan_members(const char *p, const char *end, unsigned max_depth, struct members *m, struct mesa_json_fault *f)
+{
+    if (max_depth == 0)
+        return mesa_json_fail(f, p, "nesting too deep");
+    p = mesa_json_space(p + 1, end);
+    if (p < end && *p == '}')
+        return p + 1;
+
+    for (;;) {
+        struct mesa_span key;
+        bool escaped;
+        p = mesa_json_scan_key(p, end, &key, &escaped, f);
+        if (p == NULL)
+            return NULL;
+        struct mesa_span *member = member_of(m, key, escaped);
+
+        const char *start = p;
+        escaped = false;
+        if (p < end && *p == '"')
+            p = mesa_json_scan_string(p, end, &escaped, f);
+        else
+            p = mesa_json_scan_any(p, end, max_depth - 1, f);
+        if (p == NULL)
+            return NULL;
+        if (member != NULL)
+            *member = (struct mesa_span){start, (size_t)(p - start)};
+        if (member == &m->t)
+            m->t_escaped = escaped;
+
+        p = mesa_json_space(p, end);
+        if (p == end)
+            return mesa_json_fail(f, p, "unexpected end");
+        if (*p == '}')
+            return p + 1;
+        if (*p != ',')
+            return mesa_json_fail(f, p, "expected ',' or '}'");
+        p = mesa_json_space(p + 1, end);
+    }
+}
+
+static bool is_number(struct mesa_span v)
+{
+    return *v.p == '-' || (*v.p >= '0' && *v.p <= '9');
+}
+
+/* An absent or null member becomes the absent span. */
+static struct mesa_span optional(struct mesa_span v)
+{
+    return v.p == NULL || *v.p == 'n' ? (struct mesa_span){NULL, 0} : v;
+}
+
+/* Gives the members their meaning, the text being valid JSON by now. NULL: *f says what is wrong. */
+static const char *interpret(const struct members *m, struct mesa_envelope *e, const char *end, struct mesa_json_fault *f)
+{
+    int64_t sequence;
+    if (m->op.p == NULL)
+        return mesa_json_fail(f, end, "op is missing");
+    if (!is_number(m->op) || !mesa_json_integer(m->op, &e->op))
+        return mesa_json_fail(f, m->op.p, "op is not an integer");
+
+    e->d = m->d;
+    e->t = optional(m->t);
+    e->t_escaped = m->t_escaped;
+    e->s = optional(m->s);
+    e->o = optional(m->o);
+    if (e->t.p != NULL && *e->t.p != '"')
+        return mesa_json_fail(f, e->t.p, "t is not a string");
+    if (e->s.p != NULL && (!is_number(e->s) || !mesa_json_integer(e->s, &sequence)))
+        return mesa_json_fail(f, e->s.p, "s is not an integer");
+    if (e->o.p != NULL) {
+        struct mesa_span sync;
+        if (*e->o.p != '{')
+            return mesa_json_fail(f, e->o.p, "o is not an object");
+        e->no_sync = mesa_json_find(e->o, "sync", &sync) && *sync.p == 'f';
+    }
+    return end;
+}
+
+enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_depth, struct mesa_envelope *out, struct mesa_json_error *err)
+{
+    struct mesa_json_fault f;
+    struct members m = {0};
+    struct mesa_envelope e = {0};
+    const char *end = text + len, *p = mesa_json_space(text, end);
+
+    if (p == end)
+        p = mesa_json_fail(&f, p, "unexpected end");
+    else if (*p != '{')
+        p = mesa_json_fail(&f, p, "the envelope is not an object");
+    else
+        p = scan_members(p, end, max_depth, &m, &f);
+
+    if (p != NULL) {
+        p = mesa_json_space(p, end);
+        p = p == end ? interpret(&m, &e, end, &f) : mesa_json_fail(&f, p, "unexpected bytes after the value");
+    }
+    if (p == NULL)
+        return mesa_json_report(&f, text, err);
+    *out = e;
+    return MESA_OK;
+}
+
+bool mesa_envelope_type_is(const struct mesa_envelope *e, const char *type)
+{
+    if (e->t.p == NULL)
+        return false;
+    size_t len = strlen(type);
+    if (e->t_escaped)
+        return mesa_json_string_is(e->t, type, len);
+    return e->t.len == len + 2 && memcmp(e->t.p + 1, type, len) == 0;
+}

@@ -1,0 +1,75 @@
+/* frame.c - see frame.h. */
+#include "core/frame.h"
+
+#include <stdlib.h>
+
+enum { FIN = 0x80, CONTROL = 0x08, SHORT_MAX = 125, LENGTH_16 = 126, LENGTH_64 = 127 };
+
+/* RFC 6455 section 5.2: the length in 7, 16 or 64 bits, whichever is the shortest. */
+static uint8_t header_bytes(size_t payload_len)
+{
+    if (payload_len <= SHORT_MAX)
+        return 2;
+    return payload_len <= 0xffff ? 4 : 10;
+}
+
+static void write_header(struct mesa_frame *f, size_t payload_len)
+{
+    f->bytes[0] = (char)(FIN | f->opcode);
+    if (f->header_len == 2) {
+        f->bytes[1] = (char)payload_len;
+        return;
+    }
+    f->bytes[1] = f->header_len == 4 ? LENGTH_16 : LENGTH_64;
+    uint64_t rest = payload_len;
+    for (unsigned i = f->header_len - 1u; i >= 2; i--, rest >>= 8)
+        f->bytes[i] = (char)(rest & 0xff);
+}
+
+static char *put_span(char *p, struct mesa_span s)
+{
+    if (s.len > 0)
+        memcpy(p, s.p, s.len);
+    return p + s.len;
+}
+
+enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode, struct mesa_span a, struct mesa_span b, struct mesa_span c)
+{
+    const size_t overhead = sizeof(struct mesa_frame) + 10;
+    if (a.len > SIZE_MAX - overhead || b.len > SIZE_MAX - overhead - a.len || c.len > SIZE_MAX - overhead - a.len - b.len)
+        return MESA_ENOMEM;
+    size_t payload_len = a.len + b.len + c.len;
+    if ((opcode & CONTROL) && payload_len > SHORT_MAX)
+        return MESA_EINVAL;
+
+    uint8_t header_len = header_bytes(payload_len);
+    struct mesa_frame *f = malloc(sizeof *f + header_len + payload_len);
+    if (f == NULL)
+        return MESA_ENOMEM;
+    f->refs = 1;
+    f->header_len = header_len;
+    f->opcode = (uint8_t)opcode;
+    f->len = header_len + payload_len;
+    write_header(f, payload_len);
+    put_span(put_span(put_span(f->bytes + header_len, a), b), c);
+    *out = f;
+    return MESA_OK;
+}
+
+enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode, const void *payload, size_t len)
+{
+    struct mesa_span none = {NULL, 0};
+    return mesa_frame_new3(out, opcode, (struct mesa_span){payload, len}, none, none);
+}
+
+struct mesa_frame *mesa_frame_ref(struct mesa_frame *f)
+{
+    f->refs++;
+    return f;
+}
+
+void mesa_frame_unref(struct mesa_frame *f)
+{
+    if (f != NULL && --f->refs == 0)
+        free(f);
+}
