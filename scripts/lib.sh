@@ -20,10 +20,3 @@ need() {
 c_files() {
   find "$ROOT/src" "$ROOT/spec" "$ROOT/bench" -name node_modules -prune -o -name '*.[ch]' -print 2>/dev/null | sort
 }
-
-# build_preset PRESET [cmake option...]
-build_preset() {
-  local preset=$1
-  shift
-  (cd "$ROOT" && cmake --preset "$preset" "$@" && cmake --build --preset "$preset")
-}
