@@ -8,8 +8,8 @@
 #include <assert.h>
 #include <stdint.h>
 
+#include "core/json_scan.h"
 #include "script/value_internal.h"
-#include "script/value_scan.h"
 
 enum {
     /* Elements of an array wait on the Lua stack until a table of the right size can be made. LuaJIT gives a C function 8000 slots: 32 levels of 64 and the
@@ -30,23 +30,16 @@ struct decoder {
     lua_State *L;
     const char *p, *end;
     unsigned depth, max_depth;
-    int meta;     /* stack index of the array metatable */
-    bool trusted; /* validated before: UTF-8 is not looked at again */
+    int meta; /* stack index of the array metatable */
     bool no_memory;
 };
 
 static bool decode_value(struct decoder *d);
 
-static inline void skip_space(struct decoder *d)
-{
-    while (d->p < d->end && (unsigned char)*d->p <= ' ' && (*d->p == ' ' || *d->p == '\n' || *d->p == '\r' || *d->p == '\t'))
-        d->p++;
-}
-
 /* Skips white space, then takes `c` if it comes next. */
 static inline bool take(struct decoder *d, char c)
 {
-    skip_space(d);
+    d->p = mesa_json_space(d->p, d->end);
     if (d->p == d->end || *d->p != c)
         return false;
     d->p++;
@@ -61,43 +54,40 @@ static inline bool reserve(struct decoder *d, int slots)
     return false;
 }
 
-/* A string with escapes, from its opening quote. */
-static bool decode_escaped_string(struct decoder *d)
+static void push_unescaped(lua_State *L, struct mesa_span token)
 {
-    struct mesa_span token;
-    struct mesa_json_error err;
-    if (mesa_json_value(&d->p, d->end, 0, &token, &err) != MESA_OK)
-        return false;
-
-    /* Unescaped text is never longer than its token. Lua owns a large scratch, so raising leaks nothing. */
+    /* Unescaped text is never longer than its token, so the buffer never grows; Lua owns a large one, so raising leaks nothing. */
     char small[SCRATCH_BYTES];
     bool large = token.len > sizeof small;
-    struct mesa_buf out = {.data = large ? lua_newuserdata(d->L, token.len) : small, .len = 0, .cap = large ? token.len : sizeof small};
+    struct mesa_buf out = {.data = large ? lua_newuserdata(L, token.len) : small, .len = 0, .cap = large ? token.len : sizeof small};
     enum mesa_status rc = mesa_json_unescape(token, &out);
     assert(rc == MESA_OK);
     (void)rc;
-    lua_pushlstring(d->L, out.data, out.len);
+    lua_pushlstring(L, out.data, out.len);
     if (large)
-        lua_remove(d->L, -2);
-    return true;
+        lua_remove(L, -2);
 }
 
 /* A string, from its opening quote. */
 static inline bool decode_string(struct decoder *d)
 {
-    const char *start = d->p + 1;
-    bool high;
-    const char *stop = mesa_scan_plain(start, d->end, &high);
-    if (stop == d->end)
-        return false;
-    if (*stop == '\\')
-        return decode_escaped_string(d);
-    if (*stop != '"')
-        return false;
-    if (high && !d->trusted && !mesa_utf8_valid(start, (size_t)(stop - start)))
-        return false;
-    lua_pushlstring(d->L, start, (size_t)(stop - start));
-    d->p = stop + 1;
+    const char *open = d->p;
+    bool escaped = false;
+    const char *behind = mesa_json_skip_plain(open + 1, d->end);
+    if (behind < d->end && *behind == '"') {
+        behind++;
+    } else {
+        struct mesa_json_fault fault;
+        behind = mesa_json_scan_string(open, d->end, &escaped, &fault);
+        if (behind == NULL)
+            return false;
+    }
+    d->p = behind;
+    size_t len = (size_t)(behind - open);
+    if (escaped)
+        push_unescaped(d->L, (struct mesa_span){open, len});
+    else
+        lua_pushlstring(d->L, open + 1, len - 2);
     return true;
 }
 
@@ -191,7 +181,7 @@ static bool decode_object(struct decoder *d)
 
     lua_createtable(d->L, 0, USUAL_KEYS);
     for (;;) {
-        skip_space(d);
+        d->p = mesa_json_space(d->p, d->end);
         if (d->p == d->end || *d->p != '"' || !decode_string(d) || !take(d, ':') || !decode_value(d))
             return false;
         lua_rawset(d->L, base);
@@ -215,7 +205,7 @@ static bool decode_nested(struct decoder *d, bool (*decode)(struct decoder *))
 
 static bool decode_value(struct decoder *d)
 {
-    skip_space(d);
+    d->p = mesa_json_space(d->p, d->end);
     if (d->p == d->end)
         return false;
     switch (*d->p) {
@@ -240,22 +230,21 @@ static bool decode_value(struct decoder *d)
 }
 
 /* Leaves exactly one value on the stack on MESA_OK, else none. MESA_EPROTO without details: core/json knows them. */
-static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigned max_depth, bool trusted)
+static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigned max_depth)
 {
     int top = lua_gettop(L);
     struct decoder d = {.L = L,
                         .p = text.p,
                         .end = text.p + text.len,
                         .max_depth = max_depth < MESA_JSON_DEPTH_MAX ? max_depth : MESA_JSON_DEPTH_MAX,
-                        .meta = top + 1,
-                        .trusted = trusted};
+                        .meta = top + 1};
     if (!reserve(&d, STACK_STEP))
         return MESA_ENOMEM;
     mesa_value_push_array_meta(L);
 
     bool ok = decode_value(&d);
     if (ok) {
-        skip_space(&d);
+        d.p = mesa_json_space(d.p, d.end);
         ok = d.p == d.end;
     }
     if (!ok) {
@@ -268,7 +257,7 @@ static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigne
 
 void mesa_value_push(lua_State *L, struct mesa_span json)
 {
-    enum mesa_status rc = decode_text(L, json, MESA_JSON_DEPTH_MAX, true);
+    enum mesa_status rc = decode_text(L, json, MESA_JSON_DEPTH_MAX);
     if (rc == MESA_OK)
         return;
     assert(rc == MESA_ENOMEM); /* the caller promised valid JSON */
@@ -278,7 +267,7 @@ void mesa_value_push(lua_State *L, struct mesa_span json)
 
 enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth, struct mesa_json_error *err)
 {
-    enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth, false);
+    enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth);
     if (rc != MESA_EPROTO) {
         if (rc != MESA_OK)
             *err = (struct mesa_json_error){.offset = 0, .text = "not enough memory"};

@@ -9,8 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "core/json_scan.h"
 #include "script/value_internal.h"
-#include "script/value_scan.h"
 
 enum {
     LEVEL_SLOTS = 8, /* a key, a value, and what the helpers push */
@@ -169,8 +169,7 @@ static inline enum mesa_status put_string(struct encoder *e, int index, char tai
 {
     size_t n;
     const char *s = lua_tolstring(e->L, index, &n);
-    bool high;
-    if (mesa_scan_plain(s, s + n, &high) == s + n && (!high || mesa_utf8_valid(s, n))) {
+    if (mesa_json_skip_plain(s, s + n) == s + n) {
         if (!room(e, n + 3))
             return no_memory(e);
         char *o = e->out->data + e->out->len;

@@ -1,0 +1,243 @@
+--- Checks what a script passes to Mesa.new against mesa.config_schema.
+-- Pure Lua: needs neither the C core nor a server.
+
+local schema = require "mesa.config_schema"
+
+local config = {}
+
+local ROOT = schema.root.fields
+
+-- A key that must not be set by this version: why.
+local UNSUPPORTED = {
+  redis = "redis is not supported by this build",
+  ["portal.enabled"] = "portal.enabled needs redis, which is not supported by this build",
+}
+
+-- ---- keys that do not exist ---------------------------------------------------------------------------------------
+
+-- Edits (insert, delete, replace, swap neighbours) between two words.
+local function distance(a, b)
+  local rows = {}
+  for i = 0, #a do
+    rows[i] = { [0] = i }
+  end
+  for j = 0, #b do
+    rows[0][j] = j
+  end
+  for i = 1, #a do
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      local best = math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        best = math.min(best, rows[i - 2][j - 2] + 1)
+      end
+      rows[i][j] = best
+    end
+  end
+  return rows[#a][#b]
+end
+
+-- max_payload, MaxPayload and maxpayload are one word.
+local function fold(name)
+  return (name:lower():gsub("[_%-%s]", ""))
+end
+
+local function full_key(prefix, name)
+  return prefix == "" and name or prefix .. "." .. name
+end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  return keys
+end
+
+-- The name among the keys of `fields` that was probably meant.
+local function closest(name, fields)
+  local folded = fold(name)
+  local best, best_distance = nil, math.max(1, math.floor(#folded / 3)) + 1
+  for _, candidate in ipairs(sorted_keys(fields)) do
+    local d = distance(folded, fold(candidate))
+    if d < best_distance then
+      best, best_distance = candidate, d
+    end
+  end
+  return best
+end
+
+-- A key of that very name in another section: heartbeatInterval and interval both belong into heartbeat.
+local function elsewhere(name)
+  local folded = fold(name)
+  for _, section_name in ipairs(sorted_keys(ROOT)) do
+    if folded == fold(section_name) then
+      return section_name
+    end
+    for _, key in ipairs(sorted_keys(ROOT[section_name].fields or {})) do
+      if folded == fold(key) or folded == fold(section_name .. key) then
+        return section_name .. "." .. key
+      end
+    end
+  end
+  return nil
+end
+
+local function unknown_key(prefix, name, fields)
+  local where = prefix == "" and "the configuration" or prefix
+  if type(name) ~= "string" then
+    return ("%s has no key [%s]: its keys are names"):format(where, tostring(name))
+  end
+  local near = closest(name, fields)
+  local meant = near and full_key(prefix, near) or elsewhere(name)
+  if meant then
+    return ("unknown key %s, did you mean %s?"):format(full_key(prefix, name), meant)
+  end
+  return ("unknown key %s, %s has: %s"):format(full_key(prefix, name), where, table.concat(sorted_keys(fields), ", "))
+end
+
+-- ---- validation --------------------------------------------------------------------------------------------------
+
+local check_section
+
+local function check_entry(spec, value, key)
+  if not spec.fields then
+    return spec.check(value, key)
+  elseif spec.shorthand and type(value) == "string" then
+    return spec.shorthand.check(value, key)
+  elseif type(value) ~= "table" then
+    return nil, schema.wrong(key, spec.allowed, value)
+  end
+  return check_section(spec.fields, value, key)
+end
+
+local function default_of(spec)
+  if spec.fields then
+    if spec.optional then
+      return nil
+    end
+    return check_section(spec.fields, {}, "")
+  end
+  return spec.default
+end
+
+-- The normalised copy of a section, or nil and the first complaint, in the order of the keys.
+function check_section(fields, given, prefix)
+  local unknown
+  for name in pairs(given) do
+    if fields[name] == nil and (unknown == nil or tostring(name) < tostring(unknown)) then
+      unknown = name
+    end
+  end
+  if unknown ~= nil then
+    return nil, unknown_key(prefix, unknown, fields)
+  end
+
+  local result = {}
+  for _, name in ipairs(sorted_keys(fields)) do
+    local spec, value = fields[name], given[name]
+    if value == nil then
+      result[name] = default_of(spec)
+    else
+      local checked, message = check_entry(spec, value, full_key(prefix, name))
+      if message then
+        return nil, message
+      end
+      result[name] = checked
+    end
+  end
+  return result
+end
+
+-- What this version cannot do, whatever the values.
+local function unsupported(c)
+  if c.redis ~= nil then
+    return UNSUPPORTED.redis
+  elseif c.portal.enabled then
+    return UNSUPPORTED["portal.enabled"]
+  end
+  return nil
+end
+
+-- Keys that contradict each other.
+local function impossible(c)
+  local pair = c.tls or {}
+  if c.tls and not pair.cert then
+    return "tls.cert is missing: tls needs a certificate and its key"
+  elseif c.tls and not pair.key then
+    return "tls.key is missing: tls needs a certificate and its key"
+  elseif pair.requestCert and not pair.ca then
+    return "tls.ca is missing: tls.requestCert needs authorities to check certificates against"
+  elseif c.admin and not c.admin.port then
+    return "admin.port is missing: the admin endpoint has no default port"
+  elseif c.admin and c.admin.port == c.port and c.port ~= 0 then
+    return ("admin.port must differ from port, got %d for both"):format(c.port)
+  elseif c.sync.enabled and not c.authentication.storeConnectedUsers then
+    return "sync.enabled needs authentication.storeConnectedUsers, which is false"
+  elseif c.limits.burst > 0 and c.limits.messagesPerSecond == 0 then
+    return "limits.burst needs limits.messagesPerSecond, which is not set"
+  elseif c.limits.maxConnections > 0 and c.limits.maxConnectionsPerIp > c.limits.maxConnections then
+    return ("limits.maxConnectionsPerIp must not exceed limits.maxConnections, got %d and %d"):format(
+      c.limits.maxConnectionsPerIp,
+      c.limits.maxConnections
+    )
+  end
+  if c.raw then
+    local needs_envelope = {
+      ["sync.enabled"] = c.sync.enabled,
+      ["reconnect.enabled"] = c.reconnect.enabled,
+      ["client.enforceEqualVersions"] = c.client.enforceEqualVersions,
+      ["options.storeMessages"] = c.options.storeMessages > 0,
+    }
+    for _, key in ipairs(sorted_keys(needs_envelope)) do
+      if needs_envelope[key] then
+        return ("%s cannot be used with raw: it needs the Mesa envelope"):format(key)
+      end
+    end
+  end
+  return nil
+end
+
+--- Checks a configuration and returns a copy with every default filled in; the given table is left as it is.
+-- In the copy `authentication.timeout = false` is 0, `options.storeMessages` is a number, and the sections `tls`, `admin`
+-- and `scripts` are absent unless given.
+-- @param given what the script passed; nil is an empty configuration
+-- @param level whom an error names, counted as error() does from the caller of this function: 2, the default, is the caller's caller
+function config.validate(given, level)
+  level = (level or 2) + 1
+  if given == nil then
+    given = {}
+  elseif type(given) ~= "table" then
+    error("the configuration must be a table, got " .. schema.found(given), level)
+  end
+
+  local result, message = check_section(ROOT, given, "")
+  message = message or unsupported(result) or impossible(result)
+  if message then
+    error(message, level)
+  end
+  return result
+end
+
+--- Every key in alphabetical order as { key, type, allowed, default, doc }, for documentation.
+function config.reference()
+  local rows = {}
+  local function collect(fields, prefix)
+    for _, name in ipairs(sorted_keys(fields)) do
+      local spec, key = fields[name], full_key(prefix, name)
+      if spec.fields then
+        if spec.shorthand then
+          rows[#rows + 1] = { key = key, type = "string", allowed = spec.shorthand.allowed, doc = spec.shorthand.doc }
+        end
+        collect(spec.fields, key)
+      else
+        rows[#rows + 1] = { key = key, type = spec.type, allowed = spec.allowed or spec.type, default = spec.default, doc = spec.doc }
+      end
+    end
+  end
+  collect(ROOT, "")
+  return rows
+end
+
+return config

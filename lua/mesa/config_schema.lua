@@ -1,0 +1,260 @@
+--- Every key of a configuration: its type, range, default and meaning. The one truth that checks and documentation share.
+-- Pure Lua. Used by mesa.config.
+
+local schema = {}
+
+local MIB = 1024 * 1024
+local DAY_MS = 24 * 60 * 60 * 1000
+local UINT32_MAX = 2 ^ 32 - 1
+
+-- How many messages of each direction `storeMessages = true` keeps.
+local STORED_BY_DEFAULT = 100
+
+local COMPRESSION_REFUSED = "compression must be false: the libwebsockets of this build is older than 4.4.0, "
+  .. "where permessage-deflate has memory-safety bugs"
+
+-- ---- words -------------------------------------------------------------------------------------------------------
+
+--- What a message says was found.
+function schema.found(value)
+  if type(value) == "string" then
+    local shown = #value > 40 and value:sub(1, 40) .. "..." or value
+    return ("the string %q"):format(shown):gsub("\\\n", "\\n")
+  elseif type(value) == "number" or type(value) == "boolean" then
+    return tostring(value)
+  elseif value == nil then
+    return "nothing"
+  end
+  return "a " .. type(value)
+end
+
+--- "<key> must be <allowed>, got <what was found>".
+function schema.wrong(key, allowed, value, hint)
+  return ("%s must be %s, got %s%s"):format(key, allowed, (schema.found(value)), hint and " (" .. hint .. ")" or "")
+end
+
+local wrong = schema.wrong
+
+local function integer_text(n)
+  return n == UINT32_MAX and "2^32-1" or ("%d"):format(n)
+end
+
+-- ---- kinds of values ---------------------------------------------------------------------------------------------
+-- A field has `check(value, key)`, which returns the normalised value or nil and a message, `allowed` in words, `default` and `doc`.
+
+local function field(spec)
+  spec.check = spec.check or function(value, key)
+    if type(value) ~= spec.type then
+      return nil, wrong(key, spec.allowed, value)
+    end
+    return value
+  end
+  return spec
+end
+
+local function boolean(default, doc)
+  return field { type = "boolean", allowed = "true or false", default = default, doc = doc }
+end
+
+local function integer(spec)
+  local min, max = spec.min or 0, spec.max or UINT32_MAX
+  spec.type = "integer"
+  local unit = spec.unit and " " .. spec.unit or ""
+  spec.allowed = ("an integer between %s and %s%s"):format(integer_text(min), integer_text(max), unit)
+  spec.check = function(value, key)
+    if type(value) ~= "number" then
+      local hint = type(value) == "string" and tonumber(value) and "use tonumber" or nil
+      return nil, wrong(key, spec.allowed, value, hint)
+    elseif value % 1 ~= 0 or value < min or value > max then
+      return nil, wrong(key, spec.allowed, value)
+    end
+    return value
+  end
+  return field(spec)
+end
+
+local function milliseconds(spec)
+  spec.unit = "ms"
+  spec.max = spec.max or DAY_MS
+  return integer(spec)
+end
+
+local function text(spec)
+  spec.type = "string"
+  spec.allowed = spec.allowed or "a string that is not empty"
+  spec.check = function(value, key)
+    if type(value) ~= "string" or value == "" or value:find("%z") or (spec.pattern and not value:find(spec.pattern)) then
+      return nil, wrong(key, spec.allowed, value)
+    end
+    return value
+  end
+  return field(spec)
+end
+
+-- An integer, or a boolean that stands for one.
+local function switchable(base, words)
+  local check = base.check
+  base.type = "boolean or integer"
+  base.allowed = base.allowed .. words.allowed
+  base.check = function(value, key)
+    if type(value) == "boolean" then
+      value = words[value] == nil and value or words[value]
+    end
+    local checked = check(value, key)
+    if checked == nil then
+      return nil, wrong(key, base.allowed, value)
+    end
+    return checked
+  end
+  return base
+end
+
+local function origins_check(value, key)
+  if type(value) ~= "table" then
+    return nil, wrong(key, 'a list of strings such as { "https://example.org" }', value)
+  end
+  local list, count = {}, 0
+  for _ in pairs(value) do
+    count = count + 1
+  end
+  if count == 0 then
+    return nil, key .. " must name at least one origin (leave it out to allow any)"
+  end
+  for i = 1, count do
+    local origin = value[i]
+    local entry = ("%s[%d]"):format(key, i)
+    if type(origin) ~= "string" then
+      return nil, wrong(entry, "a string (the keys of a list are 1, 2, 3 ...)", origin)
+    elseif origin == "*" then
+      return nil, entry .. ' must be an origin, got "*" (leave origins out to allow any)'
+    elseif origin ~= "null" and not origin:find("^%a[%w+.-]*://[^/%s]+$") then
+      return nil, wrong(entry, "an origin: scheme://host or scheme://host:port, without a path", origin)
+    end
+    list[i] = origin:lower()
+  end
+  return list
+end
+
+local redis_schemes = { redis = true, rediss = true, unix = true }
+
+local function redis_check(value, key)
+  local allowed = "a URI (redis://[user:password@]host[:port][/db], unix://path) or a table"
+  if type(value) == "table" then
+    return value
+  elseif type(value) ~= "string" or not redis_schemes[value:match("^(%a+)://.+") or ""] then
+    -- a password may be in it: what was found is not repeated
+    return nil, ("%s must be %s, got %s"):format(key, allowed, type(value) == "string" and "another string" or schema.found(value))
+  end
+  return value
+end
+
+local function compression_check(value, key)
+  if value == true then
+    return nil, COMPRESSION_REFUSED
+  elseif value ~= false then
+    return nil, wrong(key, "false", value)
+  end
+  return false
+end
+
+-- ---- the schema --------------------------------------------------------------------------------------------------
+
+local function section(fields)
+  return { type = "table", allowed = "a table", fields = fields }
+end
+
+local scripts = section {
+  auth = text { doc = "file of the authenticate handler" },
+  message = text { doc = "file of the message handler" },
+  connection = text { doc = "file of the connection handler" },
+  disconnect = text { doc = "file of the disconnect handler" },
+}
+scripts.shorthand = text { doc = "folder of auth.lua, on_message.lua, on_connection.lua and on_disconnect.lua" }
+scripts.allowed = "a folder (string) or a table"
+scripts.optional = true
+
+local tls = section {
+  cert = text { doc = "file of the certificate chain (PEM)" },
+  key = text { doc = "file of the private key (PEM)" },
+  ca = text { doc = "file of the authorities that client certificates must come from (PEM)" },
+  requestCert = boolean(false, "ask clients for a certificate"),
+}
+tls.optional = true
+
+local admin = section {
+  host = text { default = "127.0.0.1", doc = "address of the admin endpoint" },
+  port = integer { max = 65535, doc = "port of the admin endpoint; 0 is any free port" },
+}
+admin.optional = true
+
+--- Every key. A section has `fields`; an optional one is absent from the result unless it was given.
+schema.root = section {
+  port = integer { max = 65535, default = 4000, doc = "port to listen on; 0 is any free port" },
+  host = text { doc = "address to listen on, every address without it; unix:/path is a Unix socket" },
+  path = text { pattern = "^/[^%s?#]*$", allowed = 'a path that begins with "/"', doc = "path of the WebSocket, any without it" },
+  namespace = text { pattern = "^[%w_.:-]+$", allowed = "a word of letters, digits and _ . : -", doc = "suffix of every Redis name" },
+  redis = field { type = "string or table", check = redis_check, doc = "Redis to cluster through" },
+  static = text { doc = "folder of files served for plain GET on the same port" },
+  raw = boolean(false, "plain WebSockets without the Mesa envelope"),
+  compression = field { type = "boolean", check = compression_check, default = false, doc = "permessage-deflate" },
+  origins = field { type = "list of strings", check = origins_check, doc = "values of Origin that are let in, any without it" },
+  beforeExit = field { type = "function", allowed = "a function", doc = "called with (signal, exit) before the server stops" },
+  gracefullyExit = boolean(true, "close clients with 1001 on SIGTERM and SIGINT"),
+  scripts = scripts,
+  tls = tls,
+  admin = admin,
+  client = section {
+    enforceEqualVersions = boolean(false, "close clients of another version with 1002"),
+    version = text { default = "1.5.8", doc = "the version clients are compared with" },
+  },
+  options = section {
+    storeMessages = switchable(integer { max = 100000, default = 0, doc = "messages of each direction kept per client" }, {
+      allowed = (", false, or true for %d"):format(STORED_BY_DEFAULT),
+      [true] = STORED_BY_DEFAULT,
+      [false] = 0,
+    }),
+  },
+  sync = section {
+    enabled = boolean(false, "keep messages for users who are offline"),
+    redeliveryInterval = milliseconds { default = 0, doc = "pause between redelivered messages" },
+    maxMessages = integer { min = 1, default = 1000, doc = "messages kept per user" },
+    maxBytes = integer { min = 1, max = 2 ^ 40, unit = "bytes", default = MIB, doc = "bytes kept per user" },
+    maxAge = milliseconds { min = 1, max = 3650 * DAY_MS, default = 7 * DAY_MS, doc = "age after which a message is dropped" },
+  },
+  portal = section {
+    enabled = boolean(false, "publish what happens to portals"),
+    distributeLoad = boolean(true, "take portals in turn, else at random"),
+  },
+  heartbeat = section {
+    enabled = boolean(false, "send heartbeats"),
+    interval = milliseconds { min = 1, default = 10000, doc = "pause between heartbeats" },
+    maxAttempts = integer { min = 1, max = 1000, default = 3, doc = "unanswered heartbeats after which a client is closed with 4009" },
+  },
+  reconnect = section {
+    enabled = boolean(false, "tell clients to reconnect"),
+    interval = milliseconds { min = 1, default = 5000, doc = "pause before a client reconnects" },
+  },
+  authentication = section {
+    timeout = switchable(milliseconds { default = 10000, doc = "time to authenticate in, 0 or false: no limit" }, {
+      allowed = ", or false for off",
+      [false] = 0,
+    }),
+    required = boolean(false, "send nothing to clients that are not authenticated"),
+    sendUserObject = boolean(true, "send the user object with op 22"),
+    disconnectOnFail = boolean(true, "close with 1008 when authentication is refused"),
+    storeConnectedUsers = boolean(true, "keep the set of users who are online"),
+  },
+  limits = section {
+    maxPayload = integer { min = 1, max = 2 ^ 31 - 1, unit = "bytes", default = MIB, doc = "size of one message, 1009 above" },
+    maxBackpressure = integer { min = 1, max = 2 ^ 40, unit = "bytes", default = MIB, doc = "bytes queued for one client, 1013 above" },
+    maxConnections = integer { default = 0, doc = "connections at a time, 0: unlimited" },
+    maxConnectionsPerIp = integer { default = 0, doc = "connections at a time from one address, 0: unlimited" },
+    messagesPerSecond = integer { default = 0, doc = "rate of messages of one client, 4008 above, 0: unlimited" },
+    burst = integer { default = 0, doc = "messages at once above the rate, 0: as many as messagesPerSecond" },
+    handshakeTimeout = milliseconds { min = 1, default = 10000, doc = "time for the WebSocket handshake" },
+    idleTimeout = milliseconds { default = 0, doc = "silence after which a client is closed, 0: off" },
+    maxDepth = integer { min = 1, max = 1024, default = 128, doc = "nesting of JSON" },
+  },
+}
+
+return schema

@@ -1,0 +1,227 @@
+/* bind_config.c - see bind_config.h.
+ *
+ * Reading runs in a protected call, because Lua raises when memory for a key's string is short and the strings already copied would be lost.
+ */
+#include "script/bind_config.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum field_kind { FIELD_STRING, FIELD_BOOL, FIELD_U16, FIELD_U32, FIELD_U64, FIELD_SIZE };
+
+struct field {
+    const char *section; /* NULL: the configuration itself */
+    const char *key;
+    enum field_kind kind;
+    size_t offset;
+};
+
+#define FIELD(section, key, kind, member) {section, key, FIELD_##kind, offsetof(struct mesa_config, member)}
+
+static const struct field fields[] = {
+    FIELD(NULL, "host", STRING, host),
+    FIELD(NULL, "port", U16, port),
+    FIELD(NULL, "path", STRING, path),
+    FIELD(NULL, "namespace", STRING, name_space),
+    FIELD(NULL, "static", STRING, static_root),
+    FIELD(NULL, "raw", BOOL, raw),
+    FIELD("tls", "cert", STRING, tls.cert),
+    FIELD("tls", "key", STRING, tls.key),
+    FIELD("tls", "ca", STRING, tls.ca),
+    FIELD("tls", "requestCert", BOOL, tls.request_cert),
+    FIELD("client", "enforceEqualVersions", BOOL, client.enforce_equal_versions),
+    FIELD("client", "version", STRING, client.version),
+    FIELD("options", "storeMessages", U32, store_messages),
+    FIELD("sync", "enabled", BOOL, sync.enabled),
+    FIELD("sync", "redeliveryInterval", U32, sync.redelivery_interval_ms),
+    FIELD("sync", "maxMessages", U32, sync.max_messages),
+    FIELD("sync", "maxBytes", U64, sync.max_bytes),
+    FIELD("sync", "maxAge", U64, sync.max_age_ms),
+    FIELD("heartbeat", "enabled", BOOL, heartbeat.enabled),
+    FIELD("heartbeat", "interval", U32, heartbeat.interval_ms),
+    FIELD("heartbeat", "maxAttempts", U32, heartbeat.max_attempts),
+    FIELD("reconnect", "enabled", BOOL, reconnect.enabled),
+    FIELD("reconnect", "interval", U32, reconnect.interval_ms),
+    FIELD("authentication", "timeout", U32, authentication.timeout_ms),
+    FIELD("authentication", "required", BOOL, authentication.required),
+    FIELD("authentication", "sendUserObject", BOOL, authentication.send_user_object),
+    FIELD("authentication", "disconnectOnFail", BOOL, authentication.disconnect_on_fail),
+    FIELD("authentication", "storeConnectedUsers", BOOL, authentication.store_connected_users),
+    FIELD("limits", "maxPayload", SIZE, limits.max_payload),
+    FIELD("limits", "maxBackpressure", SIZE, limits.max_backpressure),
+    FIELD("limits", "maxConnections", U32, limits.max_connections),
+    FIELD("limits", "maxConnectionsPerIp", U32, limits.max_connections_per_ip),
+    FIELD("limits", "messagesPerSecond", U32, limits.messages_per_second),
+    FIELD("limits", "burst", U32, limits.burst),
+    FIELD("limits", "handshakeTimeout", U32, limits.handshake_timeout_ms),
+    FIELD("limits", "idleTimeout", U32, limits.idle_timeout_ms),
+    FIELD("limits", "maxDepth", U32, limits.max_depth),
+    FIELD("admin", "host", STRING, admin.host),
+    FIELD("admin", "port", U16, admin.port),
+};
+
+struct reader {
+    struct mesa_config *out;
+    struct mesa_config_error *err;
+    enum mesa_status status;
+};
+
+static void fail(struct reader *r, enum mesa_status status, const char *text)
+{
+    r->status = status;
+    snprintf(r->err->text, sizeof r->err->text, "%s", text);
+}
+
+static void fail_type(struct reader *r, const struct field *f, const char *wanted)
+{
+    r->status = MESA_EINVAL;
+    snprintf(r->err->text, sizeof r->err->text, "%s%s%s must be %s", f->section != NULL ? f->section : "", f->section != NULL ? "." : "", f->key,
+             wanted);
+}
+
+/* Replaces *slot by a copy of the string on top of the stack. */
+static void copy_string(lua_State *L, struct reader *r, char **slot)
+{
+    char *copy = strdup(lua_tostring(L, -1));
+    if (copy == NULL) {
+        fail(r, MESA_ENOMEM, "not enough memory");
+        return;
+    }
+    free(*slot);
+    *slot = copy;
+}
+
+static void store_number(struct reader *r, const struct field *f, void *slot, double n)
+{
+    static const double max[] = {
+        [FIELD_U16] = UINT16_MAX,
+        [FIELD_U32] = UINT32_MAX,
+        [FIELD_U64] = 0x1p53,
+        [FIELD_SIZE] = SIZE_MAX < 0x1p53 ? (double)SIZE_MAX : 0x1p53,
+    };
+    if (!(n >= 0 && n <= max[f->kind])) {
+        fail_type(r, f, "within its range");
+        return;
+    }
+    switch (f->kind) {
+    case FIELD_U16:
+        *(uint16_t *)slot = (uint16_t)n;
+        break;
+    case FIELD_U32:
+        *(uint32_t *)slot = (uint32_t)n;
+        break;
+    case FIELD_U64:
+        *(uint64_t *)slot = (uint64_t)n;
+        break;
+    default:
+        *(size_t *)slot = (size_t)n;
+    }
+}
+
+/* The value of the field is on top of the stack. */
+static void read_field(lua_State *L, struct reader *r, const struct field *f)
+{
+    void *slot = (char *)r->out + f->offset;
+    int type = lua_type(L, -1);
+    if (type == LUA_TNIL)
+        return;
+    if (f->kind == FIELD_STRING) {
+        if (type == LUA_TSTRING)
+            copy_string(L, r, slot);
+        else
+            fail_type(r, f, "a string");
+    } else if (f->kind == FIELD_BOOL) {
+        if (type == LUA_TBOOLEAN)
+            *(bool *)slot = lua_toboolean(L, -1);
+        else
+            fail_type(r, f, "true or false");
+    } else {
+        if (type == LUA_TNUMBER)
+            store_number(r, f, slot, lua_tonumber(L, -1));
+        else
+            fail_type(r, f, "a number");
+    }
+}
+
+/* The list of origins is on top of the stack. */
+static void read_origins(lua_State *L, struct reader *r)
+{
+    size_t n = lua_objlen(L, -1);
+    r->out->origins = calloc(n > 0 ? n : 1, sizeof *r->out->origins);
+    if (r->out->origins == NULL) {
+        fail(r, MESA_ENOMEM, "not enough memory");
+        return;
+    }
+    for (size_t i = 0; i < n && r->status == MESA_OK; i++) {
+        lua_rawgeti(L, -1, (int)i + 1);
+        if (lua_type(L, -1) != LUA_TSTRING) {
+            fail(r, MESA_EINVAL, "origins must be a list of strings");
+            return;
+        }
+        /* Counted before it is copied, so that what was copied is freed whatever happens. */
+        r->out->origin_count = i + 1;
+        copy_string(L, r, &r->out->origins[i]);
+        lua_pop(L, 1);
+    }
+}
+
+/* (table, lightuserdata reader); raises only on lack of memory */
+static int read_config(lua_State *L)
+{
+    struct reader *r = lua_touserdata(L, 2);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0] && r->status == MESA_OK; i++) {
+        const struct field *f = &fields[i];
+        lua_settop(L, 2);
+        lua_pushvalue(L, 1);
+        if (f->section != NULL)
+            lua_getfield(L, -1, f->section);
+        if (lua_istable(L, -1)) {
+            lua_getfield(L, -1, f->key);
+            read_field(L, r, f);
+        } else if (!lua_isnil(L, -1)) {
+            fail_type(r, f, "in a table");
+        }
+    }
+    if (r->status != MESA_OK)
+        return 0;
+
+    lua_settop(L, 2);
+    lua_getfield(L, 1, "admin");
+    r->out->admin.enabled = lua_istable(L, -1);
+    lua_getfield(L, 1, "origins");
+    if (lua_istable(L, -1))
+        read_origins(L, r);
+    return 0;
+}
+
+enum mesa_status mesa_bind_config(lua_State *L, int index, struct mesa_config *out, struct mesa_config_error *err)
+{
+    int top = lua_gettop(L);
+    if (index < 0)
+        index += top + 1;
+    luaL_checkstack(L, 3, NULL);
+    lua_pushcfunction(L, read_config); /* the last call that may raise: nothing is held yet */
+
+    struct reader r = {.out = out, .err = err, .status = mesa_config_init(out)};
+    if (r.status != MESA_OK)
+        goto out_of_memory;
+    lua_pushvalue(L, index);
+    lua_pushlightuserdata(L, &r);
+    if (lua_pcall(L, 2, 0, 0) != 0)
+        goto out_of_memory;
+
+    const char *invariant;
+    if (r.status == MESA_OK && mesa_config_check(out, &invariant) != MESA_OK)
+        fail(&r, MESA_EINVAL, invariant);
+    goto done;
+
+out_of_memory:
+    fail(&r, MESA_ENOMEM, "not enough memory");
+done:
+    lua_settop(L, top);
+    if (r.status != MESA_OK)
+        mesa_config_deinit(out);
+    return r.status;
+}
