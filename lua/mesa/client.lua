@@ -1,0 +1,59 @@
+--- The client object's methods that are written in Lua; its fields, `send` and `disconnect` are C (src/script/bind_client.c).
+local core = require "mesa.core"
+local emitter = require "mesa.emitter"
+
+---@class mesa.Client
+local Client = {}
+emitter.mixin(Client)
+
+--- The decimal string of a numeric id, or the string itself; nil for anything else.
+---@param id any
+---@return string?
+function Client._id(id)
+  if type(id) == "string" then return id end
+  if type(id) == "number" and id == id and id ~= math.huge and id ~= -math.huge then
+    if id % 1 == 0 and id >= -2 ^ 53 and id <= 2 ^ 53 then return ("%.0f"):format(id) end
+    return ("%.17g"):format(id)
+  end
+  return nil
+end
+
+--- Registers the function that checks what the client sends with op 2.
+--- `handler(data, done)`: `done(err)` refuses, `done(nil, {id=, user=})` accepts, now or later; it may also return `{id=, user=}` or `nil, err`.
+---@param handler fun(data: any, done: function, client: mesa.Client): table?, any
+---@return mesa.Client self
+function Client:authenticate(handler)
+  if type(handler) ~= "function" then
+    error("client:authenticate expects a function, got " .. type(handler), 2)
+  end
+  self._authenticate = handler
+  core.client_set_authenticator(self, true)
+  return self
+end
+
+--- Changes the authenticated user without sending op 22. Raises before authentication.
+---@param update {id: string|number, user?: table}
+---@return boolean? ok, string? err
+function Client:updateUser(update)
+  if type(update) ~= "table" then error("client:updateUser expects {id=, user=}, got " .. type(update), 2) end
+  local id = Client._id(update.id)
+  if not id then error("client:updateUser: id must be a string or a number, got " .. type(update.id), 2) end
+  if not self.authenticated and not self.server.raw then
+    error("client:updateUser: this client is not authenticated yet", 2)
+  end
+  local ok, err = core.client_update(self, id)
+  if not ok then return nil, err end
+  self.user = update.user ~= nil and update.user or { id = update.id }
+  return true
+end
+
+--- An error in one of this client's listeners: the client's error event, then the server's.
+---@param err mesa.Error
+---@param event string
+function Client:_report(err, event)
+  self.server:_report(err, event, self)
+end
+
+core.client_metatable(Client)
+
+return Client

@@ -1,0 +1,146 @@
+--- From the core's events to the handlers of scripts: listeners, the scripts of the `scripts` table, middleware. One closure an event and server.
+local Client = require "mesa.client"
+local core = require "mesa.core"
+local errors = require "mesa.errors"
+
+local catch = errors.catch
+local xpcall = xpcall
+local type = type
+
+local dispatch = {}
+
+--- The user of an accepted result, or nil and what is wrong with it.
+local function check_result(result)
+  if type(result) ~= "table" then
+    return nil, "the authentication result must be a table {id=, user=}, got " .. type(result)
+  end
+  local id = Client._id(result.id)
+  if not id then
+    return nil, "the authentication result needs an id (a string or a number), got " .. type(result.id)
+  end
+  return id, result.user ~= nil and result.user or { id = result.id }
+end
+
+--- Carries out what an authentication handler decided.
+local function settle(server, client, check, err, result)
+  if err ~= nil and err ~= false then
+    core.client_refuse(client, check)
+    return
+  end
+  local id, user = check_result(result)
+  if not id then
+    server:_report(errors.new(user, "AUTH_RESULT"), "authenticate", client)
+    core.client_refuse(client, check)
+    return
+  end
+  local previous = client.user
+  client.user = user
+  local ok, why = core.client_accept(client, check, id, user)
+  if not ok then
+    client.user = previous
+    if why ~= "closed" then
+      server:_report(errors.new("the authentication result cannot be used: " .. why, "AUTH_RESULT"), "authenticate", client)
+      core.client_refuse(client, check)
+    end
+  end
+end
+
+local function authentication(server)
+  return function(client, check, data)
+    local handler = client._authenticate or server._scripts.auth
+    local answered = false
+    local function done(err, result)
+      if answered then
+        server:_report(errors.new("done was called twice; the first call counts", "AUTH_DONE_TWICE"), "authenticate", client)
+        return
+      end
+      answered = true
+      settle(server, client, check, err, result)
+    end
+    local ok, result, err = xpcall(handler, catch, data, done, client, server)
+    if not ok then
+      server:_report(result, "authenticate", client)
+      if not answered then done(result) end
+    elseif not answered and result ~= nil then
+      done(nil, result)
+    elseif not answered and err ~= nil then
+      done(err)
+    end
+  end
+end
+
+local function message_event(server)
+  local middleware, slots = server._middleware, server._scripts
+  return function(client, fields, message)
+    local own = fields and fields._handlers
+    local list = own and own.message
+    if list then
+      for i = 1, #list do
+        local ok, err = xpcall(list[i], catch, message)
+        if not ok then server:_report(err, "message", client) end
+      end
+    end
+    local script = slots.message
+    if script then
+      local ok, err = xpcall(script, catch, message, client, server)
+      if not ok then server:_report(err, "on_message", client) end
+    end
+    local handlers = server._handlers
+    if handlers and handlers.message then server:emit("message", message, client) end
+    if middleware.onMessageReceived then server:_run_middleware("onMessageReceived", message, client) end
+  end
+end
+
+--- Runs the script of the slot, if there is one.
+local function run_script(server, slot, client, ...)
+  local script = server._scripts[slot]
+  if not script then return end
+  local ok, err = xpcall(script, catch, ...)
+  if not ok then server:_report(err, "on_" .. slot, client) end
+end
+
+local function connection_event(server)
+  return function(client)
+    if server._scripts.auth then core.client_set_authenticator(client, true) end
+    run_script(server, "connection", client, client, server)
+    server:emit("connection", client)
+    server:_run_middleware("onConnection", client)
+  end
+end
+
+local function disconnect_event(server)
+  return function(client, code, reason)
+    local event = { code = code, reason = reason }
+    client:emit("disconnect", event)
+    run_script(server, "disconnect", client, client, event, server)
+    server:emit("disconnection", client, event)
+    server:_run_middleware("onDisconnection", client, event)
+  end
+end
+
+--- The functions the core calls, by event (src/script/bind_server.c).
+---@param server mesa.Server
+---@return table<string, function>
+function dispatch.new(server)
+  return {
+    connection = connection_event(server),
+    message = message_event(server),
+    authenticate = authentication(server),
+    disconnect = disconnect_event(server),
+    authenticated = function(client) server:_run_middleware("onAuthenticated", client) end,
+    error = function(client, code, text) server:_report(errors.new(text, code), "client", client) end,
+    drain = function(client) client:emit("drain") end,
+    undeliverable = function(message, ids) server:_run_middleware("onUndeliverableMessageSent", message, ids) end,
+    redeliver = function(client, messages)
+      server:_run_middleware("onRedeliverUndeliverableMessages", #messages, client, messages)
+    end,
+    dropped = function(message, id) server:_run_middleware("onUndeliverableMessageDropped", message, id) end,
+    closed = function() server:emit("close") end,
+    listening = function(port)
+      server.port = port
+      server:emit("listening", port)
+    end,
+  }
+end
+
+return dispatch

@@ -1,0 +1,109 @@
+--- Event emitters in the style of Node's EventEmitter, for tables and for client objects.
+--
+-- Listener lists are replaced, never changed in place, so a listener may add and remove listeners while an event is being emitted: the change counts from the next event on.
+-- An error in a listener is contained: it is reported to the object's `_report` method and the other listeners still run.
+local errors = require "mesa.errors"
+
+local catch = errors.catch
+local xpcall = xpcall
+
+local emitter = {}
+local methods = {}
+
+-- For each wrapper made by `once`, the function it stands for.
+local originals = setmetatable({}, { __mode = "k" })
+
+local function check(event, listener)
+  if type(event) ~= "string" then
+    error("the event's name must be a string, got " .. type(event), 3)
+  end
+  if type(listener) ~= "function" then
+    error(("the listener for %q must be a function, got %s"):format(event, type(listener)), 3)
+  end
+end
+
+local function add(self, event, listener)
+  local handlers = self._handlers
+  if not handlers then
+    handlers = {}
+    self._handlers = handlers
+  end
+  local old, new = handlers[event] or {}, {}
+  for i = 1, #old do new[i] = old[i] end
+  new[#new + 1] = listener
+  handlers[event] = new
+  return self
+end
+
+--- Calls `listener` at every `event`, after those registered before.
+---@param event string
+---@param listener function
+---@return table self
+function methods:on(event, listener)
+  check(event, listener)
+  return add(self, event, listener)
+end
+
+--- Calls `listener` at the next `event` only.
+---@param event string
+---@param listener function
+---@return table self
+function methods:once(event, listener)
+  check(event, listener)
+  local wrapper
+  wrapper = function(...)
+    self:off(event, wrapper)
+    return listener(...)
+  end
+  originals[wrapper] = listener
+  return add(self, event, wrapper)
+end
+
+--- Removes a listener (the one registered last, when it was registered several times); without a listener, all of the event.
+---@param event string
+---@param listener? function
+---@return table self
+function methods:off(event, listener)
+  if type(event) ~= "string" then error("the event's name must be a string, got " .. type(event), 2) end
+  local handlers = self._handlers
+  local old = handlers and handlers[event]
+  if not old then return self end
+  local at
+  for i = #old, 1, -1 do
+    if old[i] == listener or originals[old[i]] == listener then
+      at = i
+      break
+    end
+  end
+  if listener ~= nil and not at then return self end
+  local new = {}
+  if listener ~= nil then
+    for i = 1, #old do
+      if i ~= at then new[#new + 1] = old[i] end
+    end
+  end
+  handlers[event] = new[1] and new or nil
+  return self
+end
+
+--- Calls the listeners of `event` now, in the order of their registration. An error in one is contained.
+---@param event string
+---@return boolean had_listeners
+function methods:emit(event, ...)
+  local handlers = self._handlers
+  local list = handlers and handlers[event]
+  if not list then return false end
+  for i = 1, #list do
+    local ok, err = xpcall(list[i], catch, ...)
+    if not ok then self:_report(err, event) end
+  end
+  return true
+end
+
+--- Copies the emitter's methods into a class.
+---@param class table
+function emitter.mixin(class)
+  for name, method in pairs(methods) do class[name] = method end
+end
+
+return emitter

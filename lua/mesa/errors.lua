@@ -1,0 +1,43 @@
+--- Error objects: what the `error` events carry.
+local errors = {}
+
+---@class mesa.Error
+---@field message string what happened, in one line
+---@field code string a stable upper-case word: "SCRIPT" for errors in handlers, else the cause ("JSON", "PROTOCOL", "AUTH_TIMEOUT" …)
+---@field traceback? string where, for errors in handlers
+local Error = {}
+Error.__index = Error
+Error.__name = "mesa.error"
+
+function Error:__tostring()
+  return self.message
+end
+
+--- Makes an error object.
+---@param message string
+---@param code string
+---@param traceback? string
+---@return mesa.Error
+function errors.new(message, code, traceback)
+  return setmetatable({ message = message, code = code, traceback = traceback }, Error)
+end
+
+local function describe(value)
+  if type(value) == "string" then return value end
+  local mt = getmetatable(value)
+  if type(mt) == "table" and mt.__tostring then return tostring(value) end
+  if type(value) == "table" and type(value.message) == "string" then return value.message end
+  return "(error object is a " .. type(value) .. " value)"
+end
+
+--- A message handler for xpcall: turns whatever was thrown into an error object with a traceback.
+---@param value any
+---@return mesa.Error
+function errors.catch(value)
+  if getmetatable(value) == Error then return value end
+  local ok, text = pcall(describe, value)
+  if not ok then text = "(error object whose __tostring fails)" end
+  return errors.new(text, "SCRIPT", debug.traceback(text, 2))
+end
+
+return errors

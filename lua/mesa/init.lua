@@ -1,0 +1,32 @@
+--- mesa: the public module. `local Mesa = require "mesa"`.
+local core = require "mesa.core"
+local log = require "mesa.log"
+local server = require "mesa.server"
+local timer = require "mesa.timer"
+
+---@class Mesa
+local Mesa = {
+  Message = require "mesa.message",
+  json = core.json,
+  null = core.json.null,
+  array = core.json.array,
+  log = log.public,
+  sleep = timer.sleep,
+  setTimeout = timer.setTimeout,
+  setInterval = timer.setInterval,
+  clearTimeout = timer.clearTimeout,
+  clearInterval = timer.clearInterval,
+  clearTimer = timer.clearTimer,
+  version = core.version,
+}
+
+--- Makes a server. It listens when the main script has returned.
+---@param config? table
+---@return mesa.Server
+function Mesa.new(config)
+  return (server.new(config))
+end
+
+return setmetatable(Mesa, {
+  __call = function(_, config) return (server.new(config)) end,
+})

@@ -1,0 +1,95 @@
+--- What the C side calls by name: the life of the program (src/script/vm.c).
+local core = require "mesa.core"
+local errors = require "mesa.errors"
+local log = require "mesa.log"
+local modules = require "mesa.modules"
+
+io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
+modules.install()
+
+local scripts = require "mesa.scripts"
+local servers = require "mesa.servers"
+local program = {}
+
+--- Runs the main script; its servers begin to listen when it has returned.
+---@param path string
+function program.load(path)
+  modules.load_main(core.realpath(path) or path, function()
+    local chunk, err = loadfile(path)
+    if not chunk then error(err, 0) end
+    core.watch(core.realpath(path) or path)
+    chunk(unpack(arg))
+  end)
+end
+
+--- Runs a timer's function.
+---@param fn function
+function program.timer(fn)
+  local ok, err = xpcall(fn, errors.catch)
+  if ok then return end
+  log.error("error in a timer: " .. (err.traceback or err.message), "script")
+  for _, server in ipairs(servers) do server:_emit_error(err, "timer") end
+end
+
+--- "a=1&b=x%20y" -> { a = "1", b = "x y" }; of duplicates the last one counts.
+---@param text string
+---@return table<string, string>
+function program.parse_query(text)
+  local query = {}
+  local function decode(s)
+    return (s:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+  end
+  for pair in text:gmatch("[^&]+") do
+    local name, value = pair:match("^([^=]*)=?(.*)$")
+    query[decode(name)] = decode(value)
+  end
+  return query
+end
+
+--- Reloads everything; `reason` is what asked for it.
+---@param reason string
+function program.reload(reason)
+  log.info("reload requested (" .. reason .. ")", "reload")
+  scripts.reload(nil)
+end
+
+--- Watched files have changed.
+---@param paths string[]
+function program.files_changed(paths)
+  local changed = {}
+  for _, path in ipairs(paths) do changed[path] = true end
+  local reloaded = scripts.reload(changed)
+  if not reloaded and modules.main_affected(changed) then
+    log.warn("the main script or a module of its own has changed: restart to apply it (handlers named in `scripts` reload by themselves)", "reload")
+  end
+end
+
+--- SIGTERM or SIGINT: asks every beforeExit, then ends.
+---@param signal string
+function program.shutdown(signal)
+  local waiting = {}
+  local code = 0
+  local function proceed()
+    if next(waiting) == nil then core.finish_shutdown(code) end
+  end
+  log.info(signal .. ": shutting down", "server")
+  for _, server in ipairs(servers) do
+    if server.config.beforeExit and server.config.gracefullyExit ~= false then waiting[server] = true end
+  end
+  for server in pairs(waiting) do
+    local function exit(status)
+      if type(status) == "number" then code = status end
+      if not waiting[server] then return end
+      waiting[server] = nil
+      proceed()
+    end
+    local ok, err = xpcall(server.config.beforeExit, errors.catch, signal, exit)
+    if not ok then
+      log.error("error in beforeExit: " .. (err.traceback or err.message), "script")
+      exit()
+    end
+  end
+  if next(waiting) == nil then proceed() end
+end
+
+return program

@@ -1,0 +1,145 @@
+--- The server object: events, middleware, scripts. `send`, `client`, `count` and `close` are C (src/script/bind_server.c).
+local config = require "mesa.config"
+local core = require "mesa.core"
+local dispatch = require "mesa.dispatch"
+local emitter = require "mesa.emitter"
+local errors = require "mesa.errors"
+local log = require "mesa.log"
+local scripts = require "mesa.scripts"
+local servers = require "mesa.servers"
+
+---@class mesa.Server
+---@field port integer the port it listens on (the bound one from the `listening` event on)
+---@field path? string
+---@field namespace? string
+---@field state table free for scripts; survives reloads
+---@field raw boolean
+local Server = {}
+Server.__index = Server
+Server.__name = "mesa.server"
+emitter.mixin(Server)
+core.server_methods(Server)
+
+local middleware_events = {
+  "onConnection", "onDisconnection", "onMessageReceived", "onMessageSent", "onAuthenticated",
+  "onUndeliverableMessageSent", "onUndeliverableMessageDropped", "onRedeliverUndeliverableMessages",
+  "onPortalJoin", "onPortalLeave", "onError",
+}
+local known = {}
+for _, name in ipairs(middleware_events) do known[name] = true end
+
+--- Adds a middleware: a function that is given the server and returns a table of handlers.
+---@param middleware fun(server: mesa.Server): table
+---@return mesa.Server self
+function Server:use(middleware)
+  if type(middleware) ~= "function" then
+    error("server:use expects a function (server) -> handlers, got " .. type(middleware), 2)
+  end
+  local handlers = middleware(self)
+  if type(handlers) ~= "table" then
+    error("server:use: the middleware returned a " .. type(handlers) .. ", not a table of handlers", 2)
+  end
+  for name, handler in pairs(handlers) do
+    if not known[name] then
+      error(("server:use: unknown handler %q; there are %s"):format(tostring(name), table.concat(middleware_events, ", ")), 2)
+    end
+    if type(handler) ~= "function" then
+      error(("server:use: %s must be a function, got %s"):format(name, type(handler)), 2)
+    end
+    local list = self._middleware[name] or {}
+    list[#list + 1] = handler
+    self._middleware[name] = list
+  end
+  self._on_sent = self._middleware.onMessageSent and self._sent or nil
+  return self
+end
+
+--- Runs the middleware handlers called `name`, each protected.
+---@param name string
+function Server:_run_middleware(name, ...)
+  local list = self._middleware[name]
+  if not list then return end
+  for i = 1, #list do
+    local ok, err = xpcall(list[i], errors.catch, ...)
+    if not ok then self:_report(err, name) end
+  end
+end
+
+--- Iterates over the open connections: `for client in server:clients() do`.
+---@return fun(): mesa.Client?
+function Server:clients()
+  local list, i = core.server_clients(self), 0
+  return function()
+    repeat i = i + 1 until not list[i] or not list[i].closed
+    return list[i]
+  end
+end
+
+--- Logs an error and emits it: the client's `error` event, the server's, middleware onError. An error in an error listener is only logged.
+---@param err mesa.Error
+---@param where string the event or handler it happened in
+---@param client? mesa.Client
+function Server:_report(err, where, client)
+  if err.code == "SCRIPT" then
+    log.error(("error in %s: %s"):format(where, err.traceback or err.message), "script")
+  else
+    local who = client and (" (" .. (client.request.ip or "?") .. ")") or ""
+    log.warn(("%s: %s%s"):format(err.code, err.message, who), "client")
+  end
+  self:_emit_error(err, where, client)
+end
+
+--- Emits an error that has been logged.
+function Server:_emit_error(err, where, client)
+  if where == "error" or where == "onError" then return end
+  if client then client:emit("error", err) end
+  self:emit("error", err, client)
+  self:_run_middleware("onError", err, client)
+end
+
+--- An auth script appeared: clients that have no handler of their own authenticate through it.
+function Server:_enable_auth()
+  for client in self:clients() do
+    if not client._authenticate then core.client_set_authenticator(client, true) end
+  end
+end
+
+--- Paths of the configuration are relative to the main script, whatever the working directory is.
+local function resolve_paths(cfg)
+  local function absolute(path)
+    if path == nil or path:sub(1, 1) == "/" then return path end
+    return core.app_dir() .. "/" .. path
+  end
+  cfg.static = absolute(cfg.static)
+  if cfg.tls then
+    cfg.tls.cert, cfg.tls.key, cfg.tls.ca = absolute(cfg.tls.cert), absolute(cfg.tls.key), absolute(cfg.tls.ca)
+  end
+end
+
+---@param user_config? table see lua/mesa/config.lua
+---@return mesa.Server
+local function create(user_config)
+  local cfg = config.validate(user_config or {}, 3)
+  resolve_paths(cfg)
+  local self = setmetatable({
+    config = cfg,
+    port = cfg.port,
+    path = cfg.path,
+    namespace = cfg.namespace,
+    raw = cfg.raw == true,
+    state = {},
+    _middleware = {},
+  }, Server)
+  function self._sent(message, clients)
+    self:_run_middleware("onMessageSent", message, clients, true)
+  end
+  self._on_sent = nil
+  self._scripts = scripts.new(self, cfg.scripts)
+  local handle, err = core.server_new(cfg, dispatch.new(self), self)
+  if not handle then error("Mesa.new: " .. err, 3) end
+  self._core = handle
+  servers[#servers + 1] = self
+  return self
+end
+
+return { new = create, class = Server }

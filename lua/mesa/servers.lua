@@ -1,0 +1,2 @@
+--- The servers of this program, in the order of their creation.
+return {}

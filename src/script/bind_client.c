@@ -1,0 +1,441 @@
+/* bind_client.c - the client object of scripts.
+ *
+ * A userdata that holds one reference on its struct mesa_client, so everything readable stays readable after the client has left. The fields a script adds, and its
+ * listeners, live in the userdata's environment table, made on the first assignment.
+ */
+#include <string.h>
+
+#include "script/script.h"
+#include "script/value.h"
+
+static struct client_box *to_client(lua_State *L, int index)
+{
+    struct client_box *box = lua_touserdata(L, index);
+    if (box == NULL || !lua_getmetatable(L, index))
+        return NULL;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, mesa_script_vm(L)->client_meta_ref);
+    bool same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    return same ? box : NULL;
+}
+
+struct client_box *mesa_script_check_client(lua_State *L, int index)
+{
+    struct client_box *box = to_client(L, index);
+    if (box == NULL)
+        luaL_argerror(L, index,
+                      lua_pushfstring(L, "a client expected, got %s (call methods with ':')",
+                                      luaL_typename(L, index)));
+    return box;
+}
+
+void mesa_script_push_client(lua_State *L, struct script_server *s, struct mesa_client *c)
+{
+    struct client_box *box = mesa_client_data(c);
+    if (box != NULL) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
+        return;
+    }
+    box = lua_newuserdata(L, sizeof *box);
+    *box = (struct client_box){.server = s, .self_ref = LUA_NOREF, .connected = true};
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->vm->client_meta_ref);
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    box->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    box->client = mesa_client_ref(c);
+    s->pins++;
+    mesa_client_set_data(c, box);
+}
+
+void mesa_script_release_client(lua_State *L, struct client_box *box)
+{
+    if (box->connected || box->handling || box->self_ref == LUA_NOREF)
+        return;
+    int ref = box->self_ref;
+    box->self_ref = LUA_NOREF;
+    mesa_client_set_data(box->client, NULL);
+    luaL_unref(L, LUA_REGISTRYINDEX, ref);
+}
+
+void mesa_script_push_fields(lua_State *L, int index)
+{
+    const struct client_box *box = lua_touserdata(L, index);
+    if (box->has_fields)
+        lua_getfenv(L, index);
+    else
+        lua_pushnil(L);
+}
+
+static int l_client_gc(lua_State *L)
+{
+    struct client_box *box = lua_touserdata(L, 1);
+    if (box->client == NULL) /* the object was never finished */
+        return 0;
+    mesa_client_unref(box->client);
+    box->client = NULL;
+    box->server->pins--;
+    mesa_script_release_server(L, box->server);
+    return 0;
+}
+
+/* -- fields --------------------------------------------------------------------------------------------------- */
+
+static void push_span(lua_State *L, struct mesa_span s)
+{
+    if (s.p == NULL)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, s.p, s.len);
+}
+
+static void get_id(lua_State *L, struct client_box *box)
+{
+    push_span(L, mesa_client_id(box->client));
+}
+
+static void get_server_id(lua_State *L, struct client_box *box)
+{
+    push_span(L, mesa_client_server_id(box->client));
+}
+
+static void get_authenticated(lua_State *L, struct client_box *box)
+{
+    lua_pushboolean(L, mesa_client_authenticated(box->client));
+}
+
+static void get_closed(lua_State *L, struct client_box *box)
+{
+    lua_pushboolean(L, mesa_client_closed(box->client));
+}
+
+static void get_buffered(lua_State *L, struct client_box *box)
+{
+    lua_pushinteger(L, (lua_Integer)mesa_client_buffered(box->client));
+}
+
+static void get_server(lua_State *L, struct client_box *box)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, box->server->table_ref);
+}
+
+/* request = { path, queryString, query, headers, ip, protocol, secure } */
+static void get_request(lua_State *L, struct client_box *box)
+{
+    const struct mesa_request *r = mesa_client_request(box->client);
+    lua_createtable(L, 0, 8);
+    push_span(L, r->path);
+    lua_setfield(L, -2, "path");
+    push_span(L, r->query);
+    lua_setfield(L, -2, "queryString");
+    push_span(L, r->ip);
+    lua_setfield(L, -2, "ip");
+    push_span(L, r->protocol);
+    lua_setfield(L, -2, "protocol");
+    lua_pushboolean(L, r->secure);
+    lua_setfield(L, -2, "secure");
+    lua_createtable(L, 0, (int)r->header_count);
+    for (size_t i = 0; i < r->header_count; i++) {
+        push_span(L, r->headers[i].name);
+        push_span(L, r->headers[i].value);
+        lua_rawset(L, -3);
+    }
+    lua_setfield(L, -2, "headers");
+    mesa_script_push_program(mesa_script_vm(L), L, "parse_query");
+    push_span(L, r->query);
+    lua_call(L, 1, 1);
+    lua_setfield(L, -2, "query");
+}
+
+static void push_stored_list(lua_State *L, const struct mesa_client *c, enum mesa_stored which)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    struct mesa_span json;
+    lua_newtable(L);
+    for (size_t i = 0; mesa_client_stored(c, which, i, &json); i++) {
+        mesa_script_push_stored(vm, L, json);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+}
+
+/* messages = { sent = {Message …}, received = {Message …} }, oldest first */
+static void get_messages(lua_State *L, struct client_box *box)
+{
+    lua_createtable(L, 0, 2);
+    push_stored_list(L, box->client, MESA_STORED_SENT);
+    lua_setfield(L, -2, "sent");
+    push_stored_list(L, box->client, MESA_STORED_RECEIVED);
+    lua_setfield(L, -2, "received");
+}
+
+static const struct client_field {
+    const char *name;
+    void (*get)(lua_State *L, struct client_box *box);
+} client_fields[] = {
+    {"id", get_id},
+    {"serverId", get_server_id},
+    {"authenticated", get_authenticated},
+    {"closed", get_closed},
+    {"request", get_request},
+    {"messages", get_messages},
+    {"buffered", get_buffered},
+    {"server", get_server},
+};
+
+/* client.__index: a method (upvalue 1), a built-in field (upvalue 2: name -> index), or a field of the script. */
+static int l_client_index(lua_State *L)
+{
+    struct client_box *box = lua_touserdata(L, 1);
+    lua_settop(L, 2);
+    lua_pushvalue(L, 2);
+    lua_rawget(L, lua_upvalueindex(1));
+    if (!lua_isnil(L, -1))
+        return 1;
+    lua_pop(L, 1);
+    lua_pushvalue(L, 2);
+    lua_rawget(L, lua_upvalueindex(2));
+    if (!lua_isnil(L, -1)) {
+        client_fields[lua_tointeger(L, -1)].get(L, box);
+        return 1;
+    }
+    if (!box->has_fields)
+        return 1;
+    lua_getfenv(L, 1);
+    lua_pushvalue(L, 2);
+    lua_rawget(L, -2);
+    return 1;
+}
+
+void mesa_script_push_own_fields(lua_State *L, int index)
+{
+    struct client_box *box = lua_touserdata(L, index);
+    if (!box->has_fields) {
+        lua_createtable(L, 0, 2);
+        lua_setfenv(L, index);
+        box->has_fields = true;
+    }
+    lua_getfenv(L, index);
+}
+
+static int l_client_newindex(lua_State *L)
+{
+    lua_settop(L, 3);
+    lua_pushvalue(L, 2);
+    lua_rawget(L, lua_upvalueindex(2));
+    if (!lua_isnil(L, -1))
+        return luaL_error(L, "client.%s cannot be assigned", lua_tostring(L, 2));
+    lua_pop(L, 1);
+    if (lua_isnil(L, 2))
+        return luaL_error(L, "a field of a client cannot be nil");
+    mesa_script_push_own_fields(L, 1);
+    lua_insert(L, 2);
+    lua_rawset(L, 2);
+    return 0;
+}
+
+static int l_client_tostring(lua_State *L)
+{
+    struct client_box *box = lua_touserdata(L, 1);
+    struct mesa_span id = mesa_client_id(box->client);
+    struct mesa_span sid = mesa_client_server_id(box->client);
+    lua_pushliteral(L, "client ");
+    lua_pushlstring(L, sid.p, sid.len);
+    lua_pushliteral(L, " (");
+    if (id.p != NULL)
+        lua_pushlstring(L, id.p, id.len);
+    else
+        lua_pushliteral(L, "not authenticated");
+    lua_pushstring(L, mesa_client_closed(box->client) ? ", closed)" : ")");
+    lua_concat(L, 5);
+    return 1;
+}
+
+/* -- methods -------------------------------------------------------------------------------------------------- */
+
+static int push_failure(lua_State *L, const char *why)
+{
+    lua_pushnil(L);
+    lua_pushstring(L, why);
+    return 2;
+}
+
+/* What `send` returns for a message queued to this connection with result `rc`. */
+static int push_send_result(lua_State *L, enum mesa_status rc)
+{
+    switch (rc) {
+    case MESA_OK:
+        lua_pushboolean(L, 1);
+        return 1;
+    case MESA_EAGAIN:
+        lua_pushboolean(L, 1);
+        lua_pushliteral(L, "backpressure");
+        return 2;
+    case MESA_ECLOSED:
+        return push_failure(L, "closed");
+    default:
+        return push_failure(L, "dropped");
+    }
+}
+
+/* To every connection of the user; the result speaks for this one. */
+static enum mesa_status send_to_user(struct client_box *box, const struct message_ref *m)
+{
+    struct mesa_span id = mesa_client_id(box->client);
+    struct mesa_recipients to = {.ids = &id, .id_count = 1};
+    enum mesa_status rc = mesa_server_send(box->server->server, m->frame, &to, m->sync, NULL, NULL);
+    if (rc != MESA_OK)
+        return rc;
+    if (mesa_client_closed(box->client))
+        return MESA_ETOOBIG;
+    size_t half = mesa_server_config(box->server->server)->limits.max_backpressure / 2;
+    return mesa_client_buffered(box->client) > half ? MESA_EAGAIN : MESA_OK;
+}
+
+/* client:send(message [, directly]) -> true | true, "backpressure" | nil, "closed" | nil, "dropped"
+ * In raw mode: client:send(string [, {binary = true}]). */
+static int l_client_send(lua_State *L)
+{
+    struct client_box *box = mesa_script_check_client(L, 1);
+    struct mesa_vm *vm = mesa_script_vm(L);
+    if (mesa_client_closed(box->client) || box->server->server == NULL)
+        return push_failure(L, "closed");
+    bool raw = mesa_server_config(box->server->server)->raw;
+    struct message_ref m;
+    mesa_script_check_message(vm, L, 2, raw, raw ? 3 : 0, &m);
+    if (m.disconnect)
+        return push_send_result(
+            L, mesa_client_disconnect(box->client, 1000, (struct mesa_span){NULL, 0}));
+
+    bool directly = raw || lua_toboolean(L, 3) || mesa_client_id(box->client).p == NULL;
+    enum mesa_status rc = directly ? mesa_client_send(box->client, m.frame) : send_to_user(box, &m);
+    mesa_frame_unref(m.frame);
+    return push_send_result(L, rc);
+}
+
+/* client:disconnect([code [, reason]]) -> true | nil, "closed" */
+static int l_client_disconnect(lua_State *L)
+{
+    struct client_box *box = mesa_script_check_client(L, 1);
+    lua_Number code = luaL_optnumber(L, 2, 1000);
+    size_t len = 0;
+    const char *reason = luaL_optlstring(L, 3, "", &len);
+    if (mesa_client_closed(box->client))
+        return push_failure(L, "closed");
+    enum mesa_status rc =
+        code == (int)code
+            ? mesa_client_disconnect(box->client, (int)code, (struct mesa_span){reason, len})
+            : MESA_EINVAL;
+    if (rc == MESA_EINVAL)
+        return luaL_error(
+            L,
+            "client:disconnect: the code must be 1000-1003, 1007-1014 or 3000-4999 and the reason at most 123 bytes of UTF-8 "
+            "(got %f, %d bytes)",
+            code, (int)len);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* core.client_set_authenticator(client, present) */
+static int l_client_set_authenticator(lua_State *L)
+{
+    mesa_client_set_authenticator(mesa_script_check_client(L, 1)->client, lua_toboolean(L, 2));
+    return 0;
+}
+
+/* core.client_accept(client, check, id, user) -> true | nil, "closed" | nil, reason. Does not raise on what the handler's result contains. */
+static int l_client_accept(lua_State *L)
+{
+    struct client_box *box = mesa_script_check_client(L, 1);
+    struct mesa_vm *vm = mesa_script_vm(L);
+    uint32_t check = (uint32_t)luaL_checknumber(L, 2);
+    size_t len;
+    const char *id = luaL_checklstring(L, 3, &len);
+    struct mesa_value_error err;
+
+    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
+    enum mesa_status rc =
+        mesa_value_encode(L, 4, MESA_JSON_DEPTH_DEFAULT, &vm->scratch, "user", &err);
+    if (rc == MESA_EINVAL)
+        return push_failure(L, err.text);
+    if (rc == MESA_OK)
+        rc = mesa_client_accept(box->client, check, (struct mesa_span){id, len},
+                                (struct mesa_span){vm->scratch.data, vm->scratch.len});
+    if (rc == MESA_ECLOSED)
+        return push_failure(L, "closed");
+    if (rc == MESA_EINVAL)
+        return push_failure(L, "the id must be 1 to 512 bytes of UTF-8");
+    if (rc != MESA_OK)
+        return push_failure(L, mesa_status_text(rc));
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* core.client_refuse(client, check) */
+static int l_client_refuse(lua_State *L)
+{
+    struct client_box *box = mesa_script_check_client(L, 1);
+    mesa_client_refuse(box->client, (uint32_t)luaL_checknumber(L, 2));
+    return 0;
+}
+
+/* core.client_update(client, id) -> true | nil, reason */
+static int l_client_update(lua_State *L)
+{
+    struct client_box *box = mesa_script_check_client(L, 1);
+    size_t len;
+    const char *id = luaL_checklstring(L, 2, &len);
+    enum mesa_status rc = mesa_client_update(box->client, (struct mesa_span){id, len});
+    if (rc != MESA_OK)
+        return push_failure(L, rc == MESA_ECLOSED ? "closed" : mesa_status_text(rc));
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* core.client_metatable(methods): makes the metatable of every client; adds the C methods to `methods`. */
+static int l_client_metatable(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct mesa_vm *vm = mesa_script_vm(L);
+    lua_pushcfunction(L, l_client_send);
+    lua_setfield(L, 1, "send");
+    lua_pushcfunction(L, l_client_disconnect);
+    lua_setfield(L, 1, "disconnect");
+
+    lua_createtable(L, 0, 8);
+    int meta = lua_gettop(L);
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof client_fields / sizeof client_fields[0]; i++) {
+        lua_pushinteger(L, (lua_Integer)i);
+        lua_setfield(L, -2, client_fields[i].name);
+    }
+    int names = lua_gettop(L);
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, names);
+    lua_pushcclosure(L, l_client_index, 2);
+    lua_setfield(L, meta, "__index");
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, names);
+    lua_pushcclosure(L, l_client_newindex, 2);
+    lua_setfield(L, meta, "__newindex");
+    lua_pushcfunction(L, l_client_gc);
+    lua_setfield(L, meta, "__gc");
+    lua_pushcfunction(L, l_client_tostring);
+    lua_setfield(L, meta, "__tostring");
+    lua_pushliteral(L, "mesa.client");
+    lua_setfield(L, meta, "__metatable"); /* scripts cannot reach __index and __gc */
+    lua_settop(L, meta);
+    vm->client_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+void mesa_bind_client(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"client_metatable", l_client_metatable},
+        {"client_set_authenticator", l_client_set_authenticator},
+        {"client_accept", l_client_accept},
+        {"client_refuse", l_client_refuse},
+        {"client_update", l_client_update},
+        {NULL, NULL},
+    };
+    luaL_register(L, NULL, functions);
+}

@@ -1,0 +1,318 @@
+/* bind_server.c - the server object's primitives: create, send, disconnect, look up, close. */
+
+#include "script/bind_config.h"
+#include "script/script.h"
+
+static const char *const event_names[MESA_EVENT_COUNT] = {
+    [MESA_ON_CONNECTION] = "connection",
+    [MESA_ON_MESSAGE] = "message",
+    [MESA_ON_AUTHENTICATE] = "authenticate",
+    [MESA_ON_AUTHENTICATED] = "authenticated",
+    [MESA_ON_DISCONNECT] = "disconnect",
+    [MESA_ON_ERROR] = "error",
+    [MESA_ON_DRAIN] = "drain",
+    [MESA_ON_UNDELIVERABLE] = "undeliverable",
+    [MESA_ON_REDELIVER] = "redeliver",
+    [MESA_ON_DROPPED] = "dropped",
+    [MESA_ON_CLOSED] = "closed",
+    [MESA_ON_LISTENING] = "listening",
+};
+
+/* core.server_new(config, events, server) -> core object. `config` comes from lua/mesa/config.lua, `events` has one function an event, `server` is the object of scripts. */
+static int l_server_new(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    if (vm->listening)
+        return luaL_error(L, "servers are made while the main script runs");
+
+    struct script_server *s = lua_newuserdata(L, sizeof *s);
+    *s = (struct script_server){.vm = vm, .self_ref = LUA_NOREF};
+    mesa_list_init(&s->link);
+    luaL_getmetatable(L, "mesa.server_core");
+    lua_setmetatable(L, -2);
+    for (int e = 0; e < MESA_EVENT_COUNT; e++) {
+        lua_getfield(L, 2, event_names[e]);
+        luaL_checktype(L, -1, LUA_TFUNCTION);
+        s->events[e] = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+
+    lua_pushvalue(L, 3);
+    s->table_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+
+    struct mesa_config cfg;
+    struct mesa_config_error err = {"not enough memory"};
+    enum mesa_status rc = mesa_bind_config(L, 1, &cfg, &err);
+    if (rc == MESA_OK) {
+        if (vm->opts.port >= 0 && mesa_list_empty(&vm->servers))
+            cfg.port = (uint16_t)vm->opts.port;
+        rc = mesa_server_new(&s->server, vm->loop, vm->transport, &cfg, &mesa_script_hooks, s);
+        mesa_config_deinit(&cfg);
+    }
+    if (rc != MESA_OK) {
+        lua_pushnil(L);
+        lua_pushstring(L, err.text);
+        return 2;
+    }
+    mesa_list_append(&vm->servers, &s->link);
+    lua_pushvalue(L, -1);
+    s->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 1;
+}
+
+void mesa_script_release_server(lua_State *L, struct script_server *s)
+{
+    if (s->server != NULL || s->pins > 0 || s->self_ref == LUA_NOREF)
+        return;
+    int ref = s->self_ref;
+    s->self_ref = LUA_NOREF;
+    for (int e = 0; e < MESA_EVENT_COUNT; e++)
+        luaL_unref(L, LUA_REGISTRYINDEX, s->events[e]);
+    luaL_unref(L, LUA_REGISTRYINDEX, s->table_ref);
+    luaL_unref(L, LUA_REGISTRYINDEX, ref);
+}
+
+void mesa_script_server_closed(struct script_server *s)
+{
+    struct mesa_vm *vm = s->vm;
+    mesa_server_free(s->server);
+    s->server = NULL;
+    mesa_list_remove(&s->link);
+    struct mesa_task *t = mesa_task_begin(vm);
+    if (t != NULL) {
+        mesa_script_push_event(s, mesa_task_state(t), MESA_ON_CLOSED);
+        mesa_task_run(t, 0, NULL, NULL);
+    }
+    mesa_script_release_server(vm->L, s);
+    if (vm->shutting_down && mesa_list_empty(&vm->servers))
+        mesa_loop_stop(vm->loop);
+}
+
+/* The core of the server object (a table with the field _core) at `index`. */
+static struct script_server *check_server(lua_State *L, int index)
+{
+    if (!lua_istable(L, index))
+        luaL_argerror(L, index, "a server expected (call methods with ':')");
+    lua_pushliteral(L, "_core");
+    lua_rawget(L, index);
+    struct script_server *s = luaL_checkudata(L, -1, "mesa.server_core");
+    lua_pop(L, 1);
+    return s;
+}
+
+/* -- recipients ----------------------------------------------------------------------------------------------- */
+
+struct id_list {
+    struct mesa_span *
+        ids; /* in a userdata on the stack, which collects it; NULL: everybody (nil or "*" among the ids) */
+    size_t count;
+};
+
+static void add_id(lua_State *L, int what, struct id_list *list, int anchor)
+{
+    int type = lua_type(L, -1);
+    if (type != LUA_TSTRING && type != LUA_TNUMBER)
+        luaL_argerror(
+            L, what,
+            lua_pushfstring(L, "ids are strings or numbers, got %s", luaL_typename(L, -1)));
+    struct mesa_span *id = &list->ids[list->count++];
+    id->p = lua_tolstring(
+        L, -1, &id->len); /* a number on the stack becomes its string; the anchor keeps it */
+    lua_rawseti(L, anchor, (int)list->count);
+}
+
+/* Reads nil, one id, or a list of ids at `index`. Leaves two values on the stack that keep the spans alive. */
+static void check_ids(lua_State *L, int index, struct id_list *list)
+{
+    *list = (struct id_list){NULL, 0};
+    if (lua_isnoneornil(L, index)) {
+        lua_pushnil(L);
+        lua_pushnil(L);
+        return;
+    }
+    bool one = !lua_istable(L, index);
+    size_t n = one ? 1 : lua_objlen(L, index);
+    list->ids = lua_newuserdata(L, (n > 0 ? n : 1) * sizeof *list->ids);
+    lua_createtable(L, (int)n, 0);
+    int anchor = lua_gettop(L);
+    if (one) {
+        lua_pushvalue(L, index);
+        add_id(L, index, list, anchor);
+        return;
+    }
+    for (size_t i = 1; i <= n; i++) {
+        lua_rawgeti(L, index, (int)i);
+        add_id(L, index, list, anchor);
+    }
+}
+
+static void check_recipients(lua_State *L, int ids, int excluding, struct mesa_recipients *to)
+{
+    struct id_list list, without;
+    check_ids(L, ids, &list);
+    check_ids(L, excluding, &without);
+    *to = (struct mesa_recipients){.ids = list.ids,
+                                   .id_count = list.count,
+                                   .excluding = without.ids,
+                                   .excluding_count = without.count};
+    for (size_t i = 0; i < list.count; i++) {
+        if (list.ids[i].len == 1 && list.ids[i].p[0] == '*') {
+            to->ids = NULL;
+            to->id_count = 0;
+        }
+    }
+}
+
+/* -- methods -------------------------------------------------------------------------------------------------- */
+
+struct sent_list {
+    lua_State *L;
+    struct script_server *s;
+    int table;
+    int count;
+};
+
+static void on_sent(void *ctx, struct mesa_client *c)
+{
+    struct sent_list *sent = ctx;
+    mesa_script_push_client(sent->L, sent->s, c);
+    lua_rawseti(sent->L, sent->table, ++sent->count);
+}
+
+/* server:send(message [, recipients [, excluding]]) -> true | nil, "closed"
+ * In raw mode: server:send(string [, recipients [, excluding [, {binary = true}]]]). */
+static int l_server_send(lua_State *L)
+{
+    struct script_server *s = check_server(L, 1);
+    struct mesa_vm *vm = s->vm;
+    lua_settop(L, 5);
+    if (s->server == NULL) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "closed");
+        return 2;
+    }
+    struct mesa_recipients to;
+    check_recipients(L, 3, 4, &to);
+    lua_pushliteral(L, "_on_sent");
+    lua_rawget(L, 1);
+    int on_sent_fn = lua_gettop(L);
+    lua_newtable(L);
+    struct sent_list sent = {.L = L, .s = s, .table = on_sent_fn + 1};
+    bool observed = lua_isfunction(L, on_sent_fn);
+    struct message_ref m;
+    mesa_script_check_message(vm, L, 2, mesa_server_config(s->server)->raw, 5, &m);
+
+    enum mesa_status rc;
+    if (m.disconnect) {
+        rc = mesa_server_disconnect(s->server, &to);
+    } else {
+        rc = mesa_server_send(s->server, m.frame, &to, m.sync, observed ? on_sent : NULL, &sent);
+        mesa_frame_unref(m.frame);
+    }
+    if (rc != MESA_OK) {
+        lua_pushnil(L);
+        lua_pushstring(L, rc == MESA_ECLOSED ? "closed" : mesa_status_text(rc));
+        return 2;
+    }
+    struct mesa_task *t = observed && sent.count > 0 ? mesa_task_begin(vm) : NULL;
+    if (t != NULL) {
+        lua_State *co = mesa_task_state(t);
+        lua_pushvalue(L, on_sent_fn);
+        lua_pushvalue(L, 2);
+        lua_pushvalue(L, sent.table);
+        lua_xmove(L, co, 3);
+        mesa_task_run(t, 2, NULL, NULL);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* server:client(id) -> list of the user's open connections here */
+static int l_server_client(lua_State *L)
+{
+    struct script_server *s = check_server(L, 1);
+    size_t len;
+    const char *id = luaL_checklstring(L, 2, &len);
+    lua_newtable(L);
+    if (s->server == NULL)
+        return 1;
+    int n = 0;
+    struct mesa_span span = {id, len};
+    for (struct mesa_client *c = mesa_server_next_of(s->server, span, NULL); c != NULL;
+         c = mesa_server_next_of(s->server, span, c)) {
+        mesa_script_push_client(L, s, c);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+/* core.server_clients(server) -> list of all open connections */
+static int l_server_clients(lua_State *L)
+{
+    struct script_server *s = check_server(L, 1);
+    lua_newtable(L);
+    if (s->server == NULL)
+        return 1;
+    int n = 0;
+    for (struct mesa_client *c = mesa_server_next(s->server, NULL); c != NULL;
+         c = mesa_server_next(s->server, c)) {
+        mesa_script_push_client(L, s, c);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+/* server:count() -> number of open connections */
+static int l_server_count(lua_State *L)
+{
+    struct script_server *s = check_server(L, 1);
+    lua_pushinteger(L, s->server != NULL ? (lua_Integer)mesa_server_client_count(s->server) : 0);
+    return 1;
+}
+
+/* server:close([code [, reason]]) -> true | nil, "closed": 1001 to every client; the close event follows. */
+static int l_server_close(lua_State *L)
+{
+    struct script_server *s = check_server(L, 1);
+    int code = luaL_optint(L, 2, 1001);
+    const char *reason = luaL_optstring(L, 3, "server closing");
+    if (s->server == NULL) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "closed");
+        return 2;
+    }
+    mesa_server_close(s->server, code, reason, 0);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* core.server_methods(methods): adds the C methods. */
+static int l_server_methods(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"send", l_server_send},
+        {"client", l_server_client},
+        {"count", l_server_count},
+        {"close", l_server_close},
+        {NULL, NULL},
+    };
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    luaL_register(L, NULL, methods);
+    return 0;
+}
+
+void mesa_bind_server(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"server_new", l_server_new},
+        {"server_clients", l_server_clients},
+        {"server_methods", l_server_methods},
+        {NULL, NULL},
+    };
+    luaL_newmetatable(L, "mesa.server_core");
+    lua_pop(L, 1);
+    luaL_register(L, NULL, functions);
+}

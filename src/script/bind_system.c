@@ -1,0 +1,121 @@
+/* bind_system.c - log, clock, watched files, exit: what the Lua modules need of the process. */
+#include <limits.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "io/watch.h"
+#include "script/script.h"
+
+/* core.log(level, area, text): level 1 debug … 4 error. */
+static int l_log(lua_State *L)
+{
+    int level = luaL_checkint(L, 1);
+    luaL_argcheck(L, level >= 1 && level <= 4, 1, "a level from 1 to 4 expected");
+    mesa_log((enum mesa_log_level)(level - 1), luaL_checkstring(L, 2), "%s",
+             luaL_checkstring(L, 3));
+    return 0;
+}
+
+/* core.log_enabled(level) -> boolean */
+static int l_log_enabled(lua_State *L)
+{
+    lua_pushboolean(L, mesa_log_enabled((enum mesa_log_level)(luaL_checkint(L, 1) - 1)));
+    return 1;
+}
+
+/* core.now() -> monotonic milliseconds with fractions */
+static int l_now(lua_State *L)
+{
+    (void)L;
+    lua_pushnumber(L, (lua_Number)uv_hrtime() / 1e6);
+    return 1;
+}
+
+/* core.realpath(path) -> absolute path without links | nil, reason */
+static int l_realpath(lua_State *L)
+{
+    char *path = realpath(luaL_checkstring(L, 1), NULL);
+    if (path == NULL) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "no such file");
+        return 2;
+    }
+    lua_pushstring(L, path);
+    free(path);
+    return 1;
+}
+
+static void on_files_changed(void *ctx, const char *const *paths, size_t count)
+{
+    struct mesa_vm *vm = ctx;
+    if (vm->shutting_down)
+        return;
+    mesa_script_push_program(vm, vm->L, "files_changed");
+    lua_createtable(vm->L, (int)count, 0);
+    for (size_t i = 0; i < count; i++) {
+        lua_pushstring(vm->L, paths[i]);
+        lua_rawseti(vm->L, -2, (int)i + 1);
+    }
+    mesa_script_call(vm, 1, 0);
+}
+
+/* core.watch(path): reports changes of the file from now on; without effect under --no-watch. */
+static int l_watch(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    const char *path = luaL_checkstring(L, 1);
+    if (!vm->opts.watch)
+        return 0;
+    enum mesa_status rc = MESA_OK;
+    if (vm->watch == NULL)
+        rc = mesa_watch_new(&vm->watch, vm->loop, MESA_WATCH_DEBOUNCE_MS, on_files_changed, vm);
+    if (rc == MESA_OK)
+        rc = mesa_watch_add(vm->watch, path);
+    if (rc != MESA_OK)
+        mesa_log(MESA_LOG_WARN, "reload", "%s is not watched: %s", path, mesa_status_text(rc));
+    return 0;
+}
+
+/* core.unwatch(path) */
+static int l_unwatch(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    const char *path = luaL_checkstring(L, 1);
+    if (vm->watch != NULL)
+        mesa_watch_remove(vm->watch, path);
+    return 0;
+}
+
+/* core.finish_shutdown([code]): the scripts agree to end: 1001 to all, then the loop stops. */
+static int l_finish_shutdown(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    vm->exit_code = luaL_optint(L, 1, 0);
+    mesa_script_finish_shutdown(vm);
+    return 0;
+}
+
+/* core.app_dir() -> absolute folder of the main script */
+static int l_app_dir(lua_State *L)
+{
+    lua_pushstring(L, mesa_script_vm(L)->app_dir);
+    return 1;
+}
+
+void mesa_bind_system(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"log", l_log},
+        {"log_enabled", l_log_enabled},
+        {"now", l_now},
+        {"realpath", l_realpath},
+        {"watch", l_watch},
+        {"unwatch", l_unwatch},
+        {"finish_shutdown", l_finish_shutdown},
+        {"app_dir", l_app_dir},
+        {NULL, NULL},
+    };
+    luaL_register(L, NULL, functions);
+    lua_pushliteral(L, MESA_VERSION);
+    lua_setfield(L, -2, "version");
+}

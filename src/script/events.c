@@ -1,0 +1,281 @@
+/* events.c - what happens at a server becomes a task that runs the server's Lua function for it. */
+#include "base/log.h"
+#include "script/script.h"
+#include "script/value.h"
+
+enum {
+    QUEUE_PAUSE_AT = 64
+}; /* messages waiting for a handler before the client is no longer read */
+
+/* A task with the server's function for `e` pushed; NULL: no memory, the event is lost and logged. */
+static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
+{
+    struct mesa_task *t = mesa_task_begin(s->vm);
+    if (t == NULL) {
+        mesa_log(MESA_LOG_ERROR, "script", "no memory for a handler, an event is lost");
+        return NULL;
+    }
+    mesa_script_push_event(s, mesa_task_state(t), e);
+    return t;
+}
+
+static void on_connection(void *ctx, struct mesa_client *c)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_CONNECTION);
+    if (t == NULL)
+        return;
+    mesa_script_push_client(mesa_task_state(t), s, c);
+    mesa_task_run(t, 1, NULL, NULL);
+}
+
+/* -- messages: one handler of a client at a time, in order ------------------------------------------------------ */
+
+static void on_message_handled(struct mesa_task *t, void *ctx);
+
+/* Starts the handler with the message on top of `L`; pops it. */
+static void handle_message(struct script_server *s, struct client_box *box, lua_State *L)
+{
+    struct mesa_task *t = begin(s, MESA_ON_MESSAGE);
+    if (t == NULL) {
+        lua_pop(L, 1);
+        return;
+    }
+    lua_State *co = mesa_task_state(t);
+    lua_rawgeti(co, LUA_REGISTRYINDEX, box->self_ref);
+    mesa_script_push_fields(co, lua_gettop(co));
+    if (L != co)
+        lua_xmove(L, co, 1);
+    box->handling = true;
+    mesa_task_run(t, 3, on_message_handled, box);
+}
+
+static void queue_message(struct client_box *box, lua_State *L)
+{
+    int message = lua_gettop(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
+    mesa_script_push_own_fields(L, message + 1);
+    lua_getfield(L, -1, "_queue");
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, "_queue");
+    }
+    lua_pushvalue(L, message);
+    lua_rawseti(L, -2, (int)(box->queue_first + box->queue_count));
+    box->queue_count++;
+    lua_settop(L, message - 1);
+    if (box->queue_count >= QUEUE_PAUSE_AT && !box->paused && !mesa_client_closed(box->client)) {
+        mesa_client_pause(box->client);
+        box->paused = true;
+    }
+}
+
+/* Pushes the oldest waiting message. */
+static void unqueue_message(struct client_box *box, lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
+    mesa_script_push_own_fields(L, lua_gettop(L));
+    lua_getfield(L, -1, "_queue");
+    lua_rawgeti(L, -1, (int)box->queue_first);
+    lua_pushnil(L);
+    lua_rawseti(L, -3, (int)box->queue_first);
+    lua_insert(L, -4);
+    lua_pop(L, 3);
+    box->queue_first++;
+    box->queue_count--;
+}
+
+/* A handler has ended: the messages that waited for it come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
+static void on_message_handled(struct mesa_task *t, void *ctx)
+{
+    struct client_box *box = ctx;
+    lua_State *L = box->server->vm->L;
+    (void)t;
+    box->handling = false;
+    if (box->draining)
+        return;
+    box->draining = true;
+    while (box->queue_count > 0 && !box->handling && !box->server->vm->closing) {
+        unqueue_message(box, L);
+        handle_message(box->server, box, L);
+    }
+    box->draining = false;
+    if (box->queue_count == 0 && box->paused && !mesa_client_closed(box->client)) {
+        mesa_client_resume(box->client);
+        box->paused = false;
+    }
+    mesa_script_release_client(L, box);
+}
+
+static void deliver(struct script_server *s, struct mesa_client *c, lua_State *L)
+{
+    mesa_script_push_client(L, s, c);
+    struct client_box *box = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (box->handling)
+        queue_message(box, L);
+    else
+        handle_message(s, box, L);
+}
+
+static void on_message(void *ctx, struct mesa_client *c, const struct mesa_envelope *e,
+                       struct mesa_span text)
+{
+    struct script_server *s = ctx;
+    (void)text;
+    mesa_script_push_message(s->vm, s->vm->L, e);
+    deliver(s, c, s->vm->L);
+}
+
+static void on_raw_message(void *ctx, struct mesa_client *c, struct mesa_span bytes, bool binary)
+{
+    struct script_server *s = ctx;
+    lua_State *L = s->vm->L;
+    lua_createtable(L, 0, 2);
+    lua_pushlstring(L, bytes.p, bytes.len);
+    lua_setfield(L, -2, "data");
+    lua_pushboolean(L, binary);
+    lua_setfield(L, -2, "binary");
+    deliver(s, c, L);
+}
+
+/* -- the rest ------------------------------------------------------------------------------------------------- */
+
+static void on_authenticate(void *ctx, struct mesa_client *c, uint32_t check, struct mesa_span d)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_AUTHENTICATE);
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_client(co, s, c);
+    lua_pushnumber(co, check);
+    if (d.p != NULL)
+        mesa_value_push(co, d);
+    else
+        lua_newtable(co); /* no credentials at all: handlers index what they get */
+    mesa_task_run(t, 3, NULL, NULL);
+}
+
+static void on_authenticated(void *ctx, struct mesa_client *c)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_AUTHENTICATED);
+    if (t == NULL)
+        return;
+    mesa_script_push_client(mesa_task_state(t), s, c);
+    mesa_task_run(t, 1, NULL, NULL);
+}
+
+static void on_disconnect(void *ctx, struct mesa_client *c, int code, struct mesa_span reason)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_DISCONNECT);
+    lua_State *L = s->vm->L;
+    mesa_script_push_client(L, s, c);
+    struct client_box *box = lua_touserdata(L, -1);
+    box->connected = false;
+    if (t != NULL) {
+        lua_State *co = mesa_task_state(t);
+        lua_xmove(L, co, 1);
+        lua_pushinteger(co, code);
+        lua_pushlstring(co, reason.p != NULL ? reason.p : "", reason.len);
+        mesa_task_run(t, 3, NULL, NULL);
+    } else {
+        lua_pop(L, 1);
+    }
+    mesa_script_release_client(L, box);
+}
+
+static void on_error(void *ctx, struct mesa_client *c, const char *code, const char *text)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_ERROR);
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    if (c != NULL)
+        mesa_script_push_client(co, s, c);
+    else
+        lua_pushnil(co);
+    lua_pushstring(co, code);
+    lua_pushstring(co, text);
+    mesa_task_run(t, 3, NULL, NULL);
+}
+
+static void on_drain(void *ctx, struct mesa_client *c)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_DRAIN);
+    if (t == NULL)
+        return;
+    mesa_script_push_client(mesa_task_state(t), s, c);
+    mesa_task_run(t, 1, NULL, NULL);
+}
+
+static void on_undeliverable(void *ctx, struct mesa_span json, const struct mesa_span *ids,
+                             size_t id_count)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_UNDELIVERABLE);
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_stored(s->vm, co, json);
+    lua_createtable(co, (int)id_count, 0);
+    for (size_t i = 0; i < id_count; i++) {
+        lua_pushlstring(co, ids[i].p, ids[i].len);
+        lua_rawseti(co, -2, (int)i + 1);
+    }
+    mesa_task_run(t, 2, NULL, NULL);
+}
+
+static void on_redeliver(void *ctx, struct mesa_client *c, const struct mesa_backlog *backlog)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_REDELIVER);
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_client(co, s, c);
+    lua_createtable(co, (int)backlog->count, 0);
+    for (size_t i = 0; i < backlog->count; i++) {
+        mesa_script_push_stored(s->vm, co, backlog->json[i]);
+        lua_rawseti(co, -2, (int)i + 1);
+    }
+    mesa_task_run(t, 2, NULL, NULL);
+}
+
+static void on_undeliverable_dropped(void *ctx, struct mesa_span id, struct mesa_span json)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_DROPPED);
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_stored(s->vm, co, json);
+    lua_pushlstring(co, id.p, id.len);
+    mesa_task_run(t, 2, NULL, NULL);
+}
+
+static void on_closed(void *ctx)
+{
+    mesa_script_server_closed(ctx);
+}
+
+const struct mesa_server_hooks mesa_script_hooks = {
+    .on_connection = on_connection,
+    .on_message = on_message,
+    .on_raw_message = on_raw_message,
+    .on_authenticate = on_authenticate,
+    .on_authenticated = on_authenticated,
+    .on_disconnect = on_disconnect,
+    .on_error = on_error,
+    .on_drain = on_drain,
+    .on_undeliverable = on_undeliverable,
+    .on_redeliver = on_redeliver,
+    .on_undeliverable_dropped = on_undeliverable_dropped,
+    .on_closed = on_closed,
+};

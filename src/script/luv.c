@@ -1,0 +1,63 @@
+/* luv.c - require "luv" runs on the server's own loop, and an error in one of its callbacks does not end the process. */
+#include <dlfcn.h>
+
+#include "base/log.h"
+#include "script/script.h"
+
+typedef int (*luv_pcall_fn)(lua_State *L, int nargs, int nresults, int flags);
+
+static int traceback(lua_State *L)
+{
+    const char *text = lua_tostring(L, 1);
+    luaL_traceback(L, L, text != NULL ? text : luaL_typename(L, 1), 1);
+    return 1;
+}
+
+/* Runs a luv callback; luv's own version prints and exits the process on an error. */
+static int run_callback(lua_State *L, int nargs, int nresults, int flags)
+{
+    (void)flags;
+    int base = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, traceback);
+    lua_insert(L, base);
+    int rc = lua_pcall(L, nargs, nresults, base);
+    lua_remove(L, base);
+    if (rc == 0)
+        return nresults == LUA_MULTRET ? lua_gettop(L) - base + 1 : nresults;
+    mesa_log(MESA_LOG_ERROR, "script", "luv callback failed: %s", lua_tostring(L, -1));
+    lua_pop(L, 1);
+    return -rc;
+}
+
+static const char *find_module(lua_State *L)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchpath");
+    lua_pushliteral(L, "luv");
+    lua_getfield(L, -3, "cpath");
+    lua_call(L, 2, 2);
+    if (lua_isnil(L, -2))
+        luaL_error(L, "module 'luv' is not installed (package lua-luv):%s", lua_tostring(L, -1));
+    return lua_tostring(L, -2);
+}
+
+int mesa_script_open_luv(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    const char *path = find_module(L);
+    void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (lib == NULL)
+        return luaL_error(L, "module 'luv' cannot be loaded: %s", dlerror());
+    void (*set_loop)(lua_State *, uv_loop_t *);
+    void (*set_callback)(lua_State *, luv_pcall_fn);
+    lua_CFunction open;
+    *(void **)&set_loop = dlsym(lib, "luv_set_loop");
+    *(void **)&set_callback = dlsym(lib, "luv_set_callback");
+    *(void **)&open = dlsym(lib, "luaopen_luv");
+    if (set_loop == NULL || set_callback == NULL || open == NULL)
+        return luaL_error(L, "module 'luv' (%s) is too old: it has no luv_set_loop", path);
+    set_loop(L, mesa_loop_uv(vm->loop));
+    set_callback(L, run_callback);
+    lua_settop(L, 0);
+    return open(L);
+}

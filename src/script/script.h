@@ -1,0 +1,167 @@
+/* script.h - what the files of script/ share: the VM's parts and how C and Lua enter each other.
+ *
+ * Private to script/. Loop thread only.
+ *
+ * C enters Lua in two places only: mesa_task_run (a pooled coroutine per event) and mesa_script_call (a protected call while loading).
+ */
+#ifndef MESA_SCRIPT_SCRIPT_H
+#define MESA_SCRIPT_SCRIPT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/wheel.h"
+#include "core/envelope.h"
+#include "script/vm.h"
+#include "server/server.h"
+
+enum { MESA_TASK_POOL_MAX = 256, MESA_SCRATCH_KEEP_BYTES = 256 * 1024 };
+
+/* What Lua hands over once for a server: one function an event (lua/mesa/dispatch.lua). */
+enum mesa_event {
+    MESA_ON_CONNECTION,
+    MESA_ON_MESSAGE,
+    MESA_ON_AUTHENTICATE,
+    MESA_ON_AUTHENTICATED,
+    MESA_ON_DISCONNECT,
+    MESA_ON_ERROR,
+    MESA_ON_DRAIN,
+    MESA_ON_UNDELIVERABLE,
+    MESA_ON_REDELIVER,
+    MESA_ON_DROPPED,
+    MESA_ON_CLOSED,
+    MESA_ON_LISTENING,
+    MESA_EVENT_COUNT,
+};
+
+struct mesa_vm {
+    lua_State *L;
+    struct mesa_loop *loop;
+    struct mesa_transport *transport;
+    struct mesa_vm_options opts;
+    char *app_dir; /* absolute folder of the main script */
+    char *lib_dir; /* where lua/mesa/ was found */
+    struct mesa_list servers;
+    struct mesa_list idle_tasks;
+    struct mesa_list waiting_tasks;
+    struct mesa_list timers; /* armed Lua timers */
+    unsigned idle_task_count;
+    struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
+    struct mesa_buf
+        scratch; /* outgoing JSON is built here; never held across a call that may raise with its content in use elsewhere */
+    struct mesa_watch *watch;
+    int program_ref; /* the table of functions that lua/mesa/program.lua gave */
+    int client_meta_ref;
+    int message_meta_ref;
+    int exit_code;
+    bool listening; /* mesa_vm_listen was called */
+    bool shutting_down;
+    bool closing; /* mesa_vm_free is under way */
+};
+
+/* A server as scripts see it; userdata "mesa.server_core", pinned in the registry until it is closed and no client object refers to it. */
+struct script_server {
+    struct mesa_list link; /* vm->servers */
+    struct mesa_vm *vm;
+    struct mesa_server *server; /* NULL once closed */
+    int self_ref;               /* pins this userdata */
+    int table_ref;              /* the server object of scripts, client.server */
+    unsigned pins;              /* client objects that refer to it */
+    int events[MESA_EVENT_COUNT];
+    bool listening;
+};
+
+/* A client as scripts see it; userdata "mesa.client". Holds one reference on the client, so its data stay readable after it has left. */
+struct client_box {
+    struct mesa_client *client;
+    struct script_server *server; /* pinned by this box */
+    int self_ref;                 /* pins the object while connected or handling; LUA_NOREF after */
+    bool connected;
+    bool has_fields; /* the environment table is the script's own fields */
+    bool handling;   /* a message handler of this client is running or waiting */
+    bool draining;   /* the queue below is being worked off */
+    bool paused;
+    uint32_t queue_first, queue_count; /* messages that wait for it, in fields._queue */
+};
+
+struct mesa_vm *mesa_script_vm(lua_State *L);
+
+/* Calls the function below `nargs` arguments on the main state; on an error logs it with traceback and returns MESA_EINVAL with nothing on the stack. */
+enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults);
+/* Closes every server with 1001; the loop stops behind the last one. */
+void mesa_script_finish_shutdown(struct mesa_vm *vm);
+/* Pushes program.<name> on `L`. */
+void mesa_script_push_program(struct mesa_vm *vm, lua_State *L, const char *name);
+/* Logs the error value on top of `co` with a traceback of `co` (pops it) and emits nothing. */
+void mesa_script_log_error(struct mesa_vm *vm, lua_State *co, const char *what);
+
+/* -- task.c ---------------------------------------------------------------------------------------------------- */
+
+struct mesa_task;
+/* Called when the task's function has returned, failed or been cancelled. */
+typedef void (*mesa_task_done_fn)(struct mesa_task *t, void *ctx);
+
+/* A coroutine to push a function and its arguments on. NULL: no memory. Must be followed by mesa_task_run. */
+struct mesa_task *mesa_task_begin(struct mesa_vm *vm);
+lua_State *mesa_task_state(struct mesa_task *t);
+/* Runs the function below `nargs` arguments until it returns or waits. `done` may be NULL; it is called exactly once, perhaps before this returns. */
+void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx);
+/* Ends every waiting task without running it further and frees the pool. */
+void mesa_task_close_all(struct mesa_vm *vm);
+/* Stops every timer a script has armed. */
+void mesa_task_close_timers(struct mesa_vm *vm);
+
+/* -- bind_*.c: each fills functions into the table on top of the stack (the module mesa.core) ------------------- */
+void mesa_bind_task(lua_State *L);
+void mesa_bind_server(lua_State *L);
+void mesa_bind_client(lua_State *L);
+void mesa_bind_message(lua_State *L);
+void mesa_bind_system(lua_State *L);
+/* The opener of the module luv, on the server's own loop. */
+int mesa_script_open_luv(lua_State *L);
+
+/* Pushes the client's object, made on first use. Raises only on lack of memory. */
+void mesa_script_push_client(lua_State *L, struct script_server *s, struct mesa_client *c);
+/* Unpins the object once the client has left and none of its handlers runs. */
+void mesa_script_release_client(lua_State *L, struct client_box *box);
+struct client_box *mesa_script_check_client(lua_State *L, int index);
+/* Pushes the client's fields table or nil. `index` is the object. */
+void mesa_script_push_fields(lua_State *L, int index);
+/* As above, and makes the table when it is missing. */
+void mesa_script_push_own_fields(lua_State *L, int index);
+
+/* Pushes a Message made from a received envelope. */
+void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e);
+/* Pushes a Message made from the JSON of an envelope that mesa-lua wrote or validated; nil when it is not one. */
+void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span json);
+
+/* What a script wants to send, from the Message (or, in raw mode, the string) at `index`. */
+struct message_ref {
+    struct mesa_frame *frame; /* one reference */
+    int64_t op;
+    bool sync;
+    bool disconnect; /* op 5, t "DISCONNECT_CLIENT": nothing to send */
+};
+/* Raises with the reason when the value cannot be sent; holds nothing then. */
+void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, bool raw,
+                               int options_index, struct message_ref *out);
+
+/* The server has closed: frees it, lets scripts know, and ends the program when it was the last one of a shutdown. */
+void mesa_script_server_closed(struct script_server *s);
+/* Unpins a closed server that nothing refers to. */
+void mesa_script_release_server(lua_State *L, struct script_server *s);
+
+/* The hooks of script/events.c that turn server events into tasks. */
+extern const struct mesa_server_hooks mesa_script_hooks;
+
+/* Pushes s's function for `e` on `co`. */
+static inline void mesa_script_push_event(const struct script_server *s, lua_State *co,
+                                          enum mesa_event e)
+{
+    lua_rawgeti(co, LUA_REGISTRYINDEX, s->events[e]);
+}
+
+#endif

@@ -1,0 +1,234 @@
+/* task.c - handlers run in pooled coroutines, and what they wait for. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "script/script.h"
+
+struct mesa_task {
+    struct mesa_list link; /* idle_tasks or waiting_tasks */
+    struct mesa_vm *vm;
+    lua_State *co;
+    int ref; /* anchors co */
+    bool waiting;
+    struct mesa_timer timer; /* sleep */
+    mesa_task_done_fn done;
+    void *ctx;
+};
+
+static void on_sleep_over(struct mesa_timer *timer);
+
+struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
+{
+    if (!mesa_list_empty(&vm->idle_tasks)) {
+        struct mesa_task *t = MESA_CONTAINER_OF(vm->idle_tasks.next, struct mesa_task, link);
+        mesa_list_remove(&t->link);
+        vm->idle_task_count--;
+        return t;
+    }
+    struct mesa_task *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    t->vm = vm;
+    mesa_list_init(&t->link);
+    mesa_timer_init(&t->timer, on_sleep_over);
+    t->co = lua_newthread(vm->L);
+    t->ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
+    return t;
+}
+
+lua_State *mesa_task_state(struct mesa_task *t)
+{
+    return t->co;
+}
+
+static void task_free(struct mesa_task *t)
+{
+    mesa_loop_cancel(t->vm->loop, &t->timer);
+    mesa_list_remove(&t->link);
+    luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->ref);
+    free(t);
+}
+
+/* The task is over; a coroutine that ended well is used again. */
+static void task_finish(struct mesa_task *t, bool reusable)
+{
+    mesa_task_done_fn done = t->done;
+    void *ctx = t->ctx;
+    t->done = NULL;
+    if (done != NULL)
+        done(t, ctx);
+    if (reusable && t->vm->idle_task_count < MESA_TASK_POOL_MAX) {
+        lua_settop(t->co, 0);
+        mesa_list_remove(&t->link);
+        mesa_list_append(&t->vm->idle_tasks, &t->link);
+        t->vm->idle_task_count++;
+    } else {
+        task_free(t);
+    }
+}
+
+static void task_resume(struct mesa_task *t, int nargs)
+{
+    struct mesa_vm *vm = t->vm;
+    struct mesa_task *outer = vm->current_task;
+    vm->current_task = t;
+    int status = lua_resume(t->co, nargs);
+    vm->current_task = outer;
+
+    if (status == 0) {
+        task_finish(t, true);
+    } else if (status == LUA_YIELD && t->waiting) {
+        mesa_list_remove(&t->link);
+        mesa_list_append(&vm->waiting_tasks, &t->link);
+    } else if (status == LUA_YIELD) {
+        lua_settop(t->co, 0);
+        lua_pushliteral(t->co, "a handler called coroutine.yield itself and was abandoned; "
+                               "only the waiting functions of mesa (Mesa.sleep …) may suspend it");
+        mesa_script_log_error(vm, t->co, "handler");
+        task_finish(t, false);
+    } else {
+        mesa_script_log_error(vm, t->co, "handler");
+        task_finish(t, false);
+    }
+}
+
+void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx)
+{
+    t->done = done;
+    t->ctx = ctx;
+    task_resume(t, nargs);
+}
+
+static void on_sleep_over(struct mesa_timer *timer)
+{
+    struct mesa_task *t = MESA_CONTAINER_OF(timer, struct mesa_task, timer);
+    t->waiting = false;
+    mesa_list_remove(&t->link);
+    lua_settop(t->co, 0);
+    task_resume(t, 0);
+}
+
+void mesa_task_close_all(struct mesa_vm *vm)
+{
+    while (!mesa_list_empty(&vm->waiting_tasks))
+        task_finish(MESA_CONTAINER_OF(vm->waiting_tasks.next, struct mesa_task, link), false);
+    while (!mesa_list_empty(&vm->idle_tasks))
+        task_free(MESA_CONTAINER_OF(vm->idle_tasks.next, struct mesa_task, link));
+    vm->idle_task_count = 0;
+}
+
+/* Milliseconds at `index`: a finite number from 0 to 2^31-1, rounded up. */
+static uint64_t check_delay(lua_State *L, int index)
+{
+    lua_Number ms = luaL_checknumber(L, index);
+    if (!(ms >= 0 && ms <= 2147483647.0))
+        luaL_argerror(L, index, "a time in milliseconds from 0 to 2147483647 expected");
+    return (uint64_t)ceil(ms);
+}
+
+/* core.sleep(ms): suspends the running handler for `ms`. Raises outside of one. */
+static int l_sleep(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    uint64_t ms = check_delay(L, 1);
+    struct mesa_task *t = vm->current_task;
+    if (t == NULL || t->co != L)
+        return luaL_error(
+            L,
+            "Mesa.sleep can only wait inside a handler or a timer (not while a script loads, and "
+            "not inside a coroutine of your own)");
+    mesa_loop_arm(vm->loop, &t->timer, ms);
+    t->waiting = true;
+    return lua_yield(L, 0);
+}
+
+/* -- timers of scripts ---------------------------------------------------------------------------------------- */
+
+struct lua_timer {
+    struct mesa_timer timer;
+    struct mesa_list link; /* vm->timers while armed */
+    struct mesa_vm *vm;
+    uint64_t interval_ms; /* 0: fires once */
+    int self_ref;         /* anchors the object while armed */
+    int fn_ref;
+};
+
+static void lua_timer_stop(struct lua_timer *t)
+{
+    if (t->vm == NULL)
+        return;
+    lua_State *L = t->vm->L;
+    mesa_loop_cancel(t->vm->loop, &t->timer);
+    mesa_list_remove(&t->link);
+    luaL_unref(L, LUA_REGISTRYINDEX, t->fn_ref);
+    luaL_unref(L, LUA_REGISTRYINDEX, t->self_ref);
+    t->fn_ref = t->self_ref = LUA_NOREF;
+    t->vm = NULL;
+}
+
+static void on_lua_timer(struct mesa_timer *timer)
+{
+    struct lua_timer *t = MESA_CONTAINER_OF(timer, struct lua_timer, timer);
+    struct mesa_vm *vm = t->vm;
+    struct mesa_task *task = mesa_task_begin(vm);
+    if (task == NULL)
+        return;
+    lua_State *co = mesa_task_state(task);
+    mesa_script_push_program(vm, co, "timer");
+    lua_rawgeti(co, LUA_REGISTRYINDEX, t->fn_ref);
+    if (t->interval_ms > 0)
+        mesa_loop_arm(vm->loop, &t->timer, t->interval_ms);
+    else
+        lua_timer_stop(t);
+    mesa_task_run(task, 1, NULL, NULL);
+}
+
+/* core.timer_start(fn, ms, repeats) -> timer */
+static int l_timer_start(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    uint64_t ms = check_delay(L, 2);
+    bool repeats = lua_toboolean(L, 3);
+    struct mesa_vm *vm = mesa_script_vm(L);
+
+    struct lua_timer *t = lua_newuserdata(L, sizeof *t);
+    *t = (struct lua_timer){
+        .interval_ms = repeats ? (ms > 0 ? ms : 1) : 0, .self_ref = LUA_NOREF, .fn_ref = LUA_NOREF};
+    mesa_timer_init(&t->timer, on_lua_timer);
+    mesa_list_init(&t->link);
+    luaL_getmetatable(L, "mesa.timer");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, 1);
+    t->fn_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushvalue(L, -1);
+    t->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    t->vm = vm;
+    mesa_list_append(&vm->timers, &t->link);
+    mesa_loop_arm(vm->loop, &t->timer, repeats ? t->interval_ms : ms);
+    return 1;
+}
+
+/* core.timer_stop(timer): safe to repeat, also from the timer's own function. */
+static int l_timer_stop(lua_State *L)
+{
+    lua_timer_stop(luaL_checkudata(L, 1, "mesa.timer"));
+    return 0;
+}
+
+void mesa_task_close_timers(struct mesa_vm *vm)
+{
+    while (!mesa_list_empty(&vm->timers))
+        lua_timer_stop(MESA_CONTAINER_OF(vm->timers.next, struct lua_timer, link));
+}
+
+void mesa_bind_task(lua_State *L)
+{
+    luaL_newmetatable(L, "mesa.timer");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, l_sleep);
+    lua_setfield(L, -2, "sleep");
+    lua_pushcfunction(L, l_timer_start);
+    lua_setfield(L, -2, "timer_start");
+    lua_pushcfunction(L, l_timer_stop);
+    lua_setfield(L, -2, "timer_stop");
+}

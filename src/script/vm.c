@@ -1,0 +1,341 @@
+/* vm.c - the life of the Lua state: modules, main script, listening, reload, shutdown. */
+#include <limits.h>
+#include <luajit.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "io/watch.h"
+#include "script/bind_json.h"
+#include "script/script.h"
+#include "script/value.h"
+
+static const char vm_key; /* registry[&vm_key] is the VM */
+
+struct mesa_vm *mesa_script_vm(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)&vm_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    struct mesa_vm *vm = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return vm;
+}
+
+const char *mesa_vm_library_version(void)
+{
+    return LUAJIT_VERSION;
+}
+
+/* -- errors and calls ----------------------------------------------------------------------------------------- */
+
+/* Replaces the error value on top of `L` by text. */
+static void error_to_text(lua_State *L)
+{
+    if (lua_isstring(L, -1))
+        return;
+    if (luaL_callmeta(L, -1, "__tostring") && lua_isstring(L, -1)) {
+        lua_remove(L, -2);
+        return;
+    }
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, -1));
+    lua_remove(L, -2);
+}
+
+void mesa_script_log_error(struct mesa_vm *vm, lua_State *co, const char *what)
+{
+    error_to_text(co);
+    luaL_traceback(vm->L, co, lua_tostring(co, -1), 0);
+    mesa_log(MESA_LOG_ERROR, "script", "%s failed: %s", what, lua_tostring(vm->L, -1));
+    lua_pop(vm->L, 1);
+    lua_pop(co, 1);
+}
+
+static int add_traceback(lua_State *L)
+{
+    error_to_text(L);
+    luaL_traceback(L, L, lua_tostring(L, -1), 1);
+    return 1;
+}
+
+enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults)
+{
+    lua_State *L = vm->L;
+    int base = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, add_traceback);
+    lua_insert(L, base);
+    int rc = lua_pcall(L, nargs, nresults, base);
+    lua_remove(L, base);
+    if (rc == 0)
+        return MESA_OK;
+    mesa_log(MESA_LOG_ERROR, "script", "%s", lua_tostring(L, -1));
+    lua_pop(L, 1);
+    return MESA_EINVAL;
+}
+
+void mesa_script_push_program(struct mesa_vm *vm, lua_State *L, const char *name)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->program_ref);
+    lua_getfield(L, -1, name);
+    lua_remove(L, -2);
+}
+
+/* -- creation ------------------------------------------------------------------------------------------------- */
+
+static char *dir_of(const char *path)
+{
+    char *slash, *copy = strdup(path);
+    if (copy != NULL && (slash = strrchr(copy, '/')) != NULL)
+        slash[slash == copy ? 1 : 0] = '\0';
+    return copy;
+}
+
+static char *resolved(const char *path)
+{
+    char *real = realpath(path, NULL);
+    return real != NULL ? real : strdup(path);
+}
+
+/* The folder that holds mesa/init.lua: lua/ of a checkout (the binary is in build/), or share/lua/5.1 of an installation. */
+static char *find_lib_dir(void)
+{
+    static const char *const candidates[] = {"%s/../lua", "%s/../../lua", "%s/../share/lua/5.1"};
+    char exe[PATH_MAX], path[PATH_MAX + 64], probe[PATH_MAX + 128];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0)
+        return NULL;
+    exe[n] = '\0';
+    char *dir = dir_of(exe), *found = NULL;
+    for (size_t i = 0; dir != NULL && found == NULL && i < sizeof candidates / sizeof candidates[0];
+         i++) {
+        snprintf(path, sizeof path, candidates[i], dir);
+        snprintf(probe, sizeof probe, "%s/mesa/init.lua", path);
+        if (access(probe, R_OK) == 0)
+            found = resolved(path);
+    }
+    free(dir);
+    return found;
+}
+
+static int open_core(lua_State *L)
+{
+    lua_newtable(L);
+    mesa_bind_task(L);
+    mesa_bind_server(L);
+    mesa_bind_client(L);
+    mesa_bind_message(L);
+    mesa_bind_system(L);
+    mesa_bind_json(L);
+    lua_setfield(L, -2, "json");
+    return 1;
+}
+
+static void preload(lua_State *L, const char *name, lua_CFunction open)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushcfunction(L, open);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 2);
+}
+
+/* package.path: mesa's own modules, then the application's folder, then what LuaJIT brings. */
+static void set_paths(struct mesa_vm *vm)
+{
+    lua_State *L = vm->L;
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s/?.lua;%s/?/init.lua;%s", vm->lib_dir, vm->lib_dir,
+                    vm->app_dir, vm->app_dir, lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "cpath");
+    lua_pushfstring(L, "%s/?.so;%s", vm->app_dir, lua_tostring(L, -1));
+    lua_setfield(L, -3, "cpath");
+    lua_pop(L, 2);
+}
+
+static void set_arguments(struct mesa_vm *vm)
+{
+    lua_State *L = vm->L;
+    lua_createtable(L, vm->opts.argc, 1);
+    for (int i = 0; i < vm->opts.argc; i++) {
+        lua_pushstring(L, vm->opts.argv[i]);
+        lua_rawseti(L, -2, i);
+    }
+    lua_setglobal(L, "arg");
+}
+
+static int open_program(lua_State *L)
+{
+    struct mesa_vm *vm = lua_touserdata(L, 1);
+    luaL_openlibs(L);
+    lua_pushlightuserdata(L, (void *)&vm_key);
+    lua_pushlightuserdata(L, vm);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+    mesa_value_open(L);
+    set_paths(vm);
+    set_arguments(vm);
+    preload(L, "mesa.core", open_core);
+    preload(L, "luv", mesa_script_open_luv);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "mesa.program");
+    lua_call(L, 1, 1);
+    vm->program_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
+                             struct mesa_transport *transport, const struct mesa_vm_options *opts)
+{
+    enum mesa_status rc = MESA_ENOMEM;
+    struct mesa_vm *vm = calloc(1, sizeof *vm);
+    if (vm == NULL)
+        return rc;
+    vm->loop = loop;
+    vm->transport = transport;
+    vm->opts = *opts;
+    mesa_buf_init(&vm->scratch);
+    mesa_list_init(&vm->servers);
+    mesa_list_init(&vm->idle_tasks);
+    mesa_list_init(&vm->waiting_tasks);
+    mesa_list_init(&vm->timers);
+
+    char *script = resolved(opts->script);
+    vm->app_dir = script != NULL ? dir_of(script) : NULL;
+    free(script);
+    vm->lib_dir = find_lib_dir();
+    vm->L = luaL_newstate();
+    if (vm->app_dir == NULL || vm->L == NULL)
+        goto fail;
+    if (vm->lib_dir == NULL) {
+        mesa_log(
+            MESA_LOG_ERROR, "script",
+            "the Lua modules of mesa were found neither beside the program nor in ../share/lua/5.1");
+        rc = MESA_ENOTFOUND;
+        goto fail;
+    }
+    lua_pushcfunction(vm->L, open_program);
+    lua_pushlightuserdata(vm->L, vm);
+    rc = mesa_script_call(vm, 1, 0);
+    if (rc != MESA_OK)
+        goto fail;
+    *out = vm;
+    return MESA_OK;
+
+fail:
+    mesa_vm_free(vm);
+    return rc;
+}
+
+void mesa_vm_free(struct mesa_vm *vm)
+{
+    if (vm == NULL)
+        return;
+    vm->closing = true;
+    mesa_watch_free(vm->watch);
+    MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
+        struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
+        mesa_list_remove(it);
+        mesa_server_free(s->server);
+        s->server = NULL;
+    }
+    if (vm->L != NULL) {
+        mesa_task_close_timers(vm);
+        mesa_task_close_all(vm);
+        lua_close(vm->L);
+    }
+    mesa_buf_deinit(&vm->scratch);
+    free(vm->app_dir);
+    free(vm->lib_dir);
+    free(vm);
+}
+
+/* -- the program ---------------------------------------------------------------------------------------------- */
+
+enum mesa_status mesa_vm_load(struct mesa_vm *vm)
+{
+    mesa_script_push_program(vm, vm->L, "load");
+    lua_pushstring(vm->L, vm->opts.script);
+    return mesa_script_call(vm, 1, 0);
+}
+
+static void log_listening(struct script_server *s)
+{
+    const struct mesa_config *cfg = mesa_server_config(s->server);
+    const char *host = cfg->host != NULL ? cfg->host : "*";
+    if (strncmp(host, "unix:", 5) == 0)
+        mesa_log(MESA_LOG_INFO, "server", "listening on %s", host);
+    else
+        mesa_log(MESA_LOG_INFO, "server",
+                 strchr(host, ':') != NULL ? "listening on [%s]:%u" : "listening on %s:%u", host,
+                 mesa_server_port(s->server));
+}
+
+enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
+{
+    char err[256];
+    vm->listening = true;
+    MESA_LIST_FOREACH(it, &vm->servers) {
+        struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
+        enum mesa_status rc = mesa_server_listen(s->server, err, sizeof err);
+        if (rc != MESA_OK) {
+            mesa_log(MESA_LOG_ERROR, "server", "cannot listen: %s", err);
+            return rc;
+        }
+        log_listening(s);
+    }
+    MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
+        struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
+        struct mesa_task *t = mesa_task_begin(vm);
+        if (t == NULL)
+            return MESA_ENOMEM;
+        mesa_script_push_event(s, mesa_task_state(t), MESA_ON_LISTENING);
+        lua_pushinteger(mesa_task_state(t), mesa_server_port(s->server));
+        mesa_task_run(t, 1, NULL, NULL);
+    }
+    return MESA_OK;
+}
+
+void mesa_vm_reload(struct mesa_vm *vm, const char *reason)
+{
+    if (vm->shutting_down)
+        return;
+    mesa_script_push_program(vm, vm->L, "reload");
+    lua_pushstring(vm->L, reason);
+    mesa_script_call(vm, 1, 0);
+}
+
+void mesa_vm_shutdown(struct mesa_vm *vm, int signum)
+{
+    if (vm->shutting_down)
+        return;
+    vm->shutting_down = true;
+    struct mesa_task *t = mesa_task_begin(vm);
+    if (t == NULL) {
+        mesa_script_finish_shutdown(vm);
+        return;
+    }
+    mesa_script_push_program(vm, mesa_task_state(t), "shutdown");
+    lua_pushstring(mesa_task_state(t), signum == SIGINT    ? "SIGINT"
+                                       : signum == SIGTERM ? "SIGTERM"
+                                                           : "exit");
+    mesa_task_run(t, 1, NULL, NULL);
+}
+
+void mesa_script_finish_shutdown(struct mesa_vm *vm)
+{
+    MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
+        struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
+        mesa_server_close(s->server, 1001, "server going away", vm->opts.drain_ms);
+    }
+    if (mesa_list_empty(&vm->servers))
+        mesa_loop_stop(vm->loop);
+}
+
+int mesa_vm_exit_code(const struct mesa_vm *vm)
+{
+    return vm->exit_code;
+}

@@ -1,0 +1,46 @@
+/* vm.h - the Lua virtual machine of one process, and the program that runs in it.
+ *
+ * What app/ sees of script/: load a main script, let its servers listen, reload, shut down. Owns the lua_State and every server the script made.
+ * Loop thread only. May include: everything left of script/, and no lua.h.
+ */
+#ifndef MESA_SCRIPT_VM_H
+#define MESA_SCRIPT_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "io/loop.h"
+#include "io/transport.h"
+
+struct mesa_vm; /* opaque */
+
+struct mesa_vm_options {
+    const char *script; /* path of the main script */
+    int argc;
+    char **argv;       /* the script's arguments, argv[0] is the script; `arg` in Lua */
+    int port;          /* overrides the port of the first server; -1: not given */
+    bool watch;        /* reload scripts when their files change */
+    uint32_t drain_ms; /* over which a shutdown paces the closing of clients */
+};
+
+/* A VM with the mesa modules in place. `opts` is copied, its strings must outlive the VM. */
+enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
+                             struct mesa_transport *transport, const struct mesa_vm_options *opts);
+/* Runs the main script and loads the handler scripts of its servers. MESA_EINVAL: the error was logged with file, line and traceback. */
+enum mesa_status mesa_vm_load(struct mesa_vm *vm);
+/* Every server the script made begins to listen. On failure the reason was logged. */
+enum mesa_status mesa_vm_listen(struct mesa_vm *vm);
+/* Reloads every handler script now; `reason` goes into the log ("SIGHUP"). */
+void mesa_vm_reload(struct mesa_vm *vm, const char *reason);
+/* beforeExit, then 1001 to all clients, then the loop stops. `signum` is given to beforeExit. Later calls have no effect. */
+void mesa_vm_shutdown(struct mesa_vm *vm, int signum);
+/* What the process should exit with: 0, or what a script asked for. */
+int mesa_vm_exit_code(const struct mesa_vm *vm);
+/* Ends every server at once and closes the Lua state. NULL is accepted. */
+void mesa_vm_free(struct mesa_vm *vm);
+
+/* "LuaJIT 2.1.0-beta3" */
+const char *mesa_vm_library_version(void);
+
+#endif
