@@ -1,0 +1,32 @@
+/* jsonwalk.h - finds the members of one JSON object without building anything.
+ *
+ * For the answers that do not have an expected layout byte for byte. Structure is checked as far as it is walked; strings are
+ * compared as written, which suffices because nothing the generator sends needs an escape.
+ * Pure. May include: libc.
+ */
+#ifndef MESA_BENCH_JSONWALK_H
+#define MESA_BENCH_JSONWALK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct json_span {
+    const char *p;
+    size_t n;
+};
+
+struct json_member {
+    struct json_span key;   /* without its quotes */
+    struct json_span value; /* a string keeps its quotes */
+};
+
+/* Fills `out` with the members of the object that is all of `text`. Returns their number, or -1: not an object, or more than `max` members. */
+int json_members(struct json_span text, struct json_member *out, int max);
+
+bool json_span_is(struct json_span s, const char *text);
+
+/* A non-negative integer below 10^18, as JSON writes it. */
+bool json_span_uint(struct json_span s, uint64_t *out);
+
+#endif

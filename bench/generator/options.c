@@ -1,0 +1,142 @@
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: mesa-bench echo|fanout|handshake|idle [options]\n"
+    "  --host A --port N --path P  the server (127.0.0.1, 4000, /)\n"
+    "  --connections N             connections; fanout: subscribers; handshake: at once (64)\n"
+    "  --publishers N              fanout: publishing connections besides (1)\n"
+    "  --depth N                   messages, or publications of each publisher, in flight (16)\n"
+    "  --size BYTES                WebSocket payload of a message (128)\n"
+    "  --type T                    event type instead of ECHO or PUBLISH\n"
+    "  --warmup S --duration S     seconds (1, 5); idle: duration is how long to stay idle\n"
+    "  --timeout S                 bound of opening, of silence and of the end (20)\n"
+    "  --sources N                 loopback source addresses (8)\n"
+    "  --pid N                     the server's process, for CPU and memory\n"
+    "  --auth                      authenticate every connection (op 2)\n"
+    "  --label TEXT                copied to the result\n";
+
+enum { OPT_HOST = 256, OPT_PORT, OPT_PATH, OPT_CONNECTIONS, OPT_PUBLISHERS, OPT_DEPTH, OPT_SIZE, OPT_TYPE,
+       OPT_WARMUP, OPT_DURATION, OPT_TIMEOUT, OPT_SOURCES, OPT_PID, OPT_AUTH, OPT_LABEL };
+
+static const struct option names[] = {
+    {"host", required_argument, NULL, OPT_HOST},
+    {"port", required_argument, NULL, OPT_PORT},
+    {"path", required_argument, NULL, OPT_PATH},
+    {"connections", required_argument, NULL, OPT_CONNECTIONS},
+    {"publishers", required_argument, NULL, OPT_PUBLISHERS},
+    {"depth", required_argument, NULL, OPT_DEPTH},
+    {"size", required_argument, NULL, OPT_SIZE},
+    {"type", required_argument, NULL, OPT_TYPE},
+    {"warmup", required_argument, NULL, OPT_WARMUP},
+    {"duration", required_argument, NULL, OPT_DURATION},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"sources", required_argument, NULL, OPT_SOURCES},
+    {"pid", required_argument, NULL, OPT_PID},
+    {"auth", no_argument, NULL, OPT_AUTH},
+    {"label", required_argument, NULL, OPT_LABEL},
+    {NULL, 0, NULL, 0},
+};
+
+static bool integer(const char *text, unsigned long min, unsigned long max, unsigned long *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long v = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || v < min || v > max)
+        return false;
+    *out = v;
+    return true;
+}
+
+static bool seconds(const char *text, double *out)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(v) || v < 0 || v > 3600)
+        return false;
+    *out = v;
+    return true;
+}
+
+static bool number_option(struct options *o, int option, const char *arg)
+{
+    unsigned long v = 0;
+    switch (option) {
+    case OPT_PORT:
+        return integer(arg, 1, UINT16_MAX, &v) && (o->port = (uint16_t)v, true);
+    case OPT_CONNECTIONS:
+        return integer(arg, 1, 1000000, &v) && (o->connections = (uint32_t)v, true);
+    case OPT_PUBLISHERS:
+        return integer(arg, 1, 64, &v) && (o->publishers = (uint32_t)v, true);
+    case OPT_DEPTH:
+        return integer(arg, 1, 65536, &v) && (o->depth = (uint32_t)v, true);
+    case OPT_SIZE:
+        return integer(arg, 1, 16u << 20, &v) && (o->size = v, true);
+    case OPT_SOURCES:
+        return integer(arg, 1, 250, &v) && (o->sources = (uint32_t)v, true);
+    case OPT_PID:
+        return integer(arg, 1, INT32_MAX, &v) && (o->pid = (pid_t)v, true);
+    case OPT_WARMUP:
+        return seconds(arg, &o->warmup_s);
+    case OPT_DURATION:
+        return seconds(arg, &o->duration_s) && o->duration_s > 0;
+    case OPT_TIMEOUT:
+        return seconds(arg, &o->timeout_s) && o->timeout_s > 0;
+    default:
+        return false;
+    }
+}
+
+static bool option_apply(struct options *o, int option, const char *arg)
+{
+    switch (option) {
+    case OPT_HOST:
+        o->host = arg;
+        return true;
+    case OPT_PATH:
+        o->path = arg;
+        return true;
+    case OPT_TYPE:
+        o->type = arg;
+        return strlen(arg) <= 32 && strpbrk(arg, "\"\\") == NULL;
+    case OPT_LABEL:
+        o->label = arg;
+        return strpbrk(arg, "\"\\") == NULL;
+    case OPT_AUTH:
+        o->auth = true;
+        return true;
+    default:
+        return number_option(o, option, arg);
+    }
+}
+
+bool options_parse(struct options *o, int argc, char **argv)
+{
+    *o = (struct options){
+        .label = "", .host = "127.0.0.1", .path = "/", .port = 4000, .connections = 64, .publishers = 1, .depth = 16,
+        .size = 128, .warmup_s = 1, .duration_s = 5, .timeout_s = 20, .sources = 8,
+    };
+    int option;
+    int name = 0;
+    while ((option = getopt_long(argc, argv, "", names, &name)) != -1) {
+        if (option == '?' || !option_apply(o, option, optarg)) {
+            if (option != '?')
+                fprintf(stderr, "mesa-bench: --%s: not a value for it: %s\n", names[name].name, optarg);
+            fputs(usage, stderr);
+            return false;
+        }
+    }
+    if (optind + 1 != argc) {
+        fputs(usage, stderr);
+        return false;
+    }
+    o->mode = argv[optind];
+    return true;
+}
