@@ -1,0 +1,344 @@
+local harness = require "spec.support.harness"
+local ws_frame = require "spec.support.ws_frame"
+
+local ECHO = '{"op":0,"t":"ECHO","d":{"n":1}}'
+
+for _, transport in ipairs(harness.transports) do
+  describe("the WebSocket protocol over " .. transport.name, function()
+    local server, bystander
+
+    setup(function()
+      server = harness.lab({}, transport)
+      bystander = server:join()
+    end)
+
+    teardown(function()
+      server:stop()
+    end)
+
+    after_each(function()
+      bystander:send(ECHO)
+      bystander:expect "ECHO"
+    end)
+
+    describe("messages", function()
+      it("accepts one in fragments of one byte", function()
+        local client, pieces = server:join(), {}
+        for i = 1, #ECHO do
+          pieces[i] = ECHO:sub(i, i)
+        end
+        client:send_fragments(pieces)
+        assert.same({ n = 1 }, client:expect("ECHO").d)
+      end)
+
+      it("accepts empty fragments at the beginning, in the middle and at the end", function()
+        local client = server:join()
+        client:send_fragments { "", ECHO:sub(1, 9), "", ECHO:sub(10), "" }
+        assert.same({ n = 1 }, client:expect("ECHO").d)
+      end)
+
+      it("answers a ping between fragments at once and still joins them", function()
+        local client = server:join()
+        client:send_frame(ws_frame.TEXT, ECHO:sub(1, 9), { fin = false })
+        client:ping "in between"
+        client:expect_pong "in between"
+        client:send_frame(ws_frame.CONTINUATION, ECHO:sub(10))
+        assert.same({ n = 1 }, client:expect("ECHO").d)
+      end)
+
+      it("accepts frames that arrive byte by byte", function()
+        local client = server:join()
+        local bytes = ws_frame.encode(ws_frame.TEXT, ECHO)
+        for i = 1, #bytes do
+          client:send_raw(bytes:sub(i, i))
+          harness.loop.poll()
+        end
+        assert.same({ n = 1 }, client:expect("ECHO").d)
+      end)
+
+      it("accepts many in one segment, in order", function()
+        local client, bytes = server:join(), {}
+        for i = 1, 500 do
+          bytes[i] = ws_frame.encode(ws_frame.TEXT, ('{"op":0,"t":"ECHO","d":%d}'):format(i))
+        end
+        client:send_raw(table.concat(bytes))
+        for i = 1, 500 do
+          assert.equal(i, client:next().d)
+        end
+      end)
+
+      for _, size in ipairs { 125, 126, 127, 65535, 65536, 65537, 300000 } do
+        it(("carries a frame of %d bytes both ways"):format(size), function()
+          local client = server:join()
+          local frame_bytes = #'{"op":0,"d":"","t":"ECHO"}'
+          local text = ("y"):rep(size - frame_bytes)
+          client:send('{"op":0,"d":"' .. text .. '","t":"ECHO"}')
+          assert.equal(text, client:expect("ECHO").d)
+        end)
+      end
+
+      it("accepts a character cut in two by a fragment boundary", function()
+        local client = server:join()
+        client:send_fragments { '{"op":0,"t":"ECHO","d":"\240\159', '\152\128"}' }
+        assert.equal("\240\159\152\128", client:expect("ECHO").d)
+      end)
+
+      it("closes with 1007 on invalid UTF-8 that a fragment boundary hides", function()
+        local client = server:join()
+        client:send_fragments { '{"op":0,"t":"ECHO","d":"\240\159', '\152"}' }
+        client:expect_close(1007)
+      end)
+
+      it("closes with 1007 on a text that ends inside a character before an empty last fragment", function()
+        local client = server:join()
+        client:send_fragments { '{"op":0,"t":"ECHO","d":"\226\130', "" }
+        client:expect_close(1007)
+      end)
+    end)
+
+    describe("control frames", function()
+      it("answers a ping with its payload", function()
+        local client = server:join()
+        client:ping "payload"
+        client:expect_pong "payload"
+      end)
+
+      it("answers an empty ping and one of 125 bytes", function()
+        local client = server:join()
+        client:ping ""
+        client:expect_pong ""
+        client:ping(("p"):rep(125))
+        client:expect_pong(("p"):rep(125))
+      end)
+
+      it("ignores a pong nobody asked for", function()
+        local client = server:join()
+        client:send_frame(ws_frame.PONG, "unasked")
+        client:send(ECHO)
+        client:expect "ECHO"
+      end)
+
+      it("closes or drops a connection on a ping of more than 125 bytes", function()
+        local client = server:join()
+        client:send_raw(ws_frame.encode(ws_frame.PING, ("p"):rep(126), { wide = 2 }))
+        assert.is_true(client:wait_closed())
+        assert.is_true(client.close_code == 1002 or client.close_code == nil, client:state())
+      end)
+
+      it("closes or drops a connection on a ping in fragments", function()
+        local client = server:join()
+        client:send_frame(ws_frame.PING, "half", { fin = false })
+        assert.is_true(client:wait_closed())
+        assert.is_true(client.close_code == 1002 or client.close_code == nil, client:state())
+      end)
+    end)
+
+    describe("closing", function()
+      for _, code in ipairs { 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999 } do
+        it(("answers the close code %d and ends the connection"):format(code), function()
+          local client = server:join()
+          client:send_frame(ws_frame.CLOSE, ws_frame.close_payload(code, "bye"))
+          client.sent_close = true
+          client:expect_close(code)
+        end)
+      end
+
+      it("answers a close without a code", function()
+        local client = server:join()
+        client:close(false)
+        assert.is_true(client.gone)
+        assert.is_true(client.close_code == 1005 or client.close_code == 1000, client:state())
+      end)
+
+      for what, payload in pairs {
+        ["of one byte"] = "\3",
+        ["with the reserved code 1004"] = ws_frame.close_payload(1004),
+        ["with code 1005, which must not be sent"] = ws_frame.close_payload(1005),
+        ["with code 1006, which must not be sent"] = ws_frame.close_payload(1006),
+        ["with code 1015, which must not be sent"] = ws_frame.close_payload(1015),
+        ["with a code below 1000"] = ws_frame.close_payload(999),
+        ["with a code above 4999"] = ws_frame.close_payload(5000),
+      } do
+        it("answers 1002 to a close frame " .. what, function()
+          local client = server:join()
+          client:send_frame(ws_frame.CLOSE, payload)
+          client.sent_close = true
+          client:expect_close(1002)
+        end)
+      end
+
+      it("answers 1007 or 1002 to a close reason that is not UTF-8", function()
+        local client = server:join()
+        client:send_frame(ws_frame.CLOSE, ws_frame.close_payload(1000, "\255\254"))
+        client.sent_close = true
+        client:wait_closed()
+        assert.is_true(client.close_code == 1007 or client.close_code == 1002, client:state())
+      end)
+
+      it("ignores what follows a close frame", function()
+        local client = server:join()
+        client:send_raw(ws_frame.encode(ws_frame.CLOSE, ws_frame.close_payload(1000)) .. ws_frame.encode(1, ECHO))
+        client.sent_close = true
+        client:expect_close(1000)
+        assert.equal(0, #client.inbox)
+      end)
+
+      it("survives a connection that ends inside a frame", function()
+        local client = server:join()
+        client:send_raw(ws_frame.encode(1, ECHO):sub(1, 9))
+        client:drop()
+      end)
+
+      it("survives a connection that is reset", function()
+        local client = server:join()
+        client:send(ECHO)
+        client:reset()
+      end)
+    end)
+
+    describe("violations", function()
+      for what, frame in pairs {
+        ["the reserved bit 1"] = ws_frame.encode(1, ECHO, { rsv = 4 }),
+        ["the reserved bit 2"] = ws_frame.encode(1, ECHO, { rsv = 2 }),
+        ["the reserved bit 3"] = ws_frame.encode(1, ECHO, { rsv = 1 }),
+        ["the unknown opcode 3"] = ws_frame.encode(3, ECHO),
+        ["the unknown control opcode 11"] = ws_frame.encode(11, ""),
+        ["a continuation of nothing"] = ws_frame.encode(0, ECHO),
+        ["a new message inside another"] = ws_frame.encode(1, "{", { fin = false }) .. ws_frame.encode(1, ECHO),
+      } do
+        it("close with 1002: " .. what, function()
+          local client = server:join()
+          client:send_raw(frame)
+          client:expect_close(1002)
+        end)
+      end
+    end)
+  end)
+end
+
+describe("the opening handshake", function()
+  local server
+
+  setup(function()
+    server = harness.lab { path = "/live" }
+  end)
+
+  teardown(function()
+    server:stop()
+  end)
+
+  it("accepts the configured path", function()
+    assert.equal(10, server:connect("/live"):hello().op)
+  end)
+
+  it("accepts the path with a query and hands it to the script", function()
+    local client = server:join "/live?room=7&name=a%20b"
+    client:send { op = 0, t = "ME" }
+    local request = client:expect("ME").d.request
+    assert.equal("/live", request.path)
+    assert.truthy(request.query)
+  end)
+
+  it("refuses another path with 404", function()
+    for _, path in ipairs { "/", "/other", "/live/more", "/liv", "/live2" } do
+      local client, _, response = server:try_connect(path)
+      assert.is_nil(client)
+      assert.equal(404, response and response.status, path)
+    end
+  end)
+
+  it("gives the peer's address and headers to the script", function()
+    local client = server:join("/live", { headers = { ["User-Agent"] = "spec/1" } })
+    client:send { op = 0, t = "ME" }
+    local request = client:expect("ME").d.request
+    assert.equal("127.0.0.1", request.ip)
+    assert.equal("spec/1", request.agent)
+  end)
+
+  it("answers the accept key of RFC 6455", function()
+    local client = server:connect("/live", { headers = { ["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ==" } })
+    assert.equal("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", client.response.headers["sec-websocket-accept"])
+  end)
+
+  it("does not agree to compression that is off", function()
+    local client = server:connect("/live", { headers = { ["Sec-WebSocket-Extensions"] = "permessage-deflate" } })
+    assert.is_nil(client.response.headers["sec-websocket-extensions"])
+  end)
+
+  for what, headers in pairs {
+    ["without a key"] = { ["Sec-WebSocket-Key"] = false },
+    ["of version 7"] = { ["Sec-WebSocket-Version"] = "7" },
+  } do
+    it("refuses an upgrade " .. what, function()
+      local client, _, response = server:try_connect("/live", { headers = headers })
+      assert.is_nil(client)
+      assert.is_true(response == nil or response.status >= 400)
+    end)
+  end
+
+  it("accepts header names in any case and a Connection with several words", function()
+    local client = server:connect("/live", { headers = {
+      Upgrade = false, Connection = false, upgrade = "WebSocket", CONNECTION = "keep-alive, Upgrade",
+    } })
+    assert.equal(10, client:hello().op)
+  end)
+
+  it("accepts frames sent together with the handshake", function()
+    local stream = require "spec.support.stream"
+    local ws_client = require "spec.support.ws_client"
+    local wire = assert(stream.connect { port = server.port })
+    local text = ""
+    wire:listen(function(bytes) text = text .. bytes end, function() end)
+    wire:write(ws_client.request "/live" .. ws_frame.encode(1, ECHO))
+    assert.is_true(harness.loop.wait(function()
+      return text:find('"t":"ECHO"', 1, true) ~= nil
+    end, 5000), text)
+    wire:close()
+  end)
+end)
+
+describe("listening", function()
+  local server
+
+  after_each(function()
+    server:stop()
+  end)
+
+  it("serves IPv6", function()
+    server = harness.lab { host = "::1" }
+    assert.equal(10, server:connect("/", { host = "::1" }):hello().op)
+  end)
+
+  it("serves IPv4 and IPv6 when no host is given", function()
+    server = harness.start('require("mesa").new { port = 0 }\n')
+    assert.equal(10, server:connect("/", { host = "127.0.0.1" }):hello().op)
+    assert.equal(10, server:connect("/", { host = "::1" }):hello().op)
+  end)
+
+  it("serves a Unix socket and removes it at the end", function()
+    local dir = harness.fs.mkdtemp()
+    local path = dir .. "/mesa.sock"
+    server = harness.lab { host = "unix:" .. path }
+    local client = server:join("/", { unix = path })
+    client:send { op = 0, t = "ME" }
+    assert.equal("unix", client:expect("ME").d.request.ip)
+    server:stop()
+    assert.is_false(harness.fs.exists(path))
+    harness.fs.remove(dir)
+  end)
+
+  it("serves several servers of one script", function()
+    server = harness.start([[
+      local Mesa = require "mesa"
+      for i = 1, 2 do
+        local server = Mesa.new { port = 0, host = "127.0.0.1" }
+        server:on("connection", function(client) client:send(Mesa.Message(0, { server = i }, "NUMBER"), true) end)
+      end
+    ]], { listeners = 2 })
+    local seen = {}
+    for _, port in ipairs(server.ports) do
+      seen[server:connect("/", { port = port }):expect("NUMBER").d.server] = true
+    end
+    assert.same({ true, true }, seen)
+  end)
+end)
