@@ -1,0 +1,74 @@
+// Runs mesa-lua with a script, on any free port or on a given one.
+import { spawn } from "node:child_process";
+import { accessSync, constants } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const START_MS = 15_000;
+const STOP_MS = 15_000;
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+export class Server {
+  port;
+  log = "";
+  #process;
+  #exited;
+  #onExit = () => this.#process.kill("SIGKILL");
+
+  static async start(script, port = 0) {
+    const binary = process.env.MESA_BIN ?? `${root}build/mesa-lua`;
+    accessSync(binary, constants.X_OK); // says which file is missing
+    const server = new Server();
+    await server.#start(binary, ["--no-watch", "--port", String(port), root + script]);
+    return server;
+  }
+
+  #start(binary, args) {
+    this.#process = spawn(binary, args, { stdio: ["ignore", "ignore", "pipe"] });
+    process.once("exit", this.#onExit);
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => {
+        this.#process.kill("SIGKILL");
+        reject(new Error(`${binary} did not listen within ${START_MS} ms:\n${this.log}`));
+      }, START_MS);
+      this.#exited = new Promise((exited) => {
+        const ended = (code, signal) => {
+          clearTimeout(late);
+          process.off("exit", this.#onExit);
+          reject(new Error(`${binary} ended (${signal ?? code}) before it listened:\n${this.log}`));
+          exited({ code, signal });
+        };
+        this.#process.once("error", (error) => ended(error.message, null));
+        this.#process.once("exit", ended);
+      });
+      this.#process.stderr.setEncoding("utf8").on("data", (text) => {
+        this.log += text;
+        const listening = /listening on \S*:(\d+)/.exec(this.log);
+        if (listening && this.port === undefined) {
+          clearTimeout(late);
+          this.port = Number(listening[1]);
+          resolve();
+        }
+      });
+    });
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}/`;
+  }
+
+  // As a crash would: no goodbye to anybody.
+  async kill() {
+    this.#process.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  // As an administrator would. Resolves to { code, signal }; a server that does not end is ended.
+  async stop() {
+    const late = setTimeout(() => this.#process.kill("SIGKILL"), STOP_MS);
+    this.#process.kill("SIGTERM");
+    const end = await this.#exited;
+    clearTimeout(late);
+    return end;
+  }
+}
