@@ -19,7 +19,8 @@ function Client._id(id)
 end
 
 --- Registers the function that checks what the client sends with op 2.
---- `handler(data, done)`: `done(err)` refuses, `done(nil, {id=, user=})` accepts, now or later; it may also return `{id=, user=}` or `nil, err`.
+--- `handler(data, done)`: `done(err)` refuses, `done(nil, {id=, user=})` accepts, now or later; it may also return
+--- `{id=, user=}` or `nil, err`.
 ---@param handler fun(data: any, done: function, client: mesa.Client): table?, any
 ---@return mesa.Client self
 function Client:authenticate(handler)

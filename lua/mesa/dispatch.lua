@@ -1,4 +1,5 @@
---- From the core's events to the handlers of scripts: listeners, the scripts of the `scripts` table, middleware. One closure an event and server.
+--- From the core's events to the handlers of scripts: listeners, the scripts of the `scripts` table, middleware.
+--- One closure an event and server.
 local Client = require "mesa.client"
 local core = require "mesa.core"
 local errors = require "mesa.errors"

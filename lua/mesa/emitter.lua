@@ -1,7 +1,8 @@
 --- Event emitters in the style of Node's EventEmitter, for tables and for client objects.
 --
--- Listener lists are replaced, never changed in place, so a listener may add and remove listeners while an event is being emitted: the change counts from the next event on.
--- An error in a listener is contained: it is reported to the object's `_report` method and the other listeners still run.
+-- Listener lists are replaced, never changed in place, so a listener may add and remove listeners while an event is
+-- being emitted: the change counts from the next event on. An error in a listener is contained: it is reported to the
+-- object's `_report` method and the other listeners still run.
 local errors = require "mesa.errors"
 
 local catch = errors.catch

@@ -1,8 +1,9 @@
 --- The application's modules: who requires whom, so that a change reaches the scripts that depend on it.
 --
--- A unit is one loaded file: a module, a handler script or the main script. While a unit loads, it is on top of the stack; what it requires are its dependencies
--- and the timers it starts are its own.
+-- A unit is one loaded file: a module, a handler script or the main script. While a unit loads, it is on top of the
+-- stack; what it requires are its dependencies and the timers it starts are its own.
 local core = require "mesa.core"
+local errors = require "mesa.errors"
 
 local modules = {}
 
@@ -44,14 +45,14 @@ function modules.compile(path)
   return loadstring((text:gsub("^\239\187\191", ""):gsub("^#[^\n]*", "")), "@" .. modules.display(path))
 end
 
---- Runs fn(...) as the load of `unit`; errors pass through.
+--- Runs fn(...) as the load of `unit` and returns its first result; an error passes through with its traceback.
 local function run_as(unit, fn, ...)
   stack[#stack + 1] = unit
   local depth = #stack
-  local results = { pcall(fn, ...) }
+  local ok, result = xpcall(fn, errors.catch, ...)
   for i = #stack, depth, -1 do stack[i] = nil end
-  if not results[1] then error(results[2], 0) end
-  return unpack(results, 2, table.maxn(results))
+  if not ok then error(result, 0) end
+  return result
 end
 
 local function find(name)
@@ -63,7 +64,7 @@ local function load_module(name, path)
   return function(...)
     local unit = new_unit(path, name)
     local chunk, err = modules.compile(path)
-    if not chunk then error(err, 0) end
+    if not chunk then error(errors.new(err, "LOAD"), 0) end
     local result = run_as(unit, chunk, ...)
     units[path] = unit
     return result
@@ -98,12 +99,14 @@ function modules.install()
   _G.require = tracking_require
 end
 
---- Loads the main script: `run` compiles and runs it.
+--- Loads the main script: `run` compiles and runs it. An error in it ends the program, so it passes as it is.
 ---@param path string
 ---@param run function
 function modules.load_main(path, run)
   main = new_unit(path)
-  return run_as(main, run)
+  stack[1] = main
+  run()
+  stack[1] = nil
 end
 
 --- Loads a handler script. Raises what the compilation or the chunk raises.
@@ -111,10 +114,10 @@ end
 ---@return any result, mesa.Unit unit
 function modules.load_script(path)
   local unit = new_unit(path)
-  local ok, result = pcall(function()
+  local ok, result = pcall(run_as, unit, function()
     local chunk, err = modules.compile(path)
-    if not chunk then error(err, 0) end
-    return (run_as(unit, chunk))
+    if not chunk then error(errors.new(err, "LOAD"), 0) end
+    return chunk()
   end)
   if not ok then
     modules.stop_timers(unit)
@@ -199,7 +202,8 @@ function modules.restore(staged)
   end
 end
 
---- The load succeeded: the timers of the replaced modules end, and those that were not required again wait to be loaded anew. A module that the main script holds stays.
+--- The load succeeded: the timers of the replaced modules end, and those that were not required again wait to be loaded
+--- anew. A module that the main script holds stays.
 function modules.commit(staged)
   local held = main and closure(main) or {}
   for path, entry in pairs(staged) do

@@ -48,9 +48,11 @@ end
 
 --- Reloads everything; `reason` is what asked for it.
 ---@param reason string
+---@return boolean ok, string report
 function program.reload(reason)
   log.info("reload requested (" .. reason .. ")", "reload")
-  scripts.reload(nil)
+  local reloaded, report = scripts.reload(nil)
+  return reloaded ~= nil, report
 end
 
 --- Watched files have changed.
@@ -59,8 +61,9 @@ function program.files_changed(paths)
   local changed = {}
   for _, path in ipairs(paths) do changed[path] = true end
   local reloaded = scripts.reload(changed)
-  if not reloaded and modules.main_affected(changed) then
-    log.warn("the main script or a module of its own has changed: restart to apply it (handlers named in `scripts` reload by themselves)", "reload")
+  if reloaded == false and modules.main_affected(changed) then
+    log.warn("the main script or a module of its own has changed: restart to apply it "
+      .. "(handlers named in `scripts` reload by themselves)", "reload")
   end
 end
 

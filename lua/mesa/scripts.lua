@@ -1,7 +1,7 @@
 --- Handler scripts (auth.lua, on_message.lua …) and their hot reload (DESIGN 6).
 --
--- A set belongs to a server; set.auth, set.message, set.connection and set.disconnect are the functions that serve now. A reload compiles and runs the new code first and swaps it in
--- only if all of it succeeds.
+-- A set belongs to a server; set.auth, set.message, set.connection and set.disconnect are the functions that serve now.
+-- A reload compiles and runs the new code first and swaps it in only if all of it succeeds.
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
@@ -38,7 +38,7 @@ local function load_script(path)
   local fn, unit = modules.load_script(path)
   if type(fn) ~= "function" then
     modules.stop_timers(unit)
-    error(("%s must return a function, it returned %s"):format(modules.display(path), type(fn)), 0)
+    error(errors.new(("%s must return a function, it returned %s"):format(modules.display(path), type(fn)), "LOAD"), 0)
   end
   return fn, unit
 end
@@ -68,7 +68,9 @@ function scripts.new(server, config)
       if set._optional and not exists(path) then
         core.watch(path)
       else
-        set[slot], set._units[slot] = load_script(path)
+        local ok, fn, unit = pcall(load_script, path)
+        if not ok then error(fn.traceback or tostring(fn), 0) end
+        set[slot], set._units[slot] = fn, unit
       end
     end
   end
@@ -100,7 +102,7 @@ local function load_all(work)
       local ok, fn, unit = pcall(load_script, item.set._paths[slot])
       if not ok then
         for _, entry in ipairs(loaded) do modules.stop_timers(entry.unit) end
-        return nil, tostring(fn)
+        return nil, fn
       end
       loaded[#loaded + 1] = { set = item.set, slot = slot, fn = fn, unit = unit }
     end
@@ -119,43 +121,47 @@ end
 
 local function report_failure(work, err)
   for _, item in ipairs(work) do
-    log.error(("reload failed, version %d goes on serving: %s"):format(item.set._version, err), "reload")
-    item.set._server:_emit_error(errors.new(err, "RELOAD"), "reload")
+    local text = err.traceback or tostring(err)
+    log.error(("reload failed, version %d goes on serving: %s"):format(item.set._version, text), "reload")
+    item.set._server:_emit_error(errors.new(tostring(err), "RELOAD", err.traceback), "reload")
   end
 end
 
 local function report_success(work, duration)
-  for _, item in ipairs(work) do
+  local report = {}
+  for n, item in ipairs(work) do
     local set, files = item.set, {}
     for i, slot in ipairs(item.slots) do files[i] = modules.display(set._paths[slot]) end
     set._version = set._version + 1
-    log.info(("reloaded %s (version %d, %.1f ms)"):format(table.concat(files, ", "), set._version, duration), "reload")
+    report[n] = ("reloaded %s (version %d, %.1f ms)"):format(table.concat(files, ", "), set._version, duration)
+    log.info(report[n], "reload")
     set._server:emit("reload", { files = files, version = set._version, duration = duration })
   end
+  return table.concat(report, "\n")
 end
 
 --- Reloads the scripts that the changed files concern (all when `changed` is nil).
 ---@param changed? table<string, boolean> absolute paths
----@return boolean reloaded
+---@return boolean? reloaded false: nothing to do; nil: it failed and the old code serves
+---@return string report lines for people
 function scripts.reload(changed)
   local work = {}
   for _, set in ipairs(sets) do
     local affected = set_affected(set, changed)
     if #affected > 0 then work[#work + 1] = { set = set, slots = affected } end
   end
-  if #work == 0 then return false end
+  if #work == 0 then return false, "nothing to reload" end
   local started = core.now()
   local staged = modules.stage(changed)
   local loaded, err = load_all(work)
   if not loaded then
     modules.restore(staged)
     report_failure(work, err)
-    return false
+    return nil, "reload failed, the old code goes on serving: " .. tostring(err)
   end
   modules.commit(staged)
   swap(loaded)
-  report_success(work, core.now() - started)
-  return true
+  return true, report_success(work, core.now() - started)
 end
 
 return scripts

@@ -260,6 +260,12 @@ static void on_undeliverable_dropped(void *ctx, struct mesa_span id, struct mesa
     mesa_task_run(t, 2, NULL, NULL);
 }
 
+static bool on_reload(void *ctx, struct mesa_buf *report)
+{
+    struct script_server *s = ctx;
+    return mesa_script_reload(s->vm, "admin", report);
+}
+
 static void on_closed(void *ctx)
 {
     mesa_script_server_closed(ctx);
@@ -277,5 +283,6 @@ const struct mesa_server_hooks mesa_script_hooks = {
     .on_undeliverable = on_undeliverable,
     .on_redeliver = on_redeliver,
     .on_undeliverable_dropped = on_undeliverable_dropped,
+    .on_reload = on_reload,
     .on_closed = on_closed,
 };

@@ -93,6 +93,8 @@ struct mesa_vm *mesa_script_vm(lua_State *L);
 enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults);
 /* Closes every server with 1001; the loop stops behind the last one. */
 void mesa_script_finish_shutdown(struct mesa_vm *vm);
+/* Reloads every handler script; false when it failed. Lines for people are appended to `report` unless NULL. */
+bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf *report);
 /* Pushes program.<name> on `L`. */
 void mesa_script_push_program(struct mesa_vm *vm, lua_State *L, const char *name);
 /* Logs the error value on top of `co` with a traceback of `co` (pops it) and emits nothing. */

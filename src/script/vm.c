@@ -299,13 +299,25 @@ enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
     return MESA_OK;
 }
 
+bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf *report)
+{
+    lua_State *L = vm->L;
+    if (vm->shutting_down)
+        return false;
+    mesa_script_push_program(vm, L, "reload");
+    lua_pushstring(L, reason);
+    if (mesa_script_call(vm, 1, 2) != MESA_OK)
+        return false;
+    bool ok = lua_toboolean(L, -2);
+    if (report != NULL)
+        mesa_buf_printf(report, "%s\n", lua_tostring(L, -1));
+    lua_pop(L, 2);
+    return ok;
+}
+
 void mesa_vm_reload(struct mesa_vm *vm, const char *reason)
 {
-    if (vm->shutting_down)
-        return;
-    mesa_script_push_program(vm, vm->L, "reload");
-    lua_pushstring(vm->L, reason);
-    mesa_script_call(vm, 1, 0);
+    mesa_script_reload(vm, reason, NULL);
 }
 
 void mesa_vm_shutdown(struct mesa_vm *vm, int signum)
