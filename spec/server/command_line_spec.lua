@@ -1,0 +1,196 @@
+-- The command line of mesa-lua, from outside the process.
+local fs = require "spec.support.fs"
+local harness = require "spec.support.harness"
+local process = require "spec.support.process"
+
+local TRIVIAL = [[
+local Mesa = require "mesa"
+Mesa.new { port = 0, host = "127.0.0.1" }
+]]
+
+local dir
+
+local function mesa(...)
+  return process.run(harness.binary(), { args = { ... }, cwd = dir })
+end
+
+local function write(name, text)
+  fs.write(dir .. "/" .. name, text)
+end
+
+describe("the command line", function()
+  before_each(function() dir = fs.mkdtemp() end)
+  after_each(function() fs.remove(dir) end)
+
+  it("prints its own version and those of its libraries", function()
+    local run = mesa "--version"
+    assert.equal(0, run.exit_code)
+    assert.matches("^mesa%-lua %d+%.%d+%.%d+\nlibwebsockets %d+%.%d+%S*\nlibuv %d+%.%d+%.%d+\nLuaJIT 2%.1%S*\n$", run.stdout)
+  end)
+
+  it("explains every option and exit code", function()
+    local run = mesa "--help"
+    assert.equal(0, run.exit_code)
+    for _, word in ipairs { "--check", "--port", "--watch", "--no-watch", "--drain", "--log-level", "--log-format",
+      "--version", "new DIR", "SIGHUP", "Exit codes" } do
+      assert.truthy(run.stdout:find(word, 1, true), word)
+    end
+  end)
+
+  it("names a mistake and exits with 2", function()
+    local run = mesa("--prot", "1", "server.lua")
+    assert.equal(2, run.exit_code)
+    assert.equal("", run.stdout)
+    assert.matches("unknown option '%-%-prot'", run.stderr)
+    assert.equal(2, mesa().exit_code)
+  end)
+
+  it("exits with 1 when the script does not exist", function()
+    local run = mesa "missing.lua"
+    assert.equal(1, run.exit_code)
+    assert.matches("missing%.lua", run.stderr)
+  end)
+
+  it("exits with 1, file, line and traceback when the script fails", function()
+    write("server.lua", "local function deep()\n  error 'boom'\nend\ndeep()\n")
+    local run = mesa "server.lua"
+    assert.equal(1, run.exit_code)
+    assert.matches("server%.lua:2: boom", run.stderr)
+    assert.matches("traceback", run.stderr)
+    assert.matches("server%.lua:4", run.stderr)
+  end)
+
+  it("gives the script its arguments", function()
+    write("server.lua", "print(arg[0], #arg, arg[1], arg[2])\n")
+    local run = mesa("server.lua", "--port", "x")
+    assert.equal(0, run.exit_code)
+    assert.equal("server.lua\t2\t--port\tx\n", run.stdout)
+  end)
+
+  it("ends with 0 when the script leaves nothing to wait for", function()
+    write("server.lua", "require 'mesa'\n")
+    assert.equal(0, mesa("server.lua").exit_code)
+  end)
+
+  describe("--check", function()
+    it("accepts a server without listening", function()
+      write("server.lua", TRIVIAL)
+      local run = mesa("--check", "server.lua")
+      assert.equal(0, run.exit_code)
+      assert.is_nil(run.stderr:find("listening on", 1, true))
+    end)
+
+    it("refuses a script with a syntax error, and a configuration with an unknown key", function()
+      write("server.lua", "local = 1\n")
+      local run = mesa("--check", "server.lua")
+      assert.equal(1, run.exit_code)
+      assert.matches("server%.lua:1:", run.stderr)
+
+      write("server.lua", "require 'mesa'.new { prot = 1 }\n")
+      run = mesa("--check", "server.lua")
+      assert.equal(1, run.exit_code)
+      assert.matches("prot", run.stderr)
+    end)
+
+    it("refuses a handler script that does not load", function()
+      write("server.lua", "require 'mesa'.new { port = 0, scripts = { message = 'on_message.lua' } }\n")
+      write("on_message.lua", "return function(message\n")
+      local run = mesa("--check", "server.lua")
+      assert.equal(1, run.exit_code)
+      assert.matches("on_message%.lua:", run.stderr)
+    end)
+  end)
+
+  describe("new", function()
+    it("writes a server that checks, runs and speaks", function()
+      local run = mesa("new", "app")
+      assert.equal(0, run.exit_code)
+      assert.equal(0, mesa("--check", "app/server.lua").exit_code)
+
+      local server = harness.start(dir .. "/app/server.lua", { flags = { "--port", "0" } })
+      local client = server:join()
+      client:send { op = 2, d = { name = "ada" } }
+      assert.same({ id = "ada", name = "ada" }, client:expect(22).d)
+      client:send { op = 0, t = "SAY", d = { text = "hello" } }
+      assert.same({ from = "ada", text = "hello", number = 1 }, client:expect("SAID").d)
+      server:stop()
+    end)
+
+    it("overwrites nothing", function()
+      write("app/auth.lua", "mine")
+      local run = mesa("new", "app")
+      assert.equal(1, run.exit_code)
+      assert.matches("app/auth%.lua exists already", run.stderr)
+      assert.equal("mine", fs.read(dir .. "/app/auth.lua"))
+      assert.is_false(fs.exists(dir .. "/app/server.lua"))
+    end)
+  end)
+end)
+
+describe("a running server", function()
+  it("takes the port from --port", function()
+    local first = harness.start(TRIVIAL)
+    local second = harness.launch(TRIVIAL, { flags = { "--port", first.port } })
+    assert.equal(1, (second:wait_exit()))
+    assert.matches("port " .. first.port .. " is in use", second.process.stderr)
+    second:destroy()
+    first:stop()
+  end)
+
+  for _, signal in ipairs { "sigterm", "sigint" } do
+    it("closes its clients with 1001 and exits with 0 on " .. signal, function()
+      local server = harness.start(TRIVIAL)
+      local client = server:join()
+      server:signal(signal)
+      client:expect_close(1001)
+      assert.equal(0, (server:wait_exit()))
+      server:stop()
+    end)
+  end
+
+  it("exits at once on a second signal, while a script spins", function()
+    local server = harness.start [[
+local server = require "mesa".new { port = 0, host = "127.0.0.1" }
+server:on("connection", function()
+  print "spinning"
+  io.stdout:flush()
+  while true do end
+end)
+]]
+    server:connect()
+    server:stdout_contains "spinning"
+    server:signal "sigterm"
+    server:signal "sigint"
+    assert.equal(130, (server:wait_exit()))
+    server:destroy()
+  end)
+
+  it("reloads on SIGHUP", function()
+    local server = harness.start("server.lua", {
+      flags = { "--no-watch" },
+      files = {
+        ["server.lua"] = 'require "mesa".new { port = 0, host = "127.0.0.1", scripts = { message = "on_message.lua" } }\n',
+        ["on_message.lua"] = "return function() end\n",
+      },
+    })
+    server:signal "sighup"
+    server:log_contains "SIGHUP"
+    server:stop()
+  end)
+
+  it("logs one JSON object a line with --log-format json", function()
+    local cjson = require "cjson"
+    local server = harness.start(TRIVIAL, { flags = { "--log-format", "json" } })
+    server:stop()
+    for line in server.process.stderr:gmatch "[^\n]+" do
+      assert.equal("table", type(cjson.decode(line)), line)
+    end
+  end)
+
+  it("says nothing below its log level", function()
+    local server = harness.launch(TRIVIAL .. 'Mesa.setTimeout(function() print "up" io.stdout:flush() end, 1)\n', { flags = { "--log-level", "error" } })
+    server:stdout_contains "up"
+    assert.equal("", server.process.stderr)
+    server:stop()
+  end)
+end)
