@@ -188,7 +188,8 @@ end)
   end)
 
   it("says nothing below its log level", function()
-    local server = harness.launch(TRIVIAL .. 'Mesa.setTimeout(function() print "up" io.stdout:flush() end, 1)\n', { flags = { "--log-level", "error" } })
+    local script = TRIVIAL .. 'Mesa.setTimeout(function() print "up" io.stdout:flush() end, 1)\n'
+    local server = harness.launch(script, { flags = { "--log-level", "error" } })
     server:stdout_contains "up"
     assert.equal("", server.process.stderr)
     server:stop()
