@@ -123,6 +123,7 @@ local function report_failure(work, err)
   for _, item in ipairs(work) do
     local text = err.traceback or tostring(err)
     log.error(("reload failed, version %d goes on serving: %s"):format(item.set._version, text), "reload")
+    core.server_count_event(item.set._server, "reload_failure")
     item.set._server:_emit_error(errors.new(tostring(err), "RELOAD", err.traceback), "reload")
   end
 end
@@ -135,6 +136,7 @@ local function report_success(work, duration)
     set._version = set._version + 1
     report[n] = ("reloaded %s (version %d, %.1f ms)"):format(table.concat(files, ", "), set._version, duration)
     log.info(report[n], "reload")
+    core.server_count_event(set._server, "reload")
     set._server:emit("reload", { files = files, version = set._version, duration = duration })
   end
   return table.concat(report, "\n")

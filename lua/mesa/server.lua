@@ -81,6 +81,7 @@ end
 ---@param client? mesa.Client
 function Server:_report(err, where, client)
   if err.code == "SCRIPT" then
+    core.server_count_event(self, "script_error")
     log.error(("error in %s: %s"):format(where, err.traceback or err.message), "script")
   else
     local who = client and (" (" .. (client.request.ip or "?") .. ")") or ""

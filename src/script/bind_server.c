@@ -288,6 +288,20 @@ static int l_server_close(lua_State *L)
     return 1;
 }
 
+/* core.server_count_event(server, what): "script_error", "reload" or "reload_failure" in the server's metrics. */
+static int l_server_count_event(lua_State *L)
+{
+    static const char *const names[] = {"script_error", "reload", "reload_failure", NULL};
+    struct script_server *s = check_server(L, 1);
+    int what = luaL_checkoption(L, 2, NULL, names);
+    if (s->server == NULL)
+        return 0;
+    struct mesa_metrics *m = mesa_server_metrics(s->server);
+    uint64_t *counters[] = {&m->script_errors, &m->reloads, &m->reload_failures};
+    ++*counters[what];
+    return 0;
+}
+
 /* core.server_methods(methods): adds the C methods. */
 static int l_server_methods(lua_State *L)
 {
@@ -309,6 +323,7 @@ void mesa_bind_server(lua_State *L)
     static const luaL_Reg functions[] = {
         {"server_new", l_server_new},
         {"server_clients", l_server_clients},
+        {"server_count_event", l_server_count_event},
         {"server_methods", l_server_methods},
         {NULL, NULL},
     };
