@@ -16,7 +16,7 @@ function handlers.JOIN(_, client, server)
   for _, person in pairs(state.people) do
     people[#people + 1] = person
   end
-  local room = { people = people, history = Mesa.array(state.history), longest = LONGEST }
+  local room = { people = people, history = state.history, longest = LONGEST }
   client:send(Message(0, room, "ROOM"), true)
 
   -- A second tab, or somebody who is back before we missed them, is no news.

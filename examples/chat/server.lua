@@ -31,7 +31,7 @@ local server = Mesa.new {
 -- `server.state` outlives reloads of the scripts (not of the process).
 server.state.people = {} -- user id -> { id, name } of everybody whom the room knows to be here
 server.state.secrets = {} -- user id -> what its owner proves to be the same person with, see auth.lua
-server.state.history = {} -- the last messages, oldest first
+server.state.history = Mesa.array {} -- the last messages, oldest first; an array even while it is empty
 server.state.said = 0 -- how many there have been
 
 -- Ids of messages begin with it, so that a page which outlives this process does not mistake a new message for an old one.

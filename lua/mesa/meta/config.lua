@@ -1,0 +1,89 @@
+---@meta _
+
+--- What `Mesa.new` takes. Every key is optional; times are milliseconds.
+---@class mesa.Config
+---@field port? integer 4000; 0 is any free port
+---@field host? string every address without it; "unix:/path" is a Unix socket
+---@field path? string of the WebSocket; any without it
+---@field namespace? string suffix of every Redis name
+---@field redis? string|table Redis to cluster through: "redis://[user:password@]host[:port][/db]", "unix://path"
+---@field static? string folder, relative to the main script, whose files are served on the same port
+---@field raw? boolean plain WebSockets without the Mesa envelope
+---@field compression? boolean permessage-deflate; refused with a libwebsockets older than 4.4.0
+---@field origins? string[] values of Origin that are let in; any without it
+---@field beforeExit? fun(signal: string, exit: fun(code?: integer)) runs before the server stops; calling `exit` lets it
+---@field gracefullyExit? boolean true: close clients with 1001 on SIGTERM and SIGINT
+---@field scripts? string|mesa.ScriptsConfig a folder with files of these names, or the files
+---@field tls? mesa.TlsConfig
+---@field admin? mesa.AdminConfig
+---@field client? mesa.ClientConfig
+---@field options? mesa.OptionsConfig
+---@field sync? mesa.SyncConfig
+---@field portal? mesa.PortalConfig
+---@field heartbeat? mesa.HeartbeatConfig
+---@field reconnect? mesa.ReconnectConfig
+---@field authentication? mesa.AuthenticationConfig
+---@field limits? mesa.LimitsConfig
+
+--- Files relative to the main script, each of which returns one function. They are loaded again when they change.
+---@class mesa.ScriptsConfig
+---@field auth? string returns a `mesa.AuthScript`
+---@field message? string returns a `mesa.MessageScript`
+---@field connection? string returns a `mesa.ConnectionScript`
+---@field disconnect? string returns a `mesa.DisconnectScript`
+
+---@class mesa.TlsConfig
+---@field cert string file of the certificate chain (PEM)
+---@field key string file of the private key (PEM)
+---@field ca? string file of the authorities that client certificates must come from (PEM)
+---@field requestCert? boolean ask clients for a certificate
+
+---@class mesa.AdminConfig
+---@field host? string 127.0.0.1
+---@field port integer 0 is any free port
+
+---@class mesa.ClientConfig
+---@field enforceEqualVersions? boolean close clients of another version with 1002
+---@field version? string "1.5.8"
+
+---@class mesa.OptionsConfig
+---@field storeMessages? boolean|integer messages of each direction kept per client; true is 100
+
+--- Messages for users who are offline.
+---@class mesa.SyncConfig
+---@field enabled? boolean false
+---@field redeliveryInterval? integer 0: all at once
+---@field maxMessages? integer 1000 per user
+---@field maxBytes? integer 1 MiB per user
+---@field maxAge? integer seven days
+
+---@class mesa.PortalConfig
+---@field enabled? boolean false
+---@field distributeLoad? boolean true: portals in turn, else at random
+
+---@class mesa.HeartbeatConfig
+---@field enabled? boolean false
+---@field interval? integer 10000
+---@field maxAttempts? integer 3: after so many unanswered heartbeats a client is closed with 4009
+
+---@class mesa.ReconnectConfig
+---@field enabled? boolean false: tell clients to come back
+---@field interval? integer 5000
+
+---@class mesa.AuthenticationConfig
+---@field timeout? integer|false 10000: time to authenticate in; 0 or false is no limit
+---@field required? boolean false: send nothing to clients that are not authenticated
+---@field sendUserObject? boolean true: with op 22
+---@field disconnectOnFail? boolean true: close with 1008 when authentication is refused
+---@field storeConnectedUsers? boolean true
+
+---@class mesa.LimitsConfig
+---@field maxPayload? integer 1 MiB: bytes of one message, 1009 above
+---@field maxBackpressure? integer 1 MiB: bytes queued for one client, 1013 above
+---@field maxConnections? integer 0: unlimited
+---@field maxConnectionsPerIp? integer 0: unlimited
+---@field messagesPerSecond? integer 0: unlimited; 4008 above
+---@field burst? integer as many as messagesPerSecond
+---@field handshakeTimeout? integer 10000
+---@field idleTimeout? integer 0: off
+---@field maxDepth? integer 128, of JSON

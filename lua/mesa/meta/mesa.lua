@@ -1,0 +1,57 @@
+---@meta mesa
+
+--- The module: `local Mesa = require "mesa"`.
+---@class Mesa
+---@field Message mesa.MessageConstructor
+---@field json mesa.Json
+---@field null lightuserdata JSON's null; the same value as `cjson.null`
+---@field log mesa.Log
+---@field version string of mesa-lua
+---@overload fun(config?: mesa.Config): mesa.Server
+local Mesa = {}
+
+--- Makes a server. It listens when the main script has returned. A key that does not exist, a wrong type or an impossible
+--- combination raises an error that names the key.
+---@param config? mesa.Config
+---@return mesa.Server
+function Mesa.new(config) end
+
+--- Marks a table as an array, so that it is `[]` in JSON even when it is empty. Returns the table.
+---@generic T: table
+---@param t? T a new table when absent
+---@return T
+function Mesa.array(t) end
+
+--- Suspends the running handler; the server goes on meanwhile. Raises outside of a handler.
+---@param ms number
+function Mesa.sleep(ms) end
+
+---@class mesa.Timer: userdata
+
+--- Calls `fn(...)` once, after `ms`. A timer that a handler script starts while it is loaded ends when the script is reloaded.
+---@param fn fun(...)
+---@param ms number
+---@param ... any arguments for `fn`
+---@return mesa.Timer
+function Mesa.setTimeout(fn, ms, ...) end
+
+--- Calls `fn(...)` every `ms`, the first time after `ms`.
+---@param fn fun(...)
+---@param ms number
+---@param ... any arguments for `fn`
+---@return mesa.Timer
+function Mesa.setInterval(fn, ms, ...) end
+
+--- Stops a timer of either kind. nil and timers that have ended are accepted.
+---@param timer? mesa.Timer
+function Mesa.clearTimer(timer) end
+
+--- The same as `Mesa.clearTimer`.
+---@param timer? mesa.Timer
+function Mesa.clearTimeout(timer) end
+
+--- The same as `Mesa.clearTimer`.
+---@param timer? mesa.Timer
+function Mesa.clearInterval(timer) end
+
+return Mesa

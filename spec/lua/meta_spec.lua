@@ -1,0 +1,111 @@
+-- The LuaCATS stubs against the sources they describe, both ways: nothing is missing, nothing is made up.
+local schema = require "mesa.config_schema"
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local function collect(into, text, pattern)
+  for name in text:gmatch(pattern) do
+    if name:sub(1, 1) ~= "_" then into[name] = true end
+  end
+  return into
+end
+
+-- The text of a C array initialiser or Lua table that begins with `opening`.
+local function block(text, opening)
+  local _, from = text:find(opening, 1, true)
+  assert(from, opening)
+  return text:sub(from + 1, assert(text:find("\n%s*};?\n", from)))
+end
+
+-- The fields of an annotated class.
+local function fields_of(text, class)
+  local from = assert(text:find("---@class " .. class .. "\n", 1, true), class)
+  local fields = {}
+  for line in text:sub(from):gmatch "[^\n]*" do
+    local name = line:match "^%-%-%-@field ([%w]+)"
+    if name then
+      fields[name] = true
+    elseif line ~= "" and not line:find "^%-%-%-" then
+      break
+    elseif next(fields) and line:find "^%-%-%-@class" then
+      break
+    end
+  end
+  return fields
+end
+
+local function meta(name)
+  return read("lua/mesa/meta/" .. name .. ".lua")
+end
+
+local emitter = collect({}, read "lua/mesa/emitter.lua", "\nfunction methods:(%w+)")
+
+local function with_emitter(names)
+  for name in pairs(emitter) do names[name] = true end
+  return names
+end
+
+describe("the types for editors", function()
+  it("declare every key of the configuration", function()
+    local text = meta "config"
+    local function compare(section, class)
+      local keys = {}
+      for name, spec in pairs(section.fields) do
+        keys[name] = true
+        if spec.fields then compare(spec, "mesa." .. name:gsub("^%l", string.upper) .. "Config") end
+      end
+      assert.same(keys, fields_of(text, class), class)
+    end
+    compare(schema.root, "mesa.Config")
+  end)
+
+  it("declare the module", function()
+    local source = read "lua/mesa/init.lua"
+    local names = collect({}, block(source, "local Mesa = {\n"), "\n?%s*(%w+) = [^\n]+")
+    collect(names, source, "\nfunction Mesa%.(%w+)")
+    local text = meta "mesa"
+    assert.same(names, collect(fields_of(text, "Mesa"), text, "\nfunction Mesa%.(%w+)"))
+  end)
+
+  it("declare the server's methods", function()
+    local names = collect({}, block(read "src/script/bind_server.c", "luaL_Reg methods[] = {"), '{"(%w+)"')
+    with_emitter(collect(names, read "lua/mesa/server.lua", "\nfunction Server:([%w_]+)"))
+    assert.same(names, collect({}, meta "server", "\nfunction Server:(%w+)"))
+  end)
+
+  it("declare the client's methods and fields", function()
+    local source = read "src/script/bind_client.c"
+    local names = collect({}, source, 'lua_setfield%(L, 1, "(%w+)"%)')
+    with_emitter(collect(names, read "lua/mesa/client.lua", "\nfunction Client:([%w_]+)"))
+    local text = meta "client"
+    assert.same(names, collect({}, text, "\nfunction Client:(%w+)"))
+
+    local fields = collect({ user = true }, block(source, "client_fields[] = {"), '{"(%w+)"')
+    assert.same(fields, fields_of(text, "mesa.Client"))
+  end)
+
+  it("declare messages, JSON and the log", function()
+    local message = collect({}, read "lua/mesa/message.lua", "\nfunction Message:(%w+)")
+    assert.same(message, collect({}, meta "message", "\nfunction Message:(%w+)"))
+
+    local source = read "src/script/bind_json.c"
+    local json = collect({}, block(source, "luaL_Reg functions[] = {"), '{"(%w+)"')
+    collect(json, source, 'lua_setfield%(L, %-2, "(%w+)"%)')
+    local text = meta "json"
+    assert.same(json, collect(fields_of(text, "mesa.Json"), text, "\nfunction json%.(%w+)"))
+
+    local levels = collect({}, read("lua/mesa/log.lua"):match "log%.public = .*", '"(%w+)"')
+    levels.script = nil -- the area
+    assert.same(levels, collect({}, meta "log", "\nfunction log%.(%w+)"))
+  end)
+
+  it("declare every handler of a middleware", function()
+    local names = collect({}, block(read "lua/mesa/server.lua", "local middleware_events = {"), '"(%w+)"')
+    assert.same(names, fields_of(meta "events", "mesa.MiddlewareHandlers"))
+  end)
+end)
