@@ -18,7 +18,10 @@ struct field {
     size_t offset;
 };
 
-#define FIELD(section, key, kind, member) {section, key, FIELD_##kind, offsetof(struct mesa_config, member)}
+#define FIELD(section, key, kind, member)                                \
+    {                                                                    \
+        section, key, FIELD_##kind, offsetof(struct mesa_config, member) \
+    }
 
 static const struct field fields[] = {
     FIELD(NULL, "host", STRING, host),
@@ -77,8 +80,8 @@ static void fail(struct reader *r, enum mesa_status status, const char *text)
 static void fail_type(struct reader *r, const struct field *f, const char *wanted)
 {
     r->status = MESA_EINVAL;
-    snprintf(r->err->text, sizeof r->err->text, "%s%s%s must be %s", f->section != NULL ? f->section : "", f->section != NULL ? "." : "", f->key,
-             wanted);
+    snprintf(r->err->text, sizeof r->err->text, "%s%s%s must be %s",
+             f->section != NULL ? f->section : "", f->section != NULL ? "." : "", f->key, wanted);
 }
 
 /* Replaces *slot by a copy of the string on top of the stack. */
@@ -196,7 +199,8 @@ static int read_config(lua_State *L)
     return 0;
 }
 
-enum mesa_status mesa_bind_config(lua_State *L, int index, struct mesa_config *out, struct mesa_config_error *err)
+enum mesa_status mesa_bind_config(lua_State *L, int index, struct mesa_config *out,
+                                  struct mesa_config_error *err)
 {
     int top = lua_gettop(L);
     if (index < 0)

@@ -61,7 +61,8 @@ static int l_json_array(lua_State *L)
         if (mesa_value_index_key(L, -1, &n))
             continue;
         if (lua_type(L, -1) == LUA_TSTRING)
-            return luaL_argerror(L, 1, lua_pushfstring(L, "an array cannot have the key '%s'", lua_tostring(L, -1)));
+            return luaL_argerror(
+                L, 1, lua_pushfstring(L, "an array cannot have the key '%s'", lua_tostring(L, -1)));
         return luaL_argerror(L, 1, "an array has no keys but 1, 2, 3 and so on");
     }
     mesa_value_push_array_meta(L);

@@ -20,7 +20,8 @@ void mesa_value_push_array_meta(lua_State *L);
 /* Pushes the value of VALID JSON text (a span that core/json or core/envelope has validated). Raises only on lack of memory. */
 void mesa_value_push(lua_State *L, struct mesa_span json);
 /* Validates and pushes. MESA_EPROTO/MESA_EUTF8: nothing pushed, *err filled. One pass. */
-enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth, struct mesa_json_error *err);
+enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth,
+                                   struct mesa_json_error *err);
 
 /* Where and why a value cannot be JSON. */
 struct mesa_value_error {
@@ -31,6 +32,8 @@ struct mesa_value_error {
  * MESA_EINVAL: not encodable (function, thread, userdata other than null, NaN, infinity, mixed or other keys than string and number, a sparse array, a cycle or depth over `max_depth`, invalid UTF-8): *err says what
  * and where. `root` names the value in that text. A number key of an object becomes its decimal string. A hole of an array up to half its length is null. __pairs/__index metamethods are not called,
  * but a table with a `__tojson` metafield … is not supported either: what you see is what is sent. MESA_ENOMEM. */
-enum mesa_status mesa_value_encode(lua_State *L, int index, unsigned max_depth, struct mesa_buf *out, const char *root, struct mesa_value_error *err);
+enum mesa_status mesa_value_encode(lua_State *L, int index, unsigned max_depth,
+                                   struct mesa_buf *out, const char *root,
+                                   struct mesa_value_error *err);
 
 #endif

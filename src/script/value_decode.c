@@ -59,7 +59,9 @@ static void push_unescaped(lua_State *L, struct mesa_span token)
     /* Unescaped text is never longer than its token, so the buffer never grows; Lua owns a large one, so raising leaks nothing. */
     char small[SCRATCH_BYTES];
     bool large = token.len > sizeof small;
-    struct mesa_buf out = {.data = large ? lua_newuserdata(L, token.len) : small, .len = 0, .cap = large ? token.len : sizeof small};
+    struct mesa_buf out = {.data = large ? lua_newuserdata(L, token.len) : small,
+                           .len = 0,
+                           .cap = large ? token.len : sizeof small};
     enum mesa_status rc = mesa_json_unescape(token, &out);
     assert(rc == MESA_OK);
     (void)rc;
@@ -102,8 +104,9 @@ static bool decode_number(struct decoder *d)
     int64_t n = 0;
     while (p < d->end && (unsigned)(*p - '0') <= 9 && p - first < FAST_DIGITS)
         n = n * 10 + (*p++ - '0');
-    bool plain = p > first && (*first != '0' || p == first + 1) &&
-                 (p == d->end || !((unsigned)(*p - '0') <= 9 || *p == '.' || *p == 'e' || *p == 'E'));
+    bool plain =
+        p > first && (*first != '0' || p == first + 1) &&
+        (p == d->end || !((unsigned)(*p - '0') <= 9 || *p == '.' || *p == 'e' || *p == 'E'));
     if (plain) {
         lua_pushnumber(d->L, negative ? -(double)n : (double)n);
         d->p = p;
@@ -182,7 +185,8 @@ static bool decode_object(struct decoder *d)
     lua_createtable(d->L, 0, USUAL_KEYS);
     for (;;) {
         d->p = mesa_json_space(d->p, d->end);
-        if (d->p == d->end || *d->p != '"' || !decode_string(d) || !take(d, ':') || !decode_value(d))
+        if (d->p == d->end || *d->p != '"' || !decode_string(d) || !take(d, ':') ||
+            !decode_value(d))
             return false;
         lua_rawset(d->L, base);
         if (take(d, '}'))
@@ -236,7 +240,8 @@ static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigne
     struct decoder d = {.L = L,
                         .p = text.p,
                         .end = text.p + text.len,
-                        .max_depth = max_depth < MESA_JSON_DEPTH_MAX ? max_depth : MESA_JSON_DEPTH_MAX,
+                        .max_depth =
+                            max_depth < MESA_JSON_DEPTH_MAX ? max_depth : MESA_JSON_DEPTH_MAX,
                         .meta = top + 1};
     if (!reserve(&d, STACK_STEP))
         return MESA_ENOMEM;
@@ -265,7 +270,8 @@ void mesa_value_push(lua_State *L, struct mesa_span json)
     lua_error(L);
 }
 
-enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth, struct mesa_json_error *err)
+enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth,
+                                   struct mesa_json_error *err)
 {
     enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth);
     if (rc != MESA_EPROTO) {

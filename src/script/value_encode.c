@@ -165,7 +165,8 @@ static inline enum mesa_status put(struct encoder *e, const char *s, size_t n)
 }
 
 /* The string at `index` as a token followed by `tail` (nothing when it is 0). `what` names it in an error. */
-static inline enum mesa_status put_string(struct encoder *e, int index, char tail, const struct level *where, const char *what)
+static inline enum mesa_status put_string(struct encoder *e, int index, char tail,
+                                          const struct level *where, const char *what)
 {
     size_t n;
     const char *s = lua_tolstring(e->L, index, &n);
@@ -194,8 +195,9 @@ static inline enum mesa_status put_string(struct encoder *e, int index, char tai
 /* Writes `n` in front of `end`; returns where it begins. */
 static inline char *format_integer(char *end, uint64_t n)
 {
-    static const char pairs[] = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-                                "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
     while (n >= 100) {
         end -= 2;
         memcpy(end, pairs + n % 100 * 2, 2);
@@ -212,7 +214,8 @@ static inline char *format_integer(char *end, uint64_t n)
 
 static enum mesa_status put_number(struct encoder *e, double d, const struct level *where)
 {
-    if (d > -FAST_INTEGER && d < FAST_INTEGER && d == (double)(int64_t)d && (d != 0 || !signbit(d))) {
+    if (d > -FAST_INTEGER && d < FAST_INTEGER && d == (double)(int64_t)d &&
+        (d != 0 || !signbit(d))) {
         char digits[NUMBER_BYTES];
         char *p = format_integer(digits + sizeof digits, (uint64_t)(d < 0 ? -d : d));
         if (d < 0)
@@ -227,8 +230,7 @@ static enum mesa_status put_number(struct encoder *e, double d, const struct lev
 static enum mesa_status refuse_type(struct encoder *e, int index, const struct level *where)
 {
     char what[64];
-    const char *name = lua_typename(e->L, lua_type(e->L, index));
-    snprintf(what, sizeof what, "%s %s", strchr("aeiou", name[0]) != NULL ? "an" : "a", name);
+    snprintf(what, sizeof what, "a %s", lua_typename(e->L, lua_type(e->L, index)));
     return refuse(e, where, what);
 }
 
@@ -356,7 +358,10 @@ static enum mesa_status encode_object(struct encoder *e, struct level *lv, int t
 static enum mesa_status encode_table(struct encoder *e, int index, const struct level *up)
 {
     lua_State *L = e->L;
-    struct level lv = {.up = up, .table = index, .key = lua_gettop(L) + 1, .depth = up != NULL ? up->depth + 1 : 1};
+    struct level lv = {.up = up,
+                       .table = index,
+                       .key = lua_gettop(L) + 1,
+                       .depth = up != NULL ? up->depth + 1 : 1};
     if (lv.depth > e->max_depth)
         return refuse_depth(e, &lv);
     if (!lua_checkstack(L, LEVEL_SLOTS))
@@ -397,7 +402,9 @@ static enum mesa_status encode_value(struct encoder *e, int index, const struct 
     }
 }
 
-enum mesa_status mesa_value_encode(lua_State *L, int index, unsigned max_depth, struct mesa_buf *out, const char *root, struct mesa_value_error *err)
+enum mesa_status mesa_value_encode(lua_State *L, int index, unsigned max_depth,
+                                   struct mesa_buf *out, const char *root,
+                                   struct mesa_value_error *err)
 {
     int top = lua_gettop(L);
     size_t before = out->len;
@@ -405,7 +412,8 @@ enum mesa_status mesa_value_encode(lua_State *L, int index, unsigned max_depth, 
     if (max_depth > MESA_JSON_DEPTH_MAX)
         e.max_depth = MESA_JSON_DEPTH_MAX;
 
-    enum mesa_status rc = encode_value(&e, index < 0 && index > LUA_REGISTRYINDEX ? top + index + 1 : index, NULL);
+    enum mesa_status rc =
+        encode_value(&e, index < 0 && index > LUA_REGISTRYINDEX ? top + index + 1 : index, NULL);
     if (rc != MESA_OK)
         out->len = before;
     lua_settop(L, top);
