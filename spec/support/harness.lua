@@ -148,6 +148,15 @@ end
 -- What core specs are run over: each is a set of options for harness.lab.
 harness.transports = { { name = "ws", tls = false }, { name = "wss", tls = true } }
 
+-- A port that was free a moment ago, for what cannot say which one it got.
+function harness.free_port()
+  local socket = uv.new_tcp()
+  assert(socket:bind("127.0.0.1", 0))
+  local port = socket:getsockname().port
+  socket:close()
+  return port
+end
+
 -- ---- talking -------------------------------------------------------------------------------------------------------
 
 function server:address(options)

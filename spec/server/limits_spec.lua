@@ -1,0 +1,244 @@
+local harness = require "spec.support.harness"
+local stream = require "spec.support.stream"
+local ws_frame = require "spec.support.ws_frame"
+
+describe("limits", function()
+  local server
+
+  local function start(limits, config)
+    config = config or {}
+    config.limits = limits
+    server = harness.lab(config)
+  end
+
+  local function errors_and_disconnects()
+    local bystander = server:join()
+    bystander:send { op = 0, t = "EVENTS" }
+    local names = {}
+    for _, event in ipairs(bystander:expect("EVENTS").d.events) do
+      names[event.name] = (names[event.name] or 0) + 1
+    end
+    return names
+  end
+
+  after_each(function()
+    server:stop()
+  end)
+
+  describe("maxPayload", function()
+    it("is one MiB by default", function()
+      start(nil)
+      local client = server:join()
+      local room = 1024 * 1024 - #'{"op":0,"t":"GOT","d":""}'
+      client:send('{"op":0,"t":"GOT","d":"' .. ("x"):rep(room) .. '"}')
+      client:expect "GOT"
+      client:send('{"op":0,"t":"GOT","d":"' .. ("x"):rep(room + 1) .. '"}')
+      client:expect_close(1009)
+    end)
+
+    it("holds for one byte", function()
+      start { maxPayload = 100 }
+      local client = server:join()
+      client:send('{"op":0,"t":"ECHO","d":"' .. ("x"):rep(74) .. '"}')
+      client:expect "ECHO"
+      client:send('{"op":0,"t":"ECHO","d":"' .. ("x"):rep(75) .. '"}')
+      client:expect_close(1009)
+    end)
+
+    it("does not bound what the server sends", function()
+      start { maxPayload = 100 }
+      local client = server:join()
+      client:send '{"op":0,"t":"SEND_MANY","d":{"count":1,"bytes":5000}}'
+      assert.equal(5000, #client:expect("NUMBERED").d.padding)
+    end)
+  end)
+
+  describe("maxDepth", function()
+    it("is 128 by default", function()
+      start(nil)
+      local client = server:join()
+      local function nested(depth) -- inside the envelope, which is one level itself
+        return '{"op":0,"t":"ECHO","d":' .. ("["):rep(depth) .. ("]"):rep(depth) .. "}"
+      end
+      client:send(nested(127))
+      client:expect "ECHO"
+      client:send(nested(129))
+      client:expect_close(1007)
+    end)
+
+    it("can be lowered", function()
+      start { maxDepth = 4 }
+      local client = server:join()
+      client:send '{"op":0,"t":"ECHO","d":[[1]]}'
+      client:expect "ECHO"
+      client:send '{"op":0,"t":"ECHO","d":[[[[1]]]]}'
+      client:expect_close(1007)
+    end)
+  end)
+
+  describe("messagesPerSecond", function()
+    it("closes with 4008 above the burst and reports it once", function()
+      start { messagesPerSecond = 10, burst = 20 }
+      local client = server:join()
+      for _ = 1, 60 do
+        client:send { op = 0, t = "ECHO" }
+      end
+      client:expect_close(4008)
+      local echoes = 0
+      for _, message in ipairs(client:drain()) do
+        echoes = echoes + (message.t == "ECHO" and 1 or 0)
+      end
+      assert.is_true(echoes >= 20 and echoes <= 25, "answered " .. echoes)
+      local names = errors_and_disconnects()
+      assert.equal(1, names["server error"])
+      assert.equal(1, names["client error"])
+    end)
+
+    it("lets messages pass at the rate", function()
+      start { messagesPerSecond = 50, burst = 5 }
+      local client = server:join()
+      for _ = 1, 25 do
+        client:send { op = 0, t = "ECHO" }
+        client:expect "ECHO"
+        harness.loop.sleep(25)
+      end
+    end)
+
+    it("counts each connection alone", function()
+      start { messagesPerSecond = 10 }
+      local noisy, quiet = server:join(), server:join()
+      for _ = 1, 50 do
+        noisy:send { op = 0, t = "ECHO" }
+      end
+      noisy:expect_close(4008)
+      quiet:send { op = 0, t = "ECHO" }
+      quiet:expect "ECHO"
+    end)
+  end)
+
+  describe("maxConnections", function()
+    it("refuses those above it, and accepts again when one has left", function()
+      start { maxConnections = 3 }
+      local clients = { server:join(), server:join(), server:join() }
+      assert.is_nil((server:try_connect "/"))
+      clients[1]:close()
+      assert.is_true(harness.loop.wait(function()
+        return server:try_connect "/" ~= nil
+      end, 5000))
+      clients[2]:send { op = 0, t = "ECHO" }
+      clients[2]:expect "ECHO"
+    end)
+
+    it("counts connections that have not finished their handshake", function()
+      start { maxConnections = 2, handshakeTimeout = 300 }
+      local idle = { assert(stream.connect { port = server.port }), assert(stream.connect { port = server.port }) }
+      assert.is_true(harness.loop.wait(function() -- freed by the handshake timeout
+        return server:try_connect "/" ~= nil
+      end, 5000))
+      for _, wire in ipairs(idle) do
+        wire:close()
+      end
+    end)
+  end)
+
+  describe("maxConnectionsPerIp", function()
+    it("refuses those above it from one address only", function()
+      start({ maxConnectionsPerIp = 2 }, { host = "::" })
+      server:join("/", { host = "127.0.0.1" })
+      server:join("/", { host = "127.0.0.1" })
+      assert.is_nil((server:try_connect("/", { host = "127.0.0.1" })))
+      assert.equal(10, server:connect("/", { host = "::1" }):hello().op)
+    end)
+  end)
+
+  describe("idleTimeout", function()
+    it("closes a client that says nothing", function()
+      start { idleTimeout = 200 }
+      local silent, busy = server:join(), server:join()
+      for _ = 1, 8 do
+        busy:send { op = 0, t = "ECHO" }
+        busy:expect "ECHO"
+        harness.loop.sleep(60)
+      end
+      assert.is_true(silent:wait_closed())
+      busy:send { op = 0, t = "ECHO" }
+      busy:expect "ECHO"
+    end)
+  end)
+
+  describe("origins", function()
+    local function status(origin)
+      local client, _, response = server:try_connect("/", { headers = { Origin = origin or false } })
+      return client and 101 or response and response.status
+    end
+
+    it("let in those that are named and refuse others with 403", function()
+      start(nil, { origins = { "https://good.example", "http://localhost:8080" } })
+      assert.equal(101, status "https://good.example")
+      assert.equal(101, status "http://localhost:8080")
+      for _, origin in ipairs {
+        "https://evil.example", "http://good.example", "https://good.example.evil.example", "https://good.example:444",
+        "https://sub.good.example", "null", "https://good.exampl",
+      } do
+        assert.equal(403, status(origin), origin)
+      end
+    end)
+
+    it("are compared without regard to case", function()
+      start(nil, { origins = { "https://good.example" } })
+      assert.equal(101, status "HTTPS://Good.Example")
+    end)
+
+    it("allow every page by default", function()
+      start()
+      assert.equal(101, status "https://any.example")
+      assert.equal(101, status(nil))
+    end)
+  end)
+
+  describe("handshakeTimeout", function()
+    it("does not touch a connection that is open", function()
+      start { handshakeTimeout = 150 }
+      local client = server:join()
+      client:expect_silence(400)
+      client:send { op = 0, t = "ECHO" }
+      client:expect "ECHO"
+    end)
+
+    it("ends a handshake that comes in drops", function()
+      start { handshakeTimeout = 300 }
+      local wire = assert(stream.connect { port = server.port })
+      wire:listen(function() end, function() end)
+      local request = "GET / HTTP/1.1\r\nX-Slow: " .. ("s"):rep(200)
+      local at = 0
+      assert.is_true(harness.loop.wait(function()
+        at = at + 1
+        wire:write(request:sub(at % #request + 1, at % #request + 1))
+        harness.loop.poll()
+        return wire.ended
+      end, 5000))
+      wire:close()
+    end)
+  end)
+
+  it("keep memory and descriptors flat over a thousand connections", function()
+    start(nil)
+    for _ = 1, 50 do
+      server:join():close()
+    end
+    local fds = server:fds()
+    for i = 1, 1000 do
+      local client = server:join()
+      client:send_raw(ws_frame.encode(1, '{"op":0,"t":"ECHO"}'))
+      if i % 2 == 0 then
+        client:close()
+      else
+        client:drop()
+      end
+    end
+    assert.is_true(harness.loop.wait(function()
+      harness.loop.sleep(20)
+      return server:fds() <= fds
+    end, 5000))
+  end)
+end)
