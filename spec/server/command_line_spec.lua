@@ -153,7 +153,6 @@ describe("a running server", function()
 local server = require "mesa".new { port = 0, host = "127.0.0.1" }
 server:on("connection", function()
   print "spinning"
-  io.stdout:flush()
   while true do end
 end)
 ]]
@@ -188,7 +187,7 @@ end)
   end)
 
   it("says nothing below its log level", function()
-    local script = TRIVIAL .. 'Mesa.setTimeout(function() print "up" io.stdout:flush() end, 1)\n'
+    local script = TRIVIAL .. 'Mesa.setTimeout(function() print "up" end, 1)\n'
     local server = harness.launch(script, { flags = { "--log-level", "error" } })
     server:stdout_contains "up"
     assert.equal("", server.process.stderr)
