@@ -3,6 +3,9 @@
  * Everything a hook receives is valid during the call only, but a client: hold one with mesa_client_ref. Hooks may call any function here, closing
  * clients and the server included: closing only marks, and the loop frees at the end of the turn. Loop thread only. Never calls Lua.
  * May include: base/, core/, io/, broker/.
+ *
+ * Closes it begins itself, beyond PROTOCOL 7's: 1008 for a client that sent nothing, pongs included, for limits.idleTimeout. A client whose queue does
+ * not drain within 5 s after it was closed is dropped. An Origin header that is not in `origins` is refused with 403; without the header (no browser) the list does not apply.
  */
 #ifndef MESA_SERVER_SERVER_H
 #define MESA_SERVER_SERVER_H
@@ -17,6 +20,7 @@
 #include "core/config.h"
 #include "core/envelope.h"
 #include "core/frame.h"
+#include "core/metrics.h"
 #include "io/loop.h"
 #include "io/transport.h"
 
@@ -33,7 +37,7 @@ struct mesa_server_hooks {
     void (*on_authenticate)(void *ctx, struct mesa_client *c, uint32_t check, struct mesa_span d);
     void (*on_authenticated)(void *ctx, struct mesa_client *c); /* after op 22 was queued, before redelivery; also on a re-authentication */
     void (*on_disconnect)(void *ctx, struct mesa_client *c, int code, struct mesa_span reason);
-    /* `code` is a stable upper-case word: "PROTOCOL", "JSON", "AUTH_BUSY", "AUTH_TIMEOUT", "RATE", "BACKPRESSURE", "SYNC" …; `text` is for people. The client may be NULL. Logged by the hook's owner, not by the server. */
+    /* `code` is a stable upper-case word: "PROTOCOL", "JSON", "AUTH_BUSY", "AUTH_TIMEOUT", "VERSION", "RATE", "IDLE", "HEARTBEAT", "BACKPRESSURE", "PAYLOAD", "UTF8", "SYNC", "MEMORY"; `text` is for people. The client may be NULL. Logged by the hook's owner, not by the server. */
     void (*on_error)(void *ctx, struct mesa_client *c, const char *code, const char *text);
     void (*on_drain)(void *ctx, struct mesa_client *c); /* the queue of a client that had reported backpressure is empty */
     /* Sync: messages kept for offline ids; taken out and being redelivered; dropped to hold the bounds. */
@@ -42,22 +46,27 @@ struct mesa_server_hooks {
     void (*on_undeliverable_dropped)(void *ctx, struct mesa_span id, struct mesa_span json);
     /* A plain HTTP request that is neither an upgrade nor a static file. NULL or false: the server answers (404, or 426 on the WebSocket path). */
     bool (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req, struct mesa_span body);
+    /* POST /reload on the admin listener: reload, append lines for people to `report`, and say whether all went well (200 or 500). NULL: 404. */
+    bool (*on_reload)(void *ctx, struct mesa_buf *report);
     /* mesa_server_close has finished: no client is left. The server may be freed in here. */
     void (*on_closed)(void *ctx);
 };
 
 /* `cfg` is moved into the server (the caller's becomes empty) on MESA_OK. */
 enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loop, struct mesa_transport *transport, struct mesa_config *cfg, const struct mesa_server_hooks *hooks, void *ctx);
-/* Starts accepting; on failure `err` is a line for people ("port 4000 is in use"). */
+/* Starts accepting, on the admin address too; on failure `err` is a line for people ("port 4000 is in use"). */
 enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err_len);
-/* Stops accepting and closes every client with `code`, paced evenly over `drain_ms`; then on_closed, once, in a later turn. */
+/* Stops accepting and closes every client with `code`, paced evenly over `drain_ms`; then on_closed, once, in a later turn. Calling it again can only hasten it. */
 void mesa_server_close(struct mesa_server *s, int code, const char *reason, uint32_t drain_ms);
-/* Frees at once; clients still there are dropped after their on_disconnect. NULL is accepted. */
+/* Ends at once: clients still there are dropped after their on_disconnect, and no hook is called after it has returned. Called from inside a hook, the memory
+ * itself goes at the end of the turn. Before mesa_transport_free and mesa_loop_free. NULL is accepted. */
 void mesa_server_free(struct mesa_server *s);
 
 const struct mesa_config *mesa_server_config(const struct mesa_server *s);
 uint16_t mesa_server_port(const struct mesa_server *s); /* the bound one */
-size_t mesa_server_client_count(const struct mesa_server *s);
+size_t mesa_server_client_count(const struct mesa_server *s); /* open ones, those being closed not counted */
+/* For what only the owner of the hooks can count: script errors, reloads. */
+struct mesa_metrics *mesa_server_metrics(struct mesa_server *s);
 
 /* Who gets a message. ids NULL: everybody. Ids are de-duplicated; "excluding" removes user ids (clients without an id are never excluded). */
 struct mesa_recipients {
@@ -109,14 +118,16 @@ void mesa_client_resume(struct mesa_client *c);
 
 /* Whether op 2 is a check (true) or an ordinary message; arms or clears the authentication timeout. */
 void mesa_client_set_authenticator(struct mesa_client *c, bool present);
-/* Answers check number `check`. A number that is not the one under way, or a closed client: MESA_ECLOSED, no effect. `user_json` is VALID JSON. `id` 1-512 bytes of UTF-8 (MESA_EINVAL). */
+/* Answers check number `check`. A number that is not the one under way, or a closed client: MESA_ECLOSED, no effect. `user_json` is VALID JSON. `id` 1-512 bytes of UTF-8 (MESA_EINVAL, the check stays under way).
+ * With cfg.raw, where there are no checks, it is mesa_client_update. The backlog of sync follows op 22, redeliveryInterval apart and never filling more than half of limits.maxBackpressure; live messages are not held back by it. */
 enum mesa_status mesa_client_accept(struct mesa_client *c, uint32_t check, struct mesa_span id, struct mesa_span user_json);
 /* Refuses: closes with 1008 unless authentication.disconnectOnFail is false. */
 enum mesa_status mesa_client_refuse(struct mesa_client *c, uint32_t check);
-/* client:updateUser: changes the id (presence included) without op 22. MESA_EINVAL before authentication. */
+/* client:updateUser: changes the id (presence included) without op 22. MESA_EINVAL before authentication, but with cfg.raw, where it authenticates (on_authenticated). */
 enum mesa_status mesa_client_update(struct mesa_client *c, struct mesa_span id);
 
-/* options.storeMessages: the i-th kept envelope (0 is the oldest) as JSON text; false past the end. */
+/* options.storeMessages: the i-th kept envelope (0 is the oldest) as JSON text; false past the end. Each direction keeps limits.maxPayload bytes at most; the
+ * core's own messages (hello, heartbeats, op 22) are not kept. */
 enum mesa_stored { MESA_STORED_SENT, MESA_STORED_RECEIVED };
 bool mesa_client_stored(const struct mesa_client *c, enum mesa_stored which, size_t i, struct mesa_span *json);
 

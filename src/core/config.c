@@ -1,0 +1,127 @@
+/* config.c - see config.h: defaults and the invariants between fields. */
+#include "core/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+
+enum { MEBI = 1024 * 1024 };
+
+static const uint64_t week_ms = 7ull * 24 * 60 * 60 * 1000;
+
+enum mesa_status mesa_config_init(struct mesa_config *c)
+{
+    *c = (struct mesa_config){
+        .port = 4000,
+        .sync = {.max_messages = 1000, .max_bytes = MEBI, .max_age_ms = week_ms},
+        .heartbeat = {.interval_ms = 10000, .max_attempts = 3},
+        .reconnect = {.interval_ms = 5000},
+        .authentication = {.timeout_ms = 10000,
+                           .send_user_object = true,
+                           .disconnect_on_fail = true,
+                           .store_connected_users = true},
+        .limits = {.max_payload = MEBI,
+                   .max_backpressure = MEBI,
+                   .handshake_timeout_ms = 10000,
+                   .max_depth = MESA_JSON_DEPTH_DEFAULT},
+    };
+    c->client.version = strdup("1.5.8");
+    return c->client.version != NULL ? MESA_OK : MESA_ENOMEM;
+}
+
+void mesa_config_deinit(struct mesa_config *c)
+{
+    free(c->host);
+    free(c->path);
+    free(c->name_space);
+    free(c->static_root);
+    free(c->tls.cert);
+    free(c->tls.key);
+    free(c->tls.ca);
+    free(c->client.version);
+    for (size_t i = 0; i < c->origin_count; i++)
+        free(c->origins[i]);
+    free(c->origins);
+    free(c->admin.host);
+    memset(c, 0, sizeof *c);
+}
+
+static const char *check_places(const struct mesa_config *c)
+{
+    if (c->path != NULL && c->path[0] != '/')
+        return "path must begin with '/'";
+    if (c->static_root != NULL && c->static_root[0] != '/')
+        return "static must be an absolute folder";
+    if (c->tls.cert != NULL && c->tls.key == NULL)
+        return "tls.key is missing: tls.cert needs it";
+    if (c->tls.key != NULL && c->tls.cert == NULL)
+        return "tls.cert is missing: tls.key needs it";
+    if (c->tls.ca != NULL && c->tls.cert == NULL)
+        return "tls.ca needs tls.cert and tls.key";
+    if (c->tls.request_cert && c->tls.ca == NULL)
+        return "tls.requestCert needs tls.ca: without it no certificate could be verified";
+
+    const char *host = c->admin.host != NULL ? c->admin.host : "127.0.0.1";
+    if (c->admin.enabled && c->admin.port != 0 && c->admin.port == c->port &&
+        (c->host == NULL || strcmp(c->host, host) == 0))
+        return "admin.port must not be the server's port";
+    return NULL;
+}
+
+static const char *check_protocol(const struct mesa_config *c)
+{
+    if (c->raw && c->client.enforce_equal_versions)
+        return "client.enforceEqualVersions needs the Mesa envelope: it cannot be used with raw";
+    if (c->raw && c->sync.enabled)
+        return "sync.enabled needs the Mesa envelope: it cannot be used with raw";
+    if (c->raw && c->store_messages > 0)
+        return "options.storeMessages needs the Mesa envelope: it cannot be used with raw";
+    if (c->client.enforce_equal_versions &&
+        (c->client.version == NULL || c->client.version[0] == '\0'))
+        return "client.version is missing: client.enforceEqualVersions needs it";
+    if (c->sync.enabled && !c->authentication.store_connected_users)
+        return "sync.enabled needs authentication.storeConnectedUsers";
+    if (c->sync.enabled && c->sync.max_messages == 0)
+        return "sync.maxMessages must be at least 1";
+    if (c->sync.enabled && c->sync.max_bytes == 0)
+        return "sync.maxBytes must be at least 1";
+    if (c->sync.enabled && c->sync.max_age_ms == 0)
+        return "sync.maxAge must be at least 1";
+    if (c->heartbeat.enabled && c->heartbeat.interval_ms == 0)
+        return "heartbeat.interval must be at least 1";
+    if (c->heartbeat.enabled && c->heartbeat.max_attempts == 0)
+        return "heartbeat.maxAttempts must be at least 1";
+    if (c->reconnect.enabled && c->reconnect.interval_ms == 0)
+        return "reconnect.interval must be at least 1";
+    return NULL;
+}
+
+static const char *check_limits(const struct mesa_config *c)
+{
+    if (c->limits.max_payload == 0)
+        return "limits.maxPayload must be at least 1";
+    if (c->limits.max_backpressure == 0)
+        return "limits.maxBackpressure must be at least 1";
+    if (c->limits.burst > 0 && c->limits.messages_per_second == 0)
+        return "limits.burst needs limits.messagesPerSecond";
+    if (c->limits.max_connections > 0 &&
+        c->limits.max_connections_per_ip > c->limits.max_connections)
+        return "limits.maxConnectionsPerIp must not exceed limits.maxConnections";
+    if (c->limits.max_depth == 0 || c->limits.max_depth > MESA_JSON_DEPTH_MAX)
+        return "limits.maxDepth must be from 1 to 1024";
+    return NULL;
+}
+
+enum mesa_status mesa_config_check(const struct mesa_config *c, const char **err)
+{
+    const char *text = check_places(c);
+    if (text == NULL)
+        text = check_protocol(c);
+    if (text == NULL)
+        text = check_limits(c);
+    if (text == NULL)
+        return MESA_OK;
+    *err = text;
+    return MESA_EINVAL;
+}

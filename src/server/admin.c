@@ -1,0 +1,108 @@
+/* admin.c - the operator's own listener: GET /metrics, GET /healthz, POST /reload.
+ *
+ * Meant for the loopback address. A request that a browser sent from a page (it has an Origin header) must not reload anything.
+ */
+#include "server/internal.h"
+
+static void reply_metrics(struct mesa_server *s, struct mesa_http *h)
+{
+    const struct mesa_header type = {MESA_SPAN("content-type"),
+                                     MESA_SPAN("text/plain; version=0.0.4; charset=utf-8")};
+    struct mesa_buf text;
+    mesa_buf_init(&text);
+    if (mesa_metrics_write(&s->metrics, &text) == MESA_OK)
+        mesa_http_reply(h, 200, &type, 1, text.data, text.len);
+    else
+        mesa_server_reply_text(h, 500, "out of memory\n", NULL);
+    mesa_buf_deinit(&text);
+}
+
+static void reply_health(struct mesa_server *s, struct mesa_http *h)
+{
+    if (s->closing)
+        mesa_server_reply_text(h, 503, "closing\n", NULL);
+    else
+        mesa_server_reply_text(h, 200, "ok\n", NULL);
+}
+
+static bool from_a_page(const struct mesa_request *req)
+{
+    for (size_t i = 0; i < req->header_count; i++) {
+        if (mesa_span_eq(req->headers[i].name, MESA_SPAN("origin")))
+            return true;
+    }
+    return false;
+}
+
+static void reload(struct mesa_server *s, struct mesa_http *h, const struct mesa_request *req)
+{
+    if (s->hooks.on_reload == NULL) {
+        mesa_server_reply_text(h, 404, "nothing to reload\n", NULL);
+        return;
+    }
+    if (from_a_page(req)) {
+        mesa_server_reply_text(h, 403, "not from a web page\n", NULL);
+        return;
+    }
+    const struct mesa_header type = {MESA_SPAN("content-type"),
+                                     MESA_SPAN("text/plain; charset=utf-8")};
+    struct mesa_buf report;
+    mesa_buf_init(&report);
+    bool ok = s->hooks.on_reload(s->ctx, &report);
+    mesa_http_reply(h, ok ? 200 : 500, &type, 1, report.data, report.len);
+    mesa_buf_deinit(&report);
+}
+
+static bool is(const struct mesa_request *req, struct mesa_span path)
+{
+    return mesa_span_eq(req->path, path);
+}
+
+static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                    struct mesa_span body)
+{
+    (void)body;
+    struct mesa_server *s = ctx;
+    bool get = mesa_span_eq(req->method, MESA_SPAN("GET")) ||
+               mesa_span_eq(req->method, MESA_SPAN("HEAD"));
+    bool post = mesa_span_eq(req->method, MESA_SPAN("POST"));
+    bool readable = is(req, MESA_SPAN("/metrics")) || is(req, MESA_SPAN("/healthz"));
+    bool writable = is(req, MESA_SPAN("/reload"));
+    const struct mesa_header allow = {MESA_SPAN("allow"),
+                                      writable ? MESA_SPAN("POST") : MESA_SPAN("GET, HEAD")};
+
+    mesa_server_enter_transport(s);
+    if (!readable && !writable)
+        mesa_server_reply_text(h, 404, "not found\n", NULL);
+    else if ((readable && !get) || (writable && !post))
+        mesa_server_reply_text(h, 405, "method not allowed\n", &allow);
+    else if (writable)
+        reload(s, h, req);
+    else if (is(req, MESA_SPAN("/metrics")))
+        reply_metrics(s, h);
+    else
+        reply_health(s, h);
+    mesa_server_leave_transport(s);
+}
+
+static int on_upgrade(void *ctx, const struct mesa_request *req)
+{
+    (void)ctx;
+    (void)req;
+    return 404; /* no WebSocket here, so the other callbacks never come */
+}
+
+static const struct mesa_listener_hooks admin_hooks = {
+    .on_upgrade = on_upgrade,
+    .on_http = on_http,
+};
+
+enum mesa_status mesa_admin_listen(struct mesa_server *s, char *err, size_t err_len)
+{
+    const struct mesa_listener_config listener = {
+        .host = s->cfg.admin.host != NULL ? s->cfg.admin.host : "127.0.0.1",
+        .port = s->cfg.admin.port,
+        .handshake_timeout_ms = s->cfg.limits.handshake_timeout_ms,
+    };
+    return mesa_listener_open(&s->admin, s->transport, &listener, &admin_hooks, s, err, err_len);
+}

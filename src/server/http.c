@@ -1,0 +1,88 @@
+/* http.c - plain HTTP on the server's port, and which upgrades are welcome. */
+#include <string.h>
+#include <strings.h>
+
+#include "server/internal.h"
+
+static bool is_websocket_path(const struct mesa_server *s, struct mesa_span path)
+{
+    const char *want = s->cfg.path;
+    return want == NULL || mesa_span_eq(path, (struct mesa_span){want, strlen(want)});
+}
+
+static const struct mesa_header *find_header(const struct mesa_request *req, struct mesa_span name)
+{
+    for (size_t i = 0; i < req->header_count; i++) {
+        if (mesa_span_eq(req->headers[i].name, name))
+            return &req->headers[i];
+    }
+    return NULL;
+}
+
+/* Browsers always send Origin, and only they can be made to connect behind their user's back. */
+static bool is_allowed_origin(const struct mesa_server *s, const struct mesa_request *req)
+{
+    const struct mesa_header *origin = find_header(req, MESA_SPAN("origin"));
+    if (s->cfg.origins == NULL || origin == NULL)
+        return true;
+    for (size_t i = 0; i < s->cfg.origin_count; i++) {
+        const char *allowed = s->cfg.origins[i];
+        if (strlen(allowed) == origin->value.len &&
+            strncasecmp(allowed, origin->value.p, origin->value.len) == 0)
+            return true;
+    }
+    return false;
+}
+
+int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req)
+{
+    const struct mesa_server *s = ctx;
+    if (s->closing)
+        return 503;
+    if (!is_websocket_path(s, req->path))
+        return 404;
+    if (!is_allowed_origin(s, req))
+        return 403;
+    return 0;
+}
+
+void mesa_server_reply_text(struct mesa_http *h, int status, const char *text,
+                            const struct mesa_header *extra)
+{
+    struct mesa_header headers[2] = {
+        {MESA_SPAN("content-type"), MESA_SPAN("text/plain; charset=utf-8")},
+    };
+    size_t count = 1;
+    if (extra != NULL)
+        headers[count++] = *extra;
+    mesa_http_reply(h, status, headers, count, text, strlen(text));
+}
+
+static void reply_default(struct mesa_server *s, struct mesa_http *h,
+                          const struct mesa_request *req, bool readable)
+{
+    const struct mesa_header allow = {MESA_SPAN("allow"), MESA_SPAN("GET, HEAD")};
+    const struct mesa_header upgrade = {MESA_SPAN("upgrade"), MESA_SPAN("websocket")};
+    if (!readable)
+        mesa_server_reply_text(h, 405, "method not allowed\n", &allow);
+    else if (is_websocket_path(s, req->path))
+        mesa_server_reply_text(h, 426, "this is a WebSocket endpoint\n", &upgrade);
+    else
+        mesa_server_reply_text(h, 404, "not found\n", NULL);
+}
+
+void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                             struct mesa_span body)
+{
+    struct mesa_server *s = ctx;
+    bool readable = mesa_span_eq(req->method, MESA_SPAN("GET")) ||
+                    mesa_span_eq(req->method, MESA_SPAN("HEAD"));
+    mesa_server_enter_transport(s);
+    if (readable && s->cfg.static_root != NULL && mesa_http_file(h, s->cfg.static_root) == MESA_OK)
+        goto out;
+    if (s->hooks.on_http != NULL && s->hooks.on_http(s->ctx, h, req, body))
+        goto out;
+    reply_default(s, h, req, readable);
+out:
+    mesa_server_leave_transport(s);
+}

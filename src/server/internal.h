@@ -1,0 +1,174 @@
+/* internal.h - what the files of server/ share.
+ *
+ * Private to server/. Loop thread only. May include: what server.h may.
+ *
+ * Every entry from outside that may call a hook is bracketed by mesa_server_enter and mesa_server_leave: a hook may free the server, whose memory then
+ * lives until the last bracket is closed. A client's memory lives as long as its references; the connection holds one, given back at the end of the turn.
+ */
+#ifndef MESA_SERVER_INTERNAL_H
+#define MESA_SERVER_INTERNAL_H
+
+#include "base/list.h"
+#include "core/client.h"
+#include "core/metrics.h"
+#include "core/outq.h"
+#include "core/rate.h"
+#include "core/registry.h"
+#include "server/server.h"
+
+enum {
+    MESA_CLOSE_LINGER_MS = 5000, /* how long what was queued before a close may take to leave */
+    MESA_SERVER_ID_LEN = 22,
+    MESA_GATHER_BYTES = 256 * 1024, /* of small frames in one write */
+};
+
+/* Frames gathered for one write, kept while the next dirty connection may have the very same ones queued. */
+struct mesa_gather {
+    struct mesa_buf bytes;
+    struct mesa_frame **frames; /* referenced, so that equal pointers mean equal frames */
+    size_t count, cap;
+};
+
+struct mesa_server {
+    struct mesa_config cfg;
+    struct mesa_server_hooks hooks;
+    void *ctx;
+    struct mesa_loop *loop;
+    struct mesa_transport *transport;
+    struct mesa_listener *listener;
+    struct mesa_listener *admin;
+    struct mesa_broker *broker;
+    struct mesa_registry *registry;
+    struct mesa_metrics metrics;
+    struct mesa_frame *hello, *heartbeat, *ack; /* the same for everybody; NULL with cfg.raw, but heartbeat, which is a ping */
+    struct mesa_turn turn;
+    struct mesa_list dirty; /* clients with frames queued in this turn */
+    struct mesa_list gone;  /* clients to give back at the end of the turn */
+    struct mesa_client *receiving; /* whose message arrived last in this turn */
+    struct mesa_gather gather;
+    size_t open_count; /* clients not closing */
+    size_t live_count; /* connections the transport still has */
+    unsigned depth;    /* open brackets */
+    bool in_transport; /* the outermost bracket is a callback of the transport, which may still use the connection after it */
+    bool closing, dead;
+
+    struct mesa_timer close_timer;
+    char *close_reason;
+    int close_code;
+    uint64_t close_begun_ms;
+    uint32_t close_drain_ms;
+    size_t close_total; /* clients there were when closing began */
+};
+
+/* A close that waits until what was queued before it has left. */
+struct mesa_pending_close {
+    int code;
+    size_t len;
+    char reason[];
+};
+
+struct mesa_client {
+    struct mesa_registry_entry entry;
+    struct mesa_server *server; /* NULL after on_disconnect */
+    struct mesa_conn *conn;     /* NULL once the transport let go of it */
+    void *data;
+    struct mesa_request *request;
+    struct mesa_outq outq;
+    struct mesa_list link; /* the server's dirty or gone */
+    struct mesa_timer timer; /* the earliest of what is due below */
+    uint64_t heartbeat_due_ms;
+    uint64_t deadline_ms; /* of authentication while open, of draining while closing; 0: none */
+    uint64_t received_ms; /* when anything came last */
+    struct mesa_client_state state;
+    struct mesa_rate rate;
+    struct mesa_redelivery *redelivery; /* NULL: none */
+    struct mesa_outq *stored;           /* NULL, or one ring for each enum mesa_stored */
+    struct mesa_pending_close *pending_close;
+    uint64_t pushed; /* frames ever queued; minus what waits: frames ever written */
+    uint32_t refs;
+    char server_id[MESA_SERVER_ID_LEN];
+    bool closed : 1;
+    bool close_sent : 1; /* mesa_conn_close was called */
+    bool backed_up : 1;  /* the transport takes nothing until on_drained */
+    bool wants_drain : 1;
+    bool script_paused : 1;
+    bool conn_paused : 1;
+};
+
+static inline uint32_t mesa_server_burst(const struct mesa_server *s)
+{
+    return s->cfg.limits.burst > 0 ? s->cfg.limits.burst : s->cfg.limits.messages_per_second;
+}
+
+/* -- server.c -- */
+void mesa_server_enter(struct mesa_server *s);
+void mesa_server_leave(struct mesa_server *s);
+/* The same around a callback of the transport. */
+void mesa_server_enter_transport(struct mesa_server *s);
+void mesa_server_leave_transport(struct mesa_server *s);
+/* Counts an error and reports it; `c` may be NULL. */
+void mesa_server_report(struct mesa_server *s, struct mesa_client *c, const char *code,
+                        const char *text);
+/* A connection is gone: finishes a close that waited for it. */
+void mesa_server_connection_gone(struct mesa_server *s);
+
+/* -- session.c: one connection's life -- */
+extern const struct mesa_listener_hooks mesa_session_hooks;
+/* Tells the client good-bye and lets go of the server, which is being freed; the transport still has the connection. */
+void mesa_session_abandon(struct mesa_client *c);
+/* Begins the end of a client: nothing is delivered from it any more. With `drop`, what is queued is lost; else it goes out first. */
+void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason, bool drop);
+/* To be called when the queue of a closing client is empty. */
+void mesa_client_finish_close(struct mesa_client *c);
+void mesa_client_apply_pause(struct mesa_client *c);
+
+/* -- client.c: a client's memory -- */
+enum mesa_status mesa_client_new(struct mesa_client **out, struct mesa_server *s,
+                                 struct mesa_conn *conn, const struct mesa_request *req);
+void mesa_client_store(struct mesa_client *c, enum mesa_stored which, struct mesa_frame *f);
+
+/* -- timing.c: the one timer of a client -- */
+void mesa_client_timing_init(struct mesa_client *c);
+/* To be called when any of the due times changed. */
+void mesa_client_timing_update(struct mesa_client *c);
+
+/* -- auth.c -- */
+/* The client stops being its user: presence, and what was still to be redelivered. */
+void mesa_client_leave_user(struct mesa_client *c);
+
+/* -- delivery.c: out -- */
+/* Queues a frame of the core's own. The statuses of mesa_client_send. */
+enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f);
+/* Writes what is queued, as far as the transport takes it. Calls no hook. */
+void mesa_client_flush(struct mesa_client *c);
+void mesa_server_flush_all(struct mesa_server *s);
+/* Room again: continues with what waits. */
+void mesa_client_drained(struct mesa_client *c);
+void mesa_gather_deinit(struct mesa_gather *g);
+
+/* -- sync.c: what waits for users who were offline -- */
+/* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop it. */
+void mesa_redelivery_begin(struct mesa_client *c);
+/* Queues what is due and fits. May close the client. */
+void mesa_redelivery_continue(struct mesa_client *c);
+/* When the next message is due; false: nothing waits for a time. */
+bool mesa_redelivery_due(const struct mesa_client *c, uint64_t *due_ms);
+/* Forgets what is wholly written. Calls no hook. */
+void mesa_redelivery_trim(struct mesa_client *c);
+/* Puts back what was not queued yet. */
+void mesa_redelivery_stop(struct mesa_client *c);
+/* Puts back everything that was not written. */
+void mesa_redelivery_end(struct mesa_client *c);
+
+/* -- http.c -- */
+int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req);
+void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                             struct mesa_span body);
+/* Answers with a line of text; `extra` may be NULL. */
+void mesa_server_reply_text(struct mesa_http *h, int status, const char *text,
+                            const struct mesa_header *extra);
+
+/* -- admin.c -- */
+enum mesa_status mesa_admin_listen(struct mesa_server *s, char *err, size_t err_len);
+
+#endif

@@ -1,0 +1,204 @@
+/* recipients.c - whom a message of the server is for: everybody, ids, all but some. */
+#include <stdlib.h>
+
+#include "server/internal.h"
+
+enum { INLINE_IDS = 8 };
+
+/* Ids in order, each once. */
+struct id_set {
+    struct mesa_span *ids;
+    size_t count;
+    struct mesa_span inline_ids[INLINE_IDS];
+};
+
+static int compare_ids(const void *a, const void *b)
+{
+    const struct mesa_span *x = a, *y = b;
+    size_t shorter = x->len < y->len ? x->len : y->len;
+    int order = shorter > 0 ? memcmp(x->p, y->p, shorter) : 0;
+    if (order != 0)
+        return order;
+    return (x->len > y->len) - (x->len < y->len);
+}
+
+static enum mesa_status id_set_init(struct id_set *set, const struct mesa_span *ids, size_t count)
+{
+    set->ids = set->inline_ids;
+    set->count = 0;
+    if (count > INLINE_IDS) {
+        struct mesa_span *many = calloc(count, sizeof *many);
+        if (many == NULL)
+            return MESA_ENOMEM;
+        set->ids = many;
+    }
+    for (size_t i = 0; i < count; i++)
+        set->ids[i] = ids[i];
+    if (count > 1)
+        qsort(set->ids, count, sizeof *set->ids, compare_ids);
+    for (size_t i = 0; i < count; i++) {
+        if (set->count == 0 || compare_ids(&set->ids[set->count - 1], &set->ids[i]) != 0)
+            set->ids[set->count++] = set->ids[i];
+    }
+    return MESA_OK;
+}
+
+static void id_set_deinit(struct id_set *set)
+{
+    if (set->ids != set->inline_ids)
+        free(set->ids);
+}
+
+static bool id_set_has(const struct id_set *set, struct mesa_span id)
+{
+    return set->count > 0 &&
+           bsearch(&id, set->ids, set->count, sizeof *set->ids, compare_ids) != NULL;
+}
+
+struct recipients {
+    bool everybody;
+    struct id_set ids; /* without those excluded */
+    struct id_set excluding;
+};
+
+static enum mesa_status recipients_init(struct recipients *r, const struct mesa_recipients *to)
+{
+    r->everybody = to->ids == NULL;
+    enum mesa_status rc = id_set_init(&r->ids, to->ids, r->everybody ? 0 : to->id_count);
+    if (rc != MESA_OK)
+        return rc;
+    rc = id_set_init(&r->excluding, to->excluding, to->excluding != NULL ? to->excluding_count : 0);
+    if (rc != MESA_OK) {
+        id_set_deinit(&r->ids);
+        return rc;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < r->ids.count; i++) {
+        if (!id_set_has(&r->excluding, r->ids.ids[i]))
+            r->ids.ids[kept++] = r->ids.ids[i];
+    }
+    r->ids.count = kept;
+    return MESA_OK;
+}
+
+static void recipients_deinit(struct recipients *r)
+{
+    id_set_deinit(&r->ids);
+    id_set_deinit(&r->excluding);
+}
+
+/* Everybody: the open client after `c` that the message is for. */
+static struct mesa_client *next_of_everybody(struct mesa_server *s, const struct recipients *r,
+                                             struct mesa_client *c)
+{
+    while ((c = mesa_server_next(s, c)) != NULL) {
+        struct mesa_span id = mesa_client_id(c);
+        if (id.p == NULL || !id_set_has(&r->excluding, id))
+            return c;
+    }
+    return NULL;
+}
+
+struct sending {
+    struct mesa_server *s;
+    struct mesa_frame *f;
+    mesa_sent_fn sent;
+    void *ctx;
+};
+
+/* Whether the client took it. */
+static bool send_to(const struct sending *m, struct mesa_client *c)
+{
+    enum mesa_status rc = mesa_client_send(c, m->f);
+    if (rc != MESA_OK && rc != MESA_EAGAIN)
+        return false;
+    if (m->sent != NULL)
+        m->sent(m->ctx, c);
+    return true;
+}
+
+static void send_to_everybody(const struct sending *m, const struct recipients *r)
+{
+    struct mesa_client *c = NULL;
+    while ((c = next_of_everybody(m->s, r, c)) != NULL) {
+        if (c->state.authenticated || !m->s->cfg.authentication.required)
+            send_to(m, c);
+    }
+}
+
+/* Keeps the message for an id nobody here took it for. */
+static bool keep(const struct sending *m, struct mesa_span id)
+{
+    struct mesa_server *s = m->s;
+    if (s->broker->ops->may_be_elsewhere(s->broker, id))
+        return false;
+    enum mesa_status rc = s->broker->ops->store(s->broker, id, mesa_frame_payload(m->f));
+    if (rc == MESA_OK)
+        s->metrics.sync_stored++;
+    else if (rc != MESA_ETOOBIG)
+        mesa_server_report(s, NULL, "SYNC", "a message for an offline user could not be kept");
+    return rc == MESA_OK;
+}
+
+static void send_to_ids(const struct sending *m, struct recipients *r, bool sync)
+{
+    struct mesa_server *s = m->s;
+    size_t kept = 0;
+    for (size_t i = 0; i < r->ids.count && !s->dead; i++) {
+        struct mesa_span id = r->ids.ids[i];
+        struct mesa_client *c = NULL;
+        bool taken = false;
+        while ((c = mesa_server_next_of(s, id, c)) != NULL)
+            taken |= send_to(m, c);
+        if (!taken && sync && !s->dead && keep(m, id))
+            r->ids.ids[kept++] = id;
+    }
+    if (kept > 0 && s->hooks.on_undeliverable != NULL)
+        s->hooks.on_undeliverable(s->ctx, mesa_frame_payload(m->f), r->ids.ids, kept);
+}
+
+enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
+                                  const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
+                                  void *ctx)
+{
+    if (s->closing)
+        return MESA_ECLOSED;
+    struct recipients r;
+    enum mesa_status rc = recipients_init(&r, to);
+    if (rc != MESA_OK)
+        return rc;
+
+    const struct sending m = {s, mesa_frame_ref(f), sent, ctx};
+    mesa_server_enter(s);
+    if (r.everybody)
+        send_to_everybody(&m, &r);
+    else
+        send_to_ids(&m, &r, sync && s->cfg.sync.enabled);
+    mesa_server_leave(s);
+    mesa_frame_unref(f);
+    recipients_deinit(&r);
+    return MESA_OK;
+}
+
+enum mesa_status mesa_server_disconnect(struct mesa_server *s, const struct mesa_recipients *to)
+{
+    struct recipients r;
+    enum mesa_status rc = recipients_init(&r, to);
+    if (rc != MESA_OK)
+        return rc;
+
+    const struct mesa_span no_reason = {NULL, 0};
+    struct mesa_client *c = NULL;
+    mesa_server_enter(s);
+    if (r.everybody) {
+        while ((c = next_of_everybody(s, &r, c)) != NULL)
+            mesa_client_close(c, 1000, no_reason, false);
+    }
+    for (size_t i = 0; i < r.ids.count; i++) {
+        for (c = NULL; (c = mesa_server_next_of(s, r.ids.ids[i], c)) != NULL;)
+            mesa_client_close(c, 1000, no_reason, false);
+    }
+    mesa_server_leave(s);
+    recipients_deinit(&r);
+    return MESA_OK;
+}

@@ -1,0 +1,255 @@
+/* sync.c - redelivery: what was kept for a user while offline goes out in order after op 22 (PROTOCOL 8, Sync).
+ *
+ * A message counts as delivered once the transport took it. What was not goes back to the broker, the oldest first in line again. Each queued message
+ * remembers its number in the client's queue, so that both questions are one comparison.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/internal.h"
+
+struct item {
+    size_t offset, len; /* of the envelope in `bytes` */
+    uint64_t stored_ms; /* the broker's, for going back */
+    uint64_t number;    /* in the queue of the client; valid below `next` */
+};
+
+struct mesa_redelivery {
+    struct mesa_redelivery *older; /* stopped, but not wholly written yet (the client authenticated anew) */
+    struct mesa_span id;
+    const char *bytes;
+    uint64_t due_ms;
+    size_t count, next; /* messages; the first that is not queued */
+    bool dated;         /* stored_ms is known */
+    struct item items[];
+};
+
+/* A backlog on its way from the broker. */
+struct taking {
+    struct mesa_client *client;
+    struct mesa_broker *broker;
+    bool wanted;
+    size_t id_len;
+    char id[];
+};
+
+/* -- putting back -- */
+
+static struct mesa_span envelope(const struct mesa_redelivery *r, size_t i)
+{
+    return (struct mesa_span){r->bytes + r->items[i].offset, r->items[i].len};
+}
+
+static void put_back_from(struct mesa_server *s, const struct mesa_redelivery *r, size_t first)
+{
+    size_t count = r->count - first;
+    if (count == 0)
+        return;
+    struct mesa_span *json = calloc(count, sizeof *json);
+    uint64_t *stored_ms = calloc(count, sizeof *stored_ms);
+    if (json != NULL && stored_ms != NULL) {
+        for (size_t i = 0; i < count; i++) {
+            json[i] = envelope(r, first + i);
+            stored_ms[i] = r->items[first + i].stored_ms;
+        }
+        const struct mesa_backlog backlog = {json, r->dated ? stored_ms : NULL, count};
+        s->broker->ops->put_back(s->broker, r->id, &backlog);
+    } else {
+        mesa_server_report(s, NULL, "MEMORY", "kept messages were lost on their way back");
+    }
+    free(json);
+    free(stored_ms);
+}
+
+void mesa_redelivery_stop(struct mesa_client *c)
+{
+    struct mesa_redelivery *r = c->redelivery;
+    if (r == NULL || r->next == r->count)
+        return;
+    put_back_from(c->server, r, r->next);
+    r->count = r->next;
+}
+
+static uint64_t written(const struct mesa_client *c)
+{
+    return c->pushed - mesa_outq_count(&c->outq);
+}
+
+void mesa_redelivery_end(struct mesa_client *c)
+{
+    uint64_t taken = written(c);
+    while (c->redelivery != NULL) { /* the newest first, so that the older ones end up in front */
+        struct mesa_redelivery *r = c->redelivery;
+        size_t first = 0;
+        while (first < r->next && r->items[first].number < taken)
+            first++;
+        c->redelivery = r->older;
+        put_back_from(c->server, r, first);
+        free(r);
+    }
+}
+
+void mesa_redelivery_trim(struct mesa_client *c)
+{
+    struct mesa_redelivery **at = &c->redelivery;
+    while (*at != NULL) {
+        struct mesa_redelivery *r = *at;
+        if (r->next == r->count && (r->count == 0 || r->items[r->count - 1].number < written(c))) {
+            *at = r->older;
+            free(r);
+        } else {
+            at = &r->older;
+        }
+    }
+}
+
+/* -- sending -- */
+
+bool mesa_redelivery_due(const struct mesa_client *c, uint64_t *due_ms)
+{
+    const struct mesa_redelivery *r = c->redelivery;
+    if (r == NULL || r->next == r->count || c->backed_up)
+        return false;
+    *due_ms = r->due_ms;
+    return true;
+}
+
+/* Half of the bound is left to live messages. */
+static bool has_room(const struct mesa_client *c, size_t len)
+{
+    return mesa_outq_count(&c->outq) == 0 ||
+           mesa_outq_bytes(&c->outq) + len <= c->server->cfg.limits.max_backpressure / 2;
+}
+
+static enum mesa_status send_next(struct mesa_client *c, struct mesa_redelivery *r)
+{
+    struct mesa_frame *f;
+    enum mesa_status rc =
+        mesa_envelope_frame_with_sequence(&f, envelope(r, r->next), (uint32_t)r->next + 1);
+    if (rc != MESA_OK)
+        return rc;
+    r->items[r->next++].number = c->pushed;
+    c->server->metrics.sync_redelivered++;
+    rc = mesa_client_send(c, f);
+    mesa_frame_unref(f);
+    return rc == MESA_EAGAIN ? MESA_OK : rc;
+}
+
+void mesa_redelivery_continue(struct mesa_client *c)
+{
+    struct mesa_redelivery *r;
+    uint64_t now_ms = mesa_loop_now(c->server->loop);
+    uint32_t interval_ms = c->server->cfg.sync.redelivery_interval_ms;
+
+    /* Read anew each time: a flush frees it when all is written, a close puts it back. */
+    while ((r = c->redelivery) != NULL && r->next < r->count && r->due_ms <= now_ms) {
+        size_t len = r->items[r->next].len + sizeof ",\"s\":4294967295" + 10;
+        if (!has_room(c, len))
+            mesa_client_flush(c);
+        if (!has_room(c, len))
+            return; /* on_drained continues */
+        r->due_ms = now_ms + interval_ms;
+        enum mesa_status rc = send_next(c, r);
+        if (c->closed)
+            return;
+        if (rc != MESA_OK) {
+            mesa_redelivery_stop(c);
+            mesa_server_report(c->server, c, "SYNC", "redelivery was stopped for lack of memory");
+            return;
+        }
+    }
+    if (!c->closed)
+        mesa_client_timing_update(c);
+}
+
+/* -- beginning -- */
+
+static struct mesa_redelivery *redelivery_new(struct mesa_span id,
+                                              const struct mesa_backlog *backlog)
+{
+    size_t bytes = id.len;
+    for (size_t i = 0; i < backlog->count; i++)
+        bytes += backlog->json[i].len;
+    size_t fixed = sizeof(struct mesa_redelivery) + backlog->count * sizeof(struct item);
+    struct mesa_redelivery *r = malloc(fixed + bytes);
+    if (r == NULL)
+        return NULL;
+
+    char *p = (char *)r + fixed;
+    *r = (struct mesa_redelivery){.bytes = p, .count = backlog->count};
+    r->dated = backlog->stored_ms != NULL;
+    size_t at = 0;
+    for (size_t i = 0; i < backlog->count; i++) {
+        struct mesa_span json = backlog->json[i];
+        memcpy(p + at, json.p, json.len);
+        r->items[i] = (struct item){.offset = at, .len = json.len};
+        if (r->dated)
+            r->items[i].stored_ms = backlog->stored_ms[i];
+        at += json.len;
+    }
+    memcpy(p + at, id.p, id.len);
+    r->id = (struct mesa_span){p + at, id.len};
+    return r;
+}
+
+static void redeliver(struct mesa_client *c, struct mesa_span id,
+                      const struct mesa_backlog *backlog)
+{
+    struct mesa_server *s = c->server;
+    struct mesa_redelivery *r = redelivery_new(id, backlog);
+    if (r == NULL) {
+        s->broker->ops->put_back(s->broker, id, backlog);
+        mesa_server_report(s, c, "MEMORY", "no memory to redeliver kept messages");
+        return;
+    }
+    r->older = c->redelivery;
+    c->redelivery = r;
+    if (s->hooks.on_redeliver != NULL)
+        s->hooks.on_redeliver(s->ctx, c, backlog);
+    if (!c->closed)
+        mesa_redelivery_continue(c);
+}
+
+static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog)
+{
+    struct taking *t = ctx;
+    struct mesa_client *c = t->client;
+    struct mesa_server *s = c->server; /* NULL when the client left meanwhile */
+    struct mesa_span id = {t->id, t->id_len};
+    if (s != NULL)
+        mesa_server_enter(s);
+
+    if (rc != MESA_OK) {
+        if (s != NULL)
+            mesa_server_report(s, c, "SYNC", "kept messages could not be fetched");
+    } else if (backlog->count > 0) {
+        if (!t->wanted && s != NULL)
+            s->metrics.sync_dropped += backlog->count;
+        else if (t->wanted && (c->closed || !mesa_span_eq(mesa_client_id(c), id)))
+            t->broker->ops->put_back(t->broker, id, backlog);
+        else if (t->wanted)
+            redeliver(c, id, backlog);
+    }
+
+    if (s != NULL)
+        mesa_server_leave(s);
+    mesa_client_unref(c);
+    free(t);
+}
+
+void mesa_redelivery_begin(struct mesa_client *c)
+{
+    struct mesa_server *s = c->server;
+    if (!s->cfg.sync.enabled)
+        return;
+    struct mesa_span id = mesa_client_id(c);
+    struct taking *t = malloc(sizeof *t + id.len);
+    if (t == NULL) {
+        mesa_server_report(s, c, "MEMORY", "no memory to redeliver kept messages");
+        return;
+    }
+    mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
+    *t = (struct taking){mesa_client_ref(c), s->broker, c->state.should_sync, id.len};
+    memcpy(t->id, id.p, id.len);
+    s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, on_taken, t);
+}
