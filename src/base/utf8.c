@@ -6,6 +6,8 @@
 
 size_t mesa_utf8_prefix(const char *p, size_t len)
 {
+    if (len == 0)
+        return 0;
     const char *start = p, *end = p + len;
     for (;;) {
         uint64_t word;

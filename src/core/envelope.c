@@ -128,6 +128,8 @@ static const char *interpret(const struct members *m, struct mesa_envelope *e, c
 
 enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_depth, struct mesa_envelope *out, struct mesa_json_error *err)
 {
+    if (len == 0)
+        text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
     struct mesa_json_fault f;
     struct members m = {0};
     struct mesa_envelope e = {0};

@@ -285,6 +285,8 @@ enum mesa_status mesa_json_value(const char **p, const char *end, unsigned max_d
 
 enum mesa_status mesa_json_check(const char *text, size_t len, unsigned max_depth, struct mesa_json_error *err)
 {
+    if (len == 0)
+        text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
     const char *p = text, *end = text + len;
     enum mesa_status rc = mesa_json_value(&p, end, max_depth, NULL, err);
     if (rc != MESA_OK)

@@ -212,6 +212,8 @@ static enum mesa_status put_escaped(struct mesa_buf *out, char c)
 
 enum mesa_status mesa_json_put_string(struct mesa_buf *out, const char *s, size_t len)
 {
+    if (len == 0)
+        s = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
     size_t rollback = out->len;
     const char *end = s + len;
     enum mesa_status rc = mesa_buf_reserve(out, len + 2);
