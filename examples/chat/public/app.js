@@ -38,6 +38,15 @@ function readSession() {
   }
 }
 
+function keepSession(kept) {
+  try {
+    if (kept) sessionStorage.setItem("mesa-chat", JSON.stringify(kept));
+    else sessionStorage.removeItem("mesa-chat");
+  } catch {
+    // storage is turned off: loading the page again asks for the name again
+  }
+}
+
 function newToken() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -70,7 +79,7 @@ function showRefusal(text) {
 
 function refused(text) {
   mesa.persistent = false;
-  sessionStorage.removeItem("mesa-chat");
+  keepSession(null);
   showWelcome();
   showRefusal(text);
   $("name").select();
@@ -78,7 +87,7 @@ function refused(text) {
 
 $("leave").addEventListener("click", () => {
   mesa.close();
-  sessionStorage.removeItem("mesa-chat");
+  keepSession(null);
   session = null;
   unsent.clear();
   log.clear();
@@ -108,7 +117,7 @@ function authenticated(user) {
   me = user;
   mesa.persistent = true;
   mesa.settle();
-  sessionStorage.setItem("mesa-chat", JSON.stringify(session));
+  keepSession(session);
   mesa.send("JOIN");
 }
 

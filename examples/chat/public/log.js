@@ -43,7 +43,7 @@ function fill(target, text) {
 }
 
 export function createLog({ scroller, list, empty, latest }) {
-  const seen = new Set(); // ids of messages on the page
+  const seen = new Set(); // ids and nonces of messages on the page
   const waiting = new Map(); // nonce -> item of our own, not yet confirmed
   let following = true; // the reader is at the end and wants to stay there
   let unread = 0;
@@ -142,8 +142,12 @@ export function createLog({ scroller, list, empty, latest }) {
 
   // A message from the server, or one of our own on its way there (which has no id yet).
   function add(said, me) {
-    if (seen.has(said.id)) return;
-    if (said.id !== undefined) seen.add(said.id);
+    if (said.id !== undefined) {
+      // A server that crashed between telling us and telling the author gets the message a second time, under another id.
+      const names = [said.id, said.nonce].filter(Boolean);
+      if (names.some((name) => seen.has(name))) return;
+      names.forEach((name) => seen.add(name));
+    }
 
     const mine = said.from.id === me.id;
     const known = waiting.get(said.nonce);
