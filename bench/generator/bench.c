@@ -47,9 +47,11 @@ void bench_close(struct bench *b, struct conn *c)
 
 /* ---- what the server says ---- */
 
-static void complain(struct bench *b, const struct conn *c, const char *what, const char *text, size_t len)
+static void complain(struct bench *b, const struct conn *c, const char *what, const char *text,
+                     size_t len)
 {
-    net_fail(&b->net, "connection %u: %s: %.*s%s", c->index, what, len > 160 ? 160 : (int)len, text, len > 160 ? "…" : "");
+    net_fail(&b->net, "connection %u: %s: %.*s%s", c->index, what, len > 160 ? 160 : (int)len, text,
+             len > 160 ? "…" : "");
 }
 
 static bool is_hello(const char *text, size_t len)
@@ -143,7 +145,8 @@ static void on_ended(void *user, struct conn *c, enum conn_state was, int error)
     if (was == CONN_CLOSING && b->mode->ended != NULL)
         b->mode->ended(b, c);
     else
-        net_fail(&b->net, "connection %u: %s", c->index, error != 0 ? strerror(error) : "the stream ended");
+        net_fail(&b->net, "connection %u: %s", c->index,
+                 error != 0 ? strerror(error) : "the stream ended");
 }
 
 static void on_upgraded(void *user, struct conn *c)
@@ -200,7 +203,8 @@ static void advance(struct bench *b)
             b->phase_end_ns = seconds_from_now(b, b->opt.warmup_s);
             b->mode->start(b);
         } else if (over) {
-            net_fail(&b->net, "%u of %u connections after %g s", b->ready, b->open_target, b->opt.timeout_s);
+            net_fail(&b->net, "%u of %u connections after %g s", b->ready, b->open_target,
+                     b->opt.timeout_s);
         }
         break;
     case PHASE_WARMUP:
@@ -246,7 +250,8 @@ static void run(struct bench *b)
             break;
         if (!b->mode->own_phases) {
             advance(b);
-            if (b->phase != PHASE_OPEN && (double)b->net.now_ns - (double)b->progress_ns > b->opt.timeout_s * NS_PER_S)
+            if (b->phase != PHASE_OPEN &&
+                (double)b->net.now_ns - (double)b->progress_ns > b->opt.timeout_s * NS_PER_S)
                 net_fail(&b->net, "no answer for %g s", b->opt.timeout_s);
         } else {
             open_more(b);
@@ -260,7 +265,10 @@ static void run(struct bench *b)
 bool bench_run(struct bench *b, const struct mode *mode, const struct options *o)
 {
     const char *type = o->type != NULL ? o->type : mode->default_type;
-    struct net_options net = {.host = o->host, .port = o->port, .path = o->path, .sources = o->sources,
+    struct net_options net = {.host = o->host,
+                              .port = o->port,
+                              .path = o->path,
+                              .sources = o->sources,
                               .max_message = o->size + 65536};
 
     *b = (struct bench){.opt = *o, .mode = mode, .conn_count = mode->connections(o)};

@@ -35,8 +35,9 @@ struct mode {
     void (*ready)(struct bench *b, struct conn *c); /* optional: greeted and authenticated */
     void (*start)(struct bench *b);                 /* all are ready */
     void (*answer)(struct bench *b, struct conn *c, uint32_t seq);
-    void (*ended)(struct bench *b, struct conn *c); /* optional: the end of one that bench_close closed */
-    void (*turn)(struct bench *b);                  /* optional: after each batch of events */
+    void (*ended)(struct bench *b,
+                  struct conn *c); /* optional: the end of one that bench_close closed */
+    void (*turn)(struct bench *b); /* optional: after each batch of events */
     uint64_t (*outstanding)(const struct bench *b);
     bool own_phases; /* `turn` drives the run and sets PHASE_DONE */
 };

@@ -98,7 +98,8 @@ int json_members(struct json_span text, struct json_member *out, int max)
         return -1;
     if (!take(&c, '}')) {
         do {
-            if (count == max || !take_string(&c, &out[count].key) || !take(&c, ':') || !take_value(&c, &out[count].value))
+            if (count == max || !take_string(&c, &out[count].key) || !take(&c, ':') ||
+                !take_value(&c, &out[count].value))
                 return -1;
             count++;
         } while (take(&c, ','));

@@ -25,6 +25,11 @@ static void raise_file_limit(void)
     }
 }
 
+static const char *title(const struct options *o)
+{
+    return o->label[0] != '\0' ? o->label : o->mode;
+}
+
 static double us(const struct bench *b, double quantile)
 {
     return (double)hist_quantile_ns(&b->latency, quantile) / 1e3;
@@ -37,12 +42,13 @@ static void report_throughput(const struct bench *b)
     double server_percent = (double)b->server_cpu_ns / 1e7 / b->seconds;
     double own_percent = (double)b->own_cpu_ns / 1e7 / b->seconds;
 
-    printf("\"count\":%llu,\"seconds\":%.3f,\"rate\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,"
-           "\"generator_cpu_percent\":%.1f",
-           (unsigned long long)b->count, b->seconds, rate, us(b, 0.5), us(b, 0.99), us(b, 0.999),
-           (double)b->latency.max_ns / 1e3, own_percent);
-    fprintf(stderr, "%.0f %s/s, latency p50 %.0f p99 %.0f p99.9 %.0f us, generator %.0f %%", rate, b->mode->unit, us(b, 0.5),
-            us(b, 0.99), us(b, 0.999), own_percent);
+    printf(
+        "\"count\":%llu,\"seconds\":%.3f,\"rate\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,"
+        "\"generator_cpu_percent\":%.1f",
+        (unsigned long long)b->count, b->seconds, rate, us(b, 0.5), us(b, 0.99), us(b, 0.999),
+        (double)b->latency.max_ns / 1e3, own_percent);
+    fprintf(stderr, "%.0f %s/s, latency p50 %.0f p99 %.0f p99.9 %.0f us, generator %.0f %%", rate,
+            b->mode->unit, us(b, 0.5), us(b, 0.99), us(b, 0.999), own_percent);
     if (b->opt.pid != 0) {
         printf(",\"server_cpu_us\":%.3f,\"server_cpu_percent\":%.1f", cpu_us, server_percent);
         fprintf(stderr, ", server %.0f %%, %.2f us CPU each", server_percent, cpu_us);
@@ -55,8 +61,9 @@ static void report_memory(const struct bench *b)
     printf("\"count\":%u", b->rss_connections);
     fprintf(stderr, "%u connections", b->rss_connections);
     if (b->opt.pid != 0) {
-        printf(",\"rss_before\":%llu,\"rss_after\":%llu,\"rss_closed\":%llu,\"bytes_each\":%.1f", (unsigned long long)b->rss_before,
-               (unsigned long long)b->rss_after, (unsigned long long)b->rss_closed, each);
+        printf(",\"rss_before\":%llu,\"rss_after\":%llu,\"rss_closed\":%llu,\"bytes_each\":%.1f",
+               (unsigned long long)b->rss_before, (unsigned long long)b->rss_after,
+               (unsigned long long)b->rss_closed, each);
         fprintf(stderr, ", %.0f bytes resident each (%llu -> %llu KiB, %llu KiB when closed)", each,
                 (unsigned long long)b->rss_before / 1024, (unsigned long long)b->rss_after / 1024,
                 (unsigned long long)b->rss_closed / 1024);
@@ -66,10 +73,11 @@ static void report_memory(const struct bench *b)
 static void report(const struct bench *b)
 {
     const struct options *o = &b->opt;
-    printf("{\"mode\":\"%s\",\"label\":\"%s\",\"type\":\"%s\",\"connections\":%u,\"publishers\":%u,\"depth\":%u,\"size\":%zu,\"auth\":%s,",
-           b->mode->name, o->label, b->message.type, o->connections, o->publishers, o->depth,
-           b->message.frame_len - b->message.payload_at, o->auth ? "true" : "false");
-    fprintf(stderr, "%s %s: ", b->mode->name, o->label);
+    printf(
+        "{\"mode\":\"%s\",\"label\":\"%s\",\"type\":\"%s\",\"connections\":%u,\"publishers\":%u,\"depth\":%u,\"size\":%zu,\"auth\":%s,",
+        b->mode->name, o->label, b->message.type, o->connections, o->publishers, o->depth,
+        b->message.frame_len - b->message.payload_at, o->auth ? "true" : "false");
+    fprintf(stderr, "%s: ", title(o));
     if (b->mode->own_phases)
         report_memory(b);
     else
@@ -95,7 +103,7 @@ int main(int argc, char **argv)
     if (ok)
         report(&bench);
     else
-        fprintf(stderr, "mesa-bench: %s %s: %s\n", o.mode, o.label, bench.net.error);
+        fprintf(stderr, "mesa-bench: %s: %s\n", title(&o), bench.net.error);
     bench_free(&bench);
     return ok ? 0 : 1;
 }

@@ -23,7 +23,8 @@ static char *copy(const char *s, size_t n)
 
 static void remember(struct message *m, const char *text, size_t len, size_t seq_at)
 {
-    unsigned i = m->layout_count < MESSAGE_LAYOUTS ? m->layout_count++ : m->layout_next++ % MESSAGE_LAYOUTS;
+    unsigned i =
+        m->layout_count < MESSAGE_LAYOUTS ? m->layout_count++ : m->layout_next++ % MESSAGE_LAYOUTS;
     free(m->layouts[i].text);
     m->layouts[i] = (struct layout){copy(text, len), len, seq_at};
 }
@@ -74,7 +75,8 @@ void message_write(const struct message *m, uint8_t *out, uint32_t seq)
 static bool layout_matches(const struct layout *l, const char *text, size_t len, uint32_t *seq)
 {
     size_t after = l->seq_at + MESSAGE_SEQ_DIGITS;
-    if (len != l->len || memcmp(text, l->text, l->seq_at) != 0 || memcmp(text + after, l->text + after, len - after) != 0)
+    if (len != l->len || memcmp(text, l->text, l->seq_at) != 0 ||
+        memcmp(text + after, l->text + after, len - after) != 0)
         return false;
 
     uint32_t v = 0;
@@ -94,7 +96,8 @@ static bool is_string(struct json_span s, const char *text, size_t len)
 }
 
 /* Finds exactly the members `keys` in any order; values[i] is that of keys[i]. */
-static bool exact_members(struct json_span object, const char *const *keys, int count, struct json_span *values)
+static bool exact_members(struct json_span object, const char *const *keys, int count,
+                          struct json_span *values)
 {
     struct json_member member[4];
     if (json_members(object, member, count) != count)
@@ -113,7 +116,8 @@ static bool exact_members(struct json_span object, const char *const *keys, int 
     return true;
 }
 
-static bool is_ours(const struct message *m, struct json_span envelope, uint32_t *seq, size_t *seq_at)
+static bool is_ours(const struct message *m, struct json_span envelope, uint32_t *seq,
+                    size_t *seq_at)
 {
     static const char *const outer_keys[] = {"op", "d", "t"};
     static const char *const inner_keys[] = {"seq", "text"};
@@ -124,7 +128,8 @@ static bool is_ours(const struct message *m, struct json_span envelope, uint32_t
     if (!exact_members(envelope, outer_keys, 3, outer) || !json_span_is(outer[0], "0") ||
         !is_string(outer[2], m->type, strlen(m->type)))
         return false;
-    if (!exact_members(outer[1], inner_keys, 2, inner) || !is_string(inner[1], m->text, m->text_len))
+    if (!exact_members(outer[1], inner_keys, 2, inner) ||
+        !is_string(inner[1], m->text, m->text_len))
         return false;
     if (inner[0].n != MESSAGE_SEQ_DIGITS || !json_span_uint(inner[0], &number))
         return false;
@@ -133,7 +138,8 @@ static bool is_ours(const struct message *m, struct json_span envelope, uint32_t
     return true;
 }
 
-enum message_check message_check(struct message *m, const char *text, size_t len, uint32_t *seq, uint64_t *op)
+enum message_check message_check(struct message *m, const char *text, size_t len, uint32_t *seq,
+                                 uint64_t *op)
 {
     for (unsigned i = 0; i < m->layout_count; i++) {
         if (layout_matches(&m->layouts[i], text, len, seq))

@@ -48,6 +48,7 @@ void message_deinit(struct message *m);
 /* Writes the frame numbered `seq` to `out`, which has room for m->frame_len. */
 void message_write(const struct message *m, uint8_t *out, uint32_t seq);
 
-enum message_check message_check(struct message *m, const char *text, size_t len, uint32_t *seq, uint64_t *op);
+enum message_check message_check(struct message *m, const char *text, size_t len, uint32_t *seq,
+                                 uint64_t *op);
 
 #endif

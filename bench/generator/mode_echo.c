@@ -67,7 +67,8 @@ static void echo_answer(struct bench *b, struct conn *c, uint32_t seq)
     struct echo *e = b->state;
     struct echo_conn *ec = &e->conns[c->index];
     if (ec->got == ec->sent || seq != number(ec->got)) {
-        net_fail(&b->net, "connection %u: message %u instead of %u", c->index, seq, number(ec->got));
+        net_fail(&b->net, "connection %u: message %u instead of %u", c->index, seq,
+                 number(ec->got));
         return;
     }
     bench_count(b, *time_of(b, c, ec->got));

@@ -63,7 +63,8 @@ static void publish(struct bench *b, uint32_t p)
         return;
     while (pub->sent - pub->complete < b->opt.depth) {
         uint64_t n = pub->sent++;
-        f->slots[(size_t)p * b->opt.depth + n % b->opt.depth] = (struct publication){b->net.now_ns, b->conn_count};
+        f->slots[(size_t)p * b->opt.depth + n % b->opt.depth] =
+            (struct publication){b->net.now_ns, b->conn_count};
         bench_send(b, c, number(p, n));
     }
     if (!c->wants_write)
@@ -88,7 +89,8 @@ static void fanout_answer(struct bench *b, struct conn *c, uint32_t seq)
     struct publisher *pub = &f->publishers[p];
     uint64_t *expected = &f->expected[(size_t)c->index * b->opt.publishers + p];
     if (*expected == pub->sent || seq != number(p, *expected)) {
-        net_fail(&b->net, "connection %u: publication %u instead of %u", c->index, seq, number(p, *expected));
+        net_fail(&b->net, "connection %u: publication %u instead of %u", c->index, seq,
+                 number(p, *expected));
         return;
     }
 

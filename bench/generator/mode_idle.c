@@ -130,8 +130,10 @@ static void idle_turn(struct bench *b)
             step_to(b, s->step + 1);
     } else if (s->step_ns == 0) {
         step_to(b, STEP_OPEN_WARM);
-    } else if (s->step != STEP_STAY && (double)(b->net.now_ns - s->step_ns) > b->opt.timeout_s * 1e9) {
-        net_fail(&b->net, "idle, step %d: %u open, %u closed after %g s", (int)s->step, b->ready, s->closed, b->opt.timeout_s);
+    } else if (s->step != STEP_STAY &&
+               (double)(b->net.now_ns - s->step_ns) > b->opt.timeout_s * 1e9) {
+        net_fail(&b->net, "idle, step %d: %u open, %u closed after %g s", (int)s->step, b->ready,
+                 s->closed, b->opt.timeout_s);
     }
 }
 

@@ -36,9 +36,14 @@ void net_fail(struct net *n, const char *format, ...)
     n->failed = true;
 }
 
-bool net_init(struct net *n, const struct net_options *o, const struct net_handlers *handlers, void *user)
+bool net_init(struct net *n, const struct net_options *o, const struct net_handlers *handlers,
+              void *user)
 {
-    *n = (struct net){.epoll_fd = -1, .sources = o->sources, .max_message = o->max_message, .handlers = handlers, .user = user};
+    *n = (struct net){.epoll_fd = -1,
+                      .sources = o->sources,
+                      .max_message = o->max_message,
+                      .handlers = handlers,
+                      .user = user};
     n->server.sin_family = AF_INET;
     n->server.sin_port = htons(o->port);
     if (inet_pton(AF_INET, o->host, &n->server.sin_addr) != 1) {
@@ -51,8 +56,9 @@ bool net_init(struct net *n, const struct net_options *o, const struct net_handl
         return false;
     }
 
-    static const char request[] = "GET %s HTTP/1.1\r\nHost: %s:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                                  "Sec-WebSocket-Key: " HANDSHAKE_KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    static const char request[] =
+        "GET %s HTTP/1.1\r\nHost: %s:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: " HANDSHAKE_KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n";
     size_t cap = sizeof request + strlen(o->path) + strlen(o->host) + 8;
     n->upgrade = xmalloc(cap);
     snprintf(n->upgrade, cap, request, o->path, o->host, (unsigned)o->port);
@@ -76,7 +82,8 @@ static bool bind_source(const struct net *n, int fd, uint32_t index)
     if (n->sources <= 1)
         return true;
     int one = 1;
-    struct sockaddr_in source = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + index % n->sources)};
+    struct sockaddr_in source = {.sin_family = AF_INET,
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK + index % n->sources)};
     /* The port is chosen by connect, which knows that only the pair of addresses must be unique. */
     return setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one) == 0 &&
            bind(fd, (const struct sockaddr *)&source, sizeof source) == 0;
@@ -91,8 +98,10 @@ void net_open(struct net *n, struct conn *c)
         return;
     }
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 || !bind_source(n, fd, c->index) ||
-        (connect(fd, (const struct sockaddr *)&n->server, sizeof n->server) != 0 && errno != EINPROGRESS) ||
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
+        !bind_source(n, fd, c->index) ||
+        (connect(fd, (const struct sockaddr *)&n->server, sizeof n->server) != 0 &&
+         errno != EINPROGRESS) ||
         epoll_ctl(n->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0) {
         net_fail(n, "connect: %s", strerror(errno));
         close(fd);
@@ -178,9 +187,12 @@ static size_t read_response(struct net *n, struct conn *c, const uint8_t *p, siz
     }
     memcpy(head, p, size);
     head[size] = '\0';
-    if (strncmp(head, "HTTP/1.1 101 ", 13) != 0 || strcasestr(head, "\r\nupgrade: websocket\r\n") == NULL ||
-        strcasestr(head, "\r\nconnection: upgrade\r\n") == NULL || strstr(head, ": " HANDSHAKE_ACCEPT "\r\n") == NULL) {
-        net_fail(n, "connection %u: upgrade refused: %.*s", c->index, (int)strcspn(head, "\r\n"), head);
+    if (strncmp(head, "HTTP/1.1 101 ", 13) != 0 ||
+        strcasestr(head, "\r\nupgrade: websocket\r\n") == NULL ||
+        strcasestr(head, "\r\nconnection: upgrade\r\n") == NULL ||
+        strstr(head, ": " HANDSHAKE_ACCEPT "\r\n") == NULL) {
+        net_fail(n, "connection %u: upgrade refused: %.*s", c->index, (int)strcspn(head, "\r\n"),
+                 head);
         return 0;
     }
     c->state = CONN_HELLO;
@@ -196,7 +208,8 @@ static void control_frame(struct net *n, struct conn *c, const struct ws_frame *
         if (f->len == 1)
             net_fail(n, "connection %u: close frame with one byte", c->index);
         else
-            n->handlers->closed(n->user, c, f->len == 0 ? 1005 : (unsigned)(f->payload[0] << 8 | f->payload[1]));
+            n->handlers->closed(
+                n->user, c, f->len == 0 ? 1005 : (unsigned)(f->payload[0] << 8 | f->payload[1]));
     }
 }
 
@@ -208,14 +221,17 @@ static void frame(struct net *n, struct conn *c, const struct ws_frame *f)
     }
     bool continues = f->opcode == WS_CONTINUATION;
     if (continues != (c->part.cap != 0)) {
-        net_fail(n, "connection %u: %s", c->index, continues ? "continuation of nothing" : "message inside a message");
+        net_fail(n, "connection %u: %s", c->index,
+                 continues ? "continuation of nothing" : "message inside a message");
         return;
     }
     if (f->fin && !continues) { /* nearly always */
         n->handlers->message(n->user, c, (const char *)f->payload, f->len);
         return;
     }
-    bytes_reserve(&c->part, f->len + 1); /* allocated even when the fragment is empty: it marks the message as begun */
+    bytes_reserve(
+        &c->part,
+        f->len + 1); /* allocated even when the fragment is empty: it marks the message as begun */
     bytes_append(&c->part, f->payload, f->len);
     if (c->part.len > n->max_message) {
         net_fail(n, "connection %u: message too large", c->index);
@@ -242,7 +258,8 @@ static size_t consume(struct net *n, struct conn *c, const uint8_t *p, size_t le
         if (result == WS_PARSE_MORE)
             break;
         if (result == WS_PARSE_BAD) {
-            net_fail(n, "connection %u: invalid frame, or one over %zu bytes", c->index, n->max_message);
+            net_fail(n, "connection %u: invalid frame, or one over %zu bytes", c->index,
+                     n->max_message);
             break;
         }
         at += f.size;

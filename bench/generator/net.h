@@ -39,18 +39,21 @@ struct conn {
 struct net_handlers {
     void (*upgraded)(void *user, struct conn *c);
     void (*message)(void *user, struct conn *c, const char *text, size_t len);
-    void (*closed)(void *user, struct conn *c, unsigned code); /* a close frame arrived; 1005: without a code */
-    void (*ended)(void *user, struct conn *c, enum conn_state was, int error); /* the stream ended (0) or broke (errno); the socket is closed */
+    void (*closed)(void *user, struct conn *c,
+                   unsigned code); /* a close frame arrived; 1005: without a code */
+    void (*ended)(void *user, struct conn *c, enum conn_state was,
+                  int error); /* the stream ended (0) or broke (errno); the socket is closed */
 };
 
 struct net {
     int epoll_fd;
     struct sockaddr_in server;
-    unsigned sources; /* loopback addresses to connect from, 127.0.0.1 and up; each has its own ports */
+    unsigned
+        sources; /* loopback addresses to connect from, 127.0.0.1 and up; each has its own ports */
     size_t max_message;
     uint8_t *rx;
     size_t rx_cap;
-    char *upgrade; /* the request, the same for all */
+    char *upgrade;   /* the request, the same for all */
     uint64_t now_ns; /* of the latest event */
     bool failed;
     char error[256];
@@ -66,7 +69,8 @@ struct net_options {
     size_t max_message;
 };
 
-bool net_init(struct net *n, const struct net_options *o, const struct net_handlers *handlers, void *user);
+bool net_init(struct net *n, const struct net_options *o, const struct net_handlers *handlers,
+              void *user);
 void net_deinit(struct net *n);
 
 /* Begins to connect; `c` is closed. Trouble is reported by net_fail. */

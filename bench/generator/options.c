@@ -22,8 +22,23 @@ static const char usage[] =
     "  --auth                      authenticate every connection (op 2)\n"
     "  --label TEXT                copied to the result\n";
 
-enum { OPT_HOST = 256, OPT_PORT, OPT_PATH, OPT_CONNECTIONS, OPT_PUBLISHERS, OPT_DEPTH, OPT_SIZE, OPT_TYPE,
-       OPT_WARMUP, OPT_DURATION, OPT_TIMEOUT, OPT_SOURCES, OPT_PID, OPT_AUTH, OPT_LABEL };
+enum {
+    OPT_HOST = 256,
+    OPT_PORT,
+    OPT_PATH,
+    OPT_CONNECTIONS,
+    OPT_PUBLISHERS,
+    OPT_DEPTH,
+    OPT_SIZE,
+    OPT_TYPE,
+    OPT_WARMUP,
+    OPT_DURATION,
+    OPT_TIMEOUT,
+    OPT_SOURCES,
+    OPT_PID,
+    OPT_AUTH,
+    OPT_LABEL
+};
 
 static const struct option names[] = {
     {"host", required_argument, NULL, OPT_HOST},
@@ -120,15 +135,26 @@ static bool option_apply(struct options *o, int option, const char *arg)
 bool options_parse(struct options *o, int argc, char **argv)
 {
     *o = (struct options){
-        .label = "", .host = "127.0.0.1", .path = "/", .port = 4000, .connections = 64, .publishers = 1, .depth = 16,
-        .size = 128, .warmup_s = 1, .duration_s = 5, .timeout_s = 20, .sources = 8,
+        .label = "",
+        .host = "127.0.0.1",
+        .path = "/",
+        .port = 4000,
+        .connections = 64,
+        .publishers = 1,
+        .depth = 16,
+        .size = 128,
+        .warmup_s = 1,
+        .duration_s = 5,
+        .timeout_s = 20,
+        .sources = 8,
     };
     int option;
     int name = 0;
     while ((option = getopt_long(argc, argv, "", names, &name)) != -1) {
         if (option == '?' || !option_apply(o, option, optarg)) {
             if (option != '?')
-                fprintf(stderr, "mesa-bench: --%s: not a value for it: %s\n", names[name].name, optarg);
+                fprintf(stderr, "mesa-bench: --%s: not a value for it: %s\n", names[name].name,
+                        optarg);
             fputs(usage, stderr);
             return false;
         }

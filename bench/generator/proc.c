@@ -63,7 +63,9 @@ bool proc_cpu_ns(pid_t pid, uint64_t *out)
         /* The command may contain spaces and parentheses; the fields begin after its last one. */
         const char *p = strrchr(line, ')');
         uint64_t user, sys;
-        if (p != NULL && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64, &user, &sys) == 2) {
+        if (p != NULL &&
+            sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64,
+                   &user, &sys) == 2) {
             *out = (user + sys) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
             found = true;
         }

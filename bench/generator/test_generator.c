@@ -11,12 +11,12 @@
 
 static int failures;
 
-#define CHECK(condition)                                                                                                       \
-    do {                                                                                                                       \
-        if (!(condition)) {                                                                                                    \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                    \
-            failures++;                                                                                                        \
-        }                                                                                                                      \
+#define CHECK(condition)                                                    \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            failures++;                                                     \
+        }                                                                   \
     } while (0)
 
 /* A server's frame, in a block of exactly its size so that the sanitizer sees a read past its end. */
@@ -50,7 +50,8 @@ static void test_frame_at_every_cut(void)
         }
         struct ws_frame f;
         CHECK(ws_frame_parse(whole, size, 1 << 20, &f) == WS_PARSE_FRAME);
-        CHECK(f.size == size && f.len == lengths[i] && f.fin && f.opcode == WS_TEXT && f.payload + f.len == whole + size);
+        CHECK(f.size == size && f.len == lengths[i] && f.fin && f.opcode == WS_TEXT &&
+              f.payload + f.len == whole + size);
         if (lengths[i] > 0)
             CHECK(ws_frame_parse(whole, size, lengths[i] - 1, &f) == WS_PARSE_BAD);
         free(whole);
@@ -70,7 +71,8 @@ static void test_frames_back_to_back(void)
     CHECK(ws_frame_parse(both, first_size + second_size, 1000, &f) == WS_PARSE_FRAME);
     CHECK(f.size == first_size && !f.fin);
     CHECK(ws_frame_parse(both + f.size, second_size, 1000, &f) == WS_PARSE_FRAME);
-    CHECK(f.size == second_size && f.fin && f.opcode == WS_CONTINUATION && memcmp(f.payload, "abc", 3) == 0);
+    CHECK(f.size == second_size && f.fin && f.opcode == WS_CONTINUATION &&
+          memcmp(f.payload, "abc", 3) == 0);
     free(first);
     free(second);
     free(both);
@@ -82,19 +84,20 @@ static void test_invalid_frames(void)
         uint8_t bytes[10];
         size_t n;
     } bad[] = {
-        {{0xc1, 0x00}, 2},                               /* a reserved bit */
-        {{0x83, 0x00}, 2},                               /* a reserved opcode */
-        {{0x8b, 0x00}, 2},                               /* a reserved control opcode */
-        {{0x09, 0x00}, 2},                               /* a fragmented ping */
-        {{0x89, 0x7e, 0x00, 0x7e}, 4},                   /* a ping of 126 bytes */
-        {{0x81, 0x80}, 2},                               /* masked */
-        {{0x81, 0x7e, 0x00, 0x7d}, 4},                   /* 125 in two bytes */
+        {{0xc1, 0x00}, 2},                                /* a reserved bit */
+        {{0x83, 0x00}, 2},                                /* a reserved opcode */
+        {{0x8b, 0x00}, 2},                                /* a reserved control opcode */
+        {{0x09, 0x00}, 2},                                /* a fragmented ping */
+        {{0x89, 0x7e, 0x00, 0x7e}, 4},                    /* a ping of 126 bytes */
+        {{0x81, 0x80}, 2},                                /* masked */
+        {{0x81, 0x7e, 0x00, 0x7d}, 4},                    /* 125 in two bytes */
         {{0x81, 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 10}, /* 65535 in eight */
-        {{0x81, 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0}, 10},   /* 2^63 */
+        {{0x81, 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0}, 10},    /* 2^63 */
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct ws_frame f;
-        CHECK(ws_frame_parse(bad[i].bytes, bad[i].n, SIZE_MAX, &f) == WS_PARSE_BAD || (i == 8 && sizeof(size_t) == 8));
+        CHECK(ws_frame_parse(bad[i].bytes, bad[i].n, SIZE_MAX, &f) == WS_PARSE_BAD ||
+              (i == 8 && sizeof(size_t) == 8));
         CHECK(ws_frame_parse(bad[i].bytes, bad[i].n, 1 << 20, &f) == WS_PARSE_BAD);
     }
 }
@@ -152,39 +155,57 @@ static void check_answer(const char *text, enum message_check want)
 
 static void test_answers(void)
 {
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}", MESSAGE_OURS);
-    check_answer("{\"t\":\"ECHO\",\"d\":{\"text\":\"the q\",\"seq\":123456789},\"op\":0}", MESSAGE_OURS);
-    check_answer(" { \"op\" : 0 , \"d\" : { \"text\" : \"the q\" , \"seq\" : 123456789 } , \"t\" : \"ECHO\" } ", MESSAGE_OURS);
+    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}",
+                 MESSAGE_OURS);
+    check_answer("{\"t\":\"ECHO\",\"d\":{\"text\":\"the q\",\"seq\":123456789},\"op\":0}",
+                 MESSAGE_OURS);
+    check_answer(
+        " { \"op\" : 0 , \"d\" : { \"text\" : \"the q\" , \"seq\" : 123456789 } , \"t\" : \"ECHO\" } ",
+        MESSAGE_OURS);
 
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the Q\"},\"t\":\"ECHO\"}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHX\"}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":12345678x,\"text\":\"the q\"},\"t\":\"ECHO\"}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":1.2345678e8,\"text\":\"the q\"},\"t\":\"ECHO\"}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":\"123456789\",\"text\":\"the q\"},\"t\":\"ECHO\"}", MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the Q\"},\"t\":\"ECHO\"}",
+                 MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHX\"}",
+                 MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":12345678x,\"text\":\"the q\"},\"t\":\"ECHO\"}",
+                 MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":1.2345678e8,\"text\":\"the q\"},\"t\":\"ECHO\"}",
+                 MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":\"123456789\",\"text\":\"the q\"},\"t\":\"ECHO\"}",
+                 MESSAGE_WRONG);
     check_answer("{\"op\":0,\"d\":{\"seq\":123456789},\"t\":\"ECHO\"}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\",\"o\":{}}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\",\"more\":1},\"t\":\"ECHO\"}", MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\",\"o\":{}}",
+                 MESSAGE_WRONG);
+    check_answer(
+        "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\",\"more\":1},\"t\":\"ECHO\"}",
+        MESSAGE_WRONG);
     check_answer("{\"op\":0,\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"}}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}}", MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"",
+                 MESSAGE_WRONG);
+    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}}",
+                 MESSAGE_WRONG);
     check_answer("{\"op\":0}", MESSAGE_WRONG);
     check_answer("[]", MESSAGE_WRONG);
     check_answer("", MESSAGE_WRONG);
     check_answer("{\"op\":\"", MESSAGE_WRONG);
 
     check_answer("{\"op\":1,\"d\":{}}", MESSAGE_CONTROL);
-    check_answer("{\"op\":22,\"d\":{\"id\":\"a\\\"}{\",\"list\":[1,{\"x\":\"]\"}]}}", MESSAGE_CONTROL);
+    check_answer("{\"op\":22,\"d\":{\"id\":\"a\\\"}{\",\"list\":[1,{\"x\":\"]\"}]}}",
+                 MESSAGE_CONTROL);
 }
 
 static void test_layouts_are_replaced(void)
 {
     struct message m;
     message_init(&m, "ECHO", 1);
-    for (int i = 0; i < 3 * MESSAGE_LAYOUTS; i++) { /* as many orders as there are numbers of spaces */
+    for (int i = 0; i < 3 * MESSAGE_LAYOUTS;
+         i++) { /* as many orders as there are numbers of spaces */
         char text[160];
         uint32_t seq;
         uint64_t op;
-        int n = snprintf(text, sizeof text, "{%*s\"t\":\"ECHO\",\"d\":{\"text\":\"\",\"seq\":123456789},\"op\":0}", i + 1, "");
+        int n = snprintf(text, sizeof text,
+                         "{%*s\"t\":\"ECHO\",\"d\":{\"text\":\"\",\"seq\":123456789},\"op\":0}",
+                         i + 1, "");
         CHECK(message_check(&m, text, (size_t)n, &seq, &op) == MESSAGE_OURS && seq == 123456789);
     }
     CHECK(m.layout_count == MESSAGE_LAYOUTS);
