@@ -79,7 +79,8 @@ void net_deinit(struct net *n)
 
 static bool bind_source(const struct net *n, int fd, uint32_t index)
 {
-    if (n->sources <= 1)
+    bool loopback = ntohl(n->server.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    if (n->sources <= 1 || !loopback)
         return true;
     int one = 1;
     struct sockaddr_in source = {.sin_family = AF_INET,
