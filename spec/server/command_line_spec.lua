@@ -160,7 +160,8 @@ end)
     server:stdout_contains "spinning"
     server:signal "sigterm"
     server:signal "sigint"
-    assert.equal(130, (server:wait_exit()))
+    local code = server:wait_exit() -- of two pending signals the kernel may deliver either first
+    assert.is_true(code == 128 + 2 or code == 128 + 15, tostring(code))
     server:destroy()
   end)
 
