@@ -24,7 +24,8 @@ struct mesa_turn {
 typedef void (*mesa_signal_fn)(void *ctx, int signum);
 
 enum mesa_status mesa_loop_new(struct mesa_loop **out);
-/* Closes every handle still open on the loop, those of scripts (luv) included, and frees it. NULL is accepted. */
+/* Closes every handle still open on the loop, those of scripts (luv) included, and frees it. Whoever owns the memory of a handle
+ * gives it up first: close the Lua state and free the transport before. NULL is accepted. */
 void mesa_loop_free(struct mesa_loop *l);
 
 uv_loop_t *mesa_loop_uv(struct mesa_loop *l);
@@ -32,6 +33,9 @@ uv_loop_t *mesa_loop_uv(struct mesa_loop *l);
  * a listener, a connection, an armed wheel timer and a referenced uv handle keep it alive. */
 void mesa_loop_run(struct mesa_loop *l);
 void mesa_loop_stop(struct mesa_loop *l);
+/* Keep mesa_loop_run going for something libuv does not see as active; each hold is released once. */
+void mesa_loop_hold(struct mesa_loop *l);
+void mesa_loop_release(struct mesa_loop *l);
 
 /* Monotonic milliseconds, cached per turn. */
 uint64_t mesa_loop_now(const struct mesa_loop *l);

@@ -1,0 +1,214 @@
+/* loop.c - the uv loop, its timer wheel, turn hooks and signals. */
+#include "io/loop.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+enum { SIGNAL_COUNT = 3 };
+
+struct loop_signal {
+    uv_signal_t handle;
+    bool open;
+    mesa_signal_fn fn;
+    void *ctx;
+};
+
+struct mesa_loop {
+    uv_loop_t uv;
+    uv_timer_t timer;
+    uv_prepare_t prepare; /* also the handle that is referenced while somebody holds the loop */
+    uv_check_t check;
+    struct mesa_wheel *wheel;
+    struct mesa_list turns;
+    struct loop_signal signals[SIGNAL_COUNT];
+    size_t holds;
+    uint64_t timer_due_ms; /* what `timer` is set to while it is active */
+};
+
+static void follow_wheel(struct mesa_loop *l);
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct mesa_loop *l = timer->data;
+    mesa_wheel_advance(l->wheel, uv_now(&l->uv));
+    follow_wheel(l);
+}
+
+/* Sets the uv timer to the wheel's earliest one; stops it when there is none, so that it does not keep the loop alive. */
+static void follow_wheel(struct mesa_loop *l)
+{
+    uint64_t due;
+    if (!mesa_wheel_next(l->wheel, &due)) {
+        uv_timer_stop(&l->timer);
+        return;
+    }
+    uint64_t now = uv_now(&l->uv);
+    l->timer_due_ms = due;
+    uv_timer_start(&l->timer, on_timer, due > now ? due - now : 0, 0);
+}
+
+static void run_turns(struct mesa_loop *l)
+{
+    /* Each hook moves back to the registry before it runs: hooks may then remove any hook, and new ones wait for the next turn. */
+    struct mesa_list due;
+    mesa_list_init(&due);
+    mesa_list_splice(&due, &l->turns);
+    while (!mesa_list_empty(&due)) {
+        struct mesa_turn *t = MESA_CONTAINER_OF(due.next, struct mesa_turn, link);
+        mesa_list_remove(&t->link);
+        mesa_list_append(&l->turns, &t->link);
+        t->fn(t);
+    }
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    run_turns(prepare->data);
+}
+
+static void on_check(uv_check_t *check)
+{
+    run_turns(check->data);
+}
+
+static void unref_handle(uv_handle_t *h, struct mesa_loop *l)
+{
+    h->data = l;
+    uv_unref(h);
+}
+
+enum mesa_status mesa_loop_new(struct mesa_loop **out)
+{
+    struct mesa_loop *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return MESA_ENOMEM;
+    if (uv_loop_init(&l->uv) != 0) {
+        free(l);
+        return MESA_EIO;
+    }
+    if (mesa_wheel_new(&l->wheel, uv_now(&l->uv)) != MESA_OK) {
+        uv_loop_close(&l->uv);
+        free(l);
+        return MESA_ENOMEM;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    mesa_list_init(&l->turns);
+
+    uv_timer_init(&l->uv, &l->timer);
+    l->timer.data = l; /* stays referenced: it is active only while a wheel timer is armed */
+    uv_prepare_init(&l->uv, &l->prepare);
+    uv_prepare_start(&l->prepare, on_prepare);
+    unref_handle((uv_handle_t *)&l->prepare, l);
+    uv_check_init(&l->uv, &l->check);
+    uv_check_start(&l->check, on_check);
+    unref_handle((uv_handle_t *)&l->check, l);
+
+    *out = l;
+    return MESA_OK;
+}
+
+static void close_handle(uv_handle_t *h, void *ctx)
+{
+    (void)ctx;
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+void mesa_loop_free(struct mesa_loop *l)
+{
+    if (l == NULL)
+        return;
+    /* closing callbacks may open handles anew, so walk until the loop can be closed */
+    do {
+        uv_walk(&l->uv, close_handle, NULL);
+        uv_run(&l->uv, UV_RUN_DEFAULT);
+    } while (uv_loop_close(&l->uv) == UV_EBUSY);
+    mesa_wheel_free(l->wheel);
+    free(l);
+}
+
+uv_loop_t *mesa_loop_uv(struct mesa_loop *l)
+{
+    return &l->uv;
+}
+
+void mesa_loop_run(struct mesa_loop *l)
+{
+    uv_run(&l->uv, UV_RUN_DEFAULT);
+}
+
+void mesa_loop_stop(struct mesa_loop *l)
+{
+    uv_stop(&l->uv);
+}
+
+void mesa_loop_hold(struct mesa_loop *l)
+{
+    if (l->holds++ == 0)
+        uv_ref((uv_handle_t *)&l->prepare);
+}
+
+void mesa_loop_release(struct mesa_loop *l)
+{
+    if (--l->holds == 0)
+        uv_unref((uv_handle_t *)&l->prepare);
+}
+
+uint64_t mesa_loop_now(const struct mesa_loop *l)
+{
+    return uv_now(&l->uv);
+}
+
+void mesa_loop_arm(struct mesa_loop *l, struct mesa_timer *t, uint64_t delay_ms)
+{
+    uint64_t due = uv_now(&l->uv) + delay_ms;
+    mesa_wheel_arm(l->wheel, t, due);
+    if (!uv_is_active((uv_handle_t *)&l->timer) || due < l->timer_due_ms)
+        follow_wheel(l);
+}
+
+void mesa_loop_cancel(struct mesa_loop *l, struct mesa_timer *t)
+{
+    uint64_t due;
+    mesa_wheel_cancel(l->wheel, t);
+    if (!mesa_wheel_next(l->wheel, &due))
+        uv_timer_stop(&l->timer);
+}
+
+void mesa_loop_add_turn(struct mesa_loop *l, struct mesa_turn *t)
+{
+    mesa_list_append(&l->turns, &t->link);
+}
+
+void mesa_loop_remove_turn(struct mesa_turn *t)
+{
+    mesa_list_remove(&t->link);
+}
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+    struct loop_signal *s = handle->data;
+    s->fn(s->ctx, signum);
+}
+
+enum mesa_status mesa_loop_on_signal(struct mesa_loop *l, int signum, mesa_signal_fn fn, void *ctx)
+{
+    static const int known[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};
+    for (int i = 0; i < SIGNAL_COUNT; i++) {
+        struct loop_signal *s = &l->signals[i];
+        if (known[i] != signum)
+            continue;
+        s->fn = fn;
+        s->ctx = ctx;
+        if (s->open)
+            return MESA_OK;
+        if (uv_signal_init(&l->uv, &s->handle) != 0)
+            return MESA_EIO;
+        s->open = true;
+        s->handle.data = s;
+        uv_unref((uv_handle_t *)&s->handle);
+        return uv_signal_start(&s->handle, on_signal, signum) == 0 ? MESA_OK : MESA_EIO;
+    }
+    return MESA_EINVAL;
+}

@@ -1,0 +1,267 @@
+/* transport_http.c - plain HTTP requests: their bodies, and answers now or later. */
+#include "io/transport_http.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { CHUNK_BYTES = 64 * 1024 };
+
+static void http_free(struct mesa_http *h)
+{
+    if (h->file >= 0)
+        close(h->file);
+    mesa_capture_deinit(&h->capture);
+    mesa_buf_deinit(&h->body);
+    mesa_buf_deinit(&h->out);
+    free(h);
+}
+
+void mesa_http_detach(struct mesa_conn *c)
+{
+    struct mesa_http *h = c->http;
+    if (h == NULL)
+        return;
+    c->http = NULL;
+    h->conn = NULL;
+    /* whoever was given `h` still has to answer it */
+    if (h->answered || !h->dispatched)
+        http_free(h);
+}
+
+const char *mesa_http_status_text(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } known[] = {
+        {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {206, "Partial Content"},
+        {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
+        {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
+        {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {406, "Not Acceptable"},
+        {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
+        {413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
+        {422, "Unprocessable Content"}, {426, "Upgrade Required"}, {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
+        {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].status == status)
+            return known[i].text;
+    return "Status";
+}
+
+void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers)
+{
+    char out[512];
+    const char *text = mesa_http_status_text(status);
+    int n = snprintf(out, sizeof out,
+                     "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
+                     status, text, extra_headers, strlen(text) + 1, text);
+    if (n > 0 && (size_t)n < sizeof out)
+        (void)lws_write(c->wsi, (unsigned char *)out, (size_t)n, LWS_WRITE_RAW);
+}
+
+enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length)
+{
+    h->out.len = 0;
+    enum mesa_status rc = mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\nConnection: close\r\n", status, mesa_http_status_text(status));
+    if (rc == MESA_OK && status != 204 && status != 304)
+        rc = mesa_buf_printf(&h->out, "Content-Length: %llu\r\n", (unsigned long long)content_length);
+    return rc;
+}
+
+void mesa_http_send(struct mesa_http *h)
+{
+    struct mesa_conn *c = h->conn;
+    h->answered = true;
+    if (c == NULL) {
+        http_free(h);
+        return;
+    }
+    /* libwebsockets does not call back a connection that must not be read from */
+    c->paused = false;
+    mesa_ws_update_reading(c);
+    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
+    lws_callback_on_writable(c->wsi);
+}
+
+static bool clean(struct mesa_span s)
+{
+    return s.len == 0 || (memchr(s.p, '\r', s.len) == NULL && memchr(s.p, '\n', s.len) == NULL && memchr(s.p, '\0', s.len) == NULL);
+}
+
+static bool is_own_header(struct mesa_span name)
+{
+    static const char *const own[] = {"connection", "content-length", "transfer-encoding"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (name.len == strlen(own[i]) && strncasecmp(name.p, own[i], name.len) == 0)
+            return true;
+    return false;
+}
+
+static enum mesa_status put_headers(struct mesa_http *h, const struct mesa_header *headers, size_t count)
+{
+    enum mesa_status rc = MESA_OK;
+    for (size_t i = 0; i < count && rc == MESA_OK; i++) {
+        if (headers[i].name.len == 0 || !clean(headers[i].name) || !clean(headers[i].value))
+            return MESA_EINVAL;
+        if (is_own_header(headers[i].name))
+            continue;
+        rc = mesa_buf_printf(&h->out, "%.*s: %.*s\r\n", (int)headers[i].name.len, headers[i].name.p,
+                             (int)headers[i].value.len, headers[i].value.p);
+    }
+    return rc;
+}
+
+void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers, size_t header_count,
+                     const void *body, size_t len)
+{
+    enum mesa_status rc = status >= 200 && status <= 599 ? mesa_http_put_head(h, status, len) : MESA_EINVAL;
+    if (rc == MESA_OK)
+        rc = put_headers(h, headers, header_count);
+    if (rc != MESA_OK) {
+        rc = mesa_http_put_head(h, 500, 0);
+        len = 0;
+    }
+    if (rc == MESA_OK)
+        rc = mesa_buf_append(&h->out, "\r\n", 2);
+    if (rc == MESA_OK && !h->head_only && status != 204 && status != 304)
+        rc = mesa_buf_append(&h->out, body, len);
+    if (rc != MESA_OK)
+        h->out.len = 0; /* no memory: the connection just ends */
+    mesa_http_send(h);
+}
+
+static int answer(struct mesa_http *h, int status)
+{
+    const char *text = mesa_http_status_text(status);
+    h->dispatched = true;
+    mesa_http_reply(h, status, NULL, 0, text, strlen(text));
+    return 0;
+}
+
+static int dispatch(struct mesa_http *h)
+{
+    struct mesa_conn *c = h->conn;
+    struct mesa_listener *l = c->listener;
+    h->dispatched = true;
+    mesa_conn_arm(c, 0);
+    /* libwebsockets would spin on whatever arrives until the answer is there */
+    c->paused = true;
+    mesa_ws_update_reading(c);
+    if (l->hooks.on_http == NULL)
+        return answer(h, 404);
+    l->hooks.on_http(l->ctx, h, &h->capture.request, (struct mesa_span){h->body.data, h->body.len});
+    return 0;
+}
+
+/* The length of the body, or the status to refuse with. */
+static int read_length(const struct mesa_request *req, size_t max, size_t *out)
+{
+    struct mesa_span v = mesa_request_header(req, "content-length");
+    uint64_t n = 0;
+    *out = 0;
+    if (mesa_request_header(req, "transfer-encoding").p != NULL)
+        return 411; /* and never read on: the lengths two readers see could differ */
+    if (v.p == NULL)
+        return 0;
+    if (v.len == 0 || v.len > 18) /* repeated lengths come joined by a comma and fail below */
+        return 400;
+    for (size_t i = 0; i < v.len; i++) {
+        if (v.p[i] < '0' || v.p[i] > '9')
+            return 400;
+        n = n * 10 + (uint64_t)(v.p[i] - '0');
+    }
+    if (n > max)
+        return 413;
+    *out = (size_t)n;
+    return 0;
+}
+
+int mesa_http_begin(struct mesa_conn *c, const char *head)
+{
+    if (c->phase != MESA_CONN_REQUEST)
+        return -1; /* a second request on a connection we have said is closing */
+    struct mesa_http *h = calloc(1, sizeof *h);
+    if (h == NULL)
+        return -1;
+    h->file = -1;
+    h->conn = c;
+    c->http = h;
+    c->phase = MESA_CONN_HTTP;
+    lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* ours act */
+
+    enum mesa_status rc = mesa_capture_read(&h->capture, c, head);
+    if (rc != MESA_OK)
+        return answer(h, rc == MESA_ENOMEM ? 503 : 400);
+    const struct mesa_request *req = &h->capture.request;
+    h->head_only = mesa_span_eq(req->method, MESA_SPAN("HEAD"));
+    int status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
+    if (status != 0)
+        return answer(h, status);
+    if (h->body_expected == 0)
+        return dispatch(h);
+
+    struct mesa_span expect = mesa_request_header(req, "expect");
+    if (expect.len == 12 && strncasecmp(expect.p, "100-continue", 12) == 0) {
+        unsigned char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        (void)lws_write(c->wsi, go_on, sizeof go_on - 1, LWS_WRITE_RAW);
+    }
+    return 0;
+}
+
+int mesa_http_body(struct mesa_conn *c, const char *data, size_t len)
+{
+    struct mesa_http *h = c->http;
+    if (h == NULL || h->dispatched)
+        return 0;
+    if (len > h->body_expected - h->body.len || mesa_buf_append(&h->body, data, len) != MESA_OK)
+        return -1;
+    return 0;
+}
+
+int mesa_http_body_complete(struct mesa_conn *c)
+{
+    struct mesa_http *h = c->http;
+    if (h == NULL || h->dispatched)
+        return 0; /* libwebsockets says so again for bytes behind the body */
+    return h->body.len == h->body_expected ? dispatch(h) : -1;
+}
+
+/* Refills `out` from the file; false at its end or when it has become shorter than promised. */
+static bool read_chunk(struct mesa_http *h)
+{
+    h->out.len = h->out_sent = 0;
+    if (h->file < 0 || h->file_left == 0 || mesa_buf_reserve(&h->out, CHUNK_BYTES) != MESA_OK)
+        return false;
+    size_t want = h->file_left < CHUNK_BYTES ? (size_t)h->file_left : CHUNK_BYTES;
+    ssize_t n = read(h->file, h->out.data, want);
+    if (n <= 0)
+        return false;
+    h->out.len = (size_t)n;
+    h->file_left -= (uint64_t)n;
+    return true;
+}
+
+int mesa_http_writable(struct mesa_conn *c)
+{
+    struct mesa_http *h = c->http;
+    if (h == NULL || !h->answered || lws_partial_buffered(c->wsi))
+        return 0;
+    if (h->out_sent == h->out.len && !read_chunk(h))
+        return -1; /* all is sent, or never will be */
+    size_t n = h->out.len - h->out_sent;
+    if (n > CHUNK_BYTES)
+        n = CHUNK_BYTES;
+    if (lws_write(c->wsi, (unsigned char *)h->out.data + h->out_sent, n, LWS_WRITE_RAW) < 0)
+        return -1;
+    h->out_sent += n;
+    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
+    lws_callback_on_writable(c->wsi);
+    return 0;
+}

@@ -1,0 +1,33 @@
+/* transport_http.h - one HTTP request and its answer, inside the transport.
+ *
+ * Handed out as mesa_http and freed once it was answered and the connection has let go of it: whichever comes last. A response is one head,
+ * optionally followed by the bytes of a file, and always ends the connection, which is the one way that works the same
+ * with pipelining, half-closed peers and bodies nobody has read.
+ * Loop thread only. May include: base/, io/transport_internal.h.
+ */
+#ifndef MESA_IO_TRANSPORT_HTTP_H
+#define MESA_IO_TRANSPORT_HTTP_H
+
+#include "io/transport_internal.h"
+
+struct mesa_http {
+    struct mesa_conn *conn; /* NULL once the peer has left */
+    struct mesa_capture capture;
+    struct mesa_buf body;
+    size_t body_expected;
+    bool dispatched;       /* on_http has been called, or the transport answers itself */
+    bool answered;
+    bool head_only;        /* HEAD */
+    struct mesa_buf out;   /* what is to be written next */
+    size_t out_sent;
+    int file;              /* -1: none */
+    uint64_t file_left;
+};
+
+/* Sends `h` what its `out` and `file` hold. Releases `h`. */
+void mesa_http_send(struct mesa_http *h);
+
+/* Starts `out` with a status line and the headers every response has. */
+enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length);
+
+#endif

@@ -1,0 +1,199 @@
+/* transport_internal.h - what the files of the transport share; nobody else includes it.
+ *
+ * A struct mesa_conn is one accepted socket from accept() until libwebsockets has let go of it. Whatever calls back the layers above
+ * does so from a libwebsockets callback or at the end of a turn, and every such call may close connections and free the listener:
+ * closing marks and queues a connection on `work`, and the end of the turn acts. Only there, and in timers, is a socket killed.
+ * Loop thread only. May include: base/, io/, libwebsockets.h.
+ */
+#ifndef MESA_IO_TRANSPORT_INTERNAL_H
+#define MESA_IO_TRANSPORT_INTERNAL_H
+
+#include <libwebsockets.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/status.h"
+#include "io/loop.h"
+#include "io/transport.h"
+
+enum {
+    MESA_CLOSE_TIMEOUT_MS = 5000,       /* for the peer to answer a close frame */
+    MESA_HTTP_STALL_TIMEOUT_MS = 30000, /* for the peer of a response to read anything of it */
+    MESA_MAX_HEADER_BYTES = 8192,       /* of a request head */
+    MESA_MAX_REASON_BYTES = 123,        /* RFC 6455 section 5.5 */
+};
+
+/* RFC 6455 section 7.4.1. */
+enum {
+    MESA_CLOSE_PROTOCOL = 1002,
+    MESA_CLOSE_NO_STATUS = 1005,
+    MESA_CLOSE_ABNORMAL = 1006,
+    MESA_CLOSE_INVALID_DATA = 1007,
+    MESA_CLOSE_TOO_BIG = 1009,
+};
+
+/* A request head copied out of libwebsockets, which keeps it only while it parses. */
+struct mesa_capture {
+    struct mesa_request request; /* points into the members below */
+    struct mesa_buf text;
+    struct mesa_buf refs; /* struct header_ref, offsets into `text` while it grows */
+    struct mesa_header *headers;
+    size_t header_cap;
+    char protocol[64];
+    char ip[48];
+};
+
+struct mesa_transport {
+    struct mesa_loop *loop;
+    struct lws_context *context; /* NULL once libwebsockets has freed it */
+    struct lws_vhost *plain;     /* every listener without TLS uses it */
+    struct mesa_turn turn;
+    struct mesa_list listeners;
+    struct mesa_list orphans;     /* connections whose listener was freed */
+    struct mesa_list work;        /* connections to look after at the end of the turn */
+    struct mesa_timer wake;       /* armed while there are any: another turn hook may mark one when ours has run */
+    struct mesa_capture upgrade;  /* the request being upgraded; there is never more than one */
+    struct lws_protocols *renamed; /* carries the subprotocol's name while libwebsockets writes the 101 */
+    struct mesa_buf spare;        /* the last reassembly buffer, for the next message */
+    struct mesa_buf handles;      /* uv_handle_t *: what libwebsockets opened on the loop for itself */
+    unsigned vhost_count;
+    bool created; /* libwebsockets has created a connection since this was cleared */
+};
+
+/* Connections of one address, under listener->per_ip. */
+struct mesa_ip_count {
+    uint32_t count;
+};
+
+/* The listening socket outlives its listener until libuv has closed it. */
+struct mesa_acceptor {
+    uv_poll_t poll;
+    struct mesa_listener *listener;
+    int fd;
+};
+
+struct mesa_listener {
+    struct mesa_list link;
+    struct mesa_transport *transport;
+    struct mesa_listener_hooks hooks;
+    void *ctx;
+    struct lws_vhost *vhost;
+    struct mesa_acceptor *acceptor; /* NULL once stopped */
+    struct mesa_list conns;
+    struct mesa_map *per_ip; /* NULL without a limit */
+    struct mesa_timer retry; /* accepts again after running out of descriptors */
+    char *unix_path;         /* NULL for TCP */
+    uint16_t port;
+    bool secure;
+    bool accept_failing; /* logged once until an accept succeeds */
+    size_t conn_count;
+    size_t max_payload_bytes, max_body_bytes;
+    uint32_t max_connections, max_connections_per_ip, handshake_timeout_ms;
+};
+
+enum mesa_conn_phase {
+    MESA_CONN_REQUEST, /* TLS handshake, or the request head is being read */
+    MESA_CONN_HTTP,    /* answering a plain request */
+    MESA_CONN_OPEN,    /* a WebSocket that on_open has seen */
+    MESA_CONN_GONE,    /* on_close has been called, or nobody is left to call */
+};
+
+/* Exists from the moment somebody closes the connection. */
+struct mesa_closing {
+    int code;
+    bool by_peer;
+    bool drop;
+    bool sent;
+    uint8_t reason_len;
+    char reason[];
+};
+
+struct mesa_address {
+    unsigned char bytes[16]; /* IPv4 is mapped into IPv6 */
+    bool is_unix;
+};
+
+struct mesa_conn {
+    struct mesa_list link; /* listener->conns, or transport->orphans */
+    struct mesa_list work; /* transport->work */
+    struct mesa_transport *transport;
+    struct mesa_listener *listener; /* NULL once it was freed */
+    struct lws *wsi;
+    void *user;
+    struct mesa_closing *closing;
+    struct mesa_http *http;   /* while MESA_CONN_HTTP */
+    struct mesa_timer timer;  /* handshake, then closing; or the response */
+    struct mesa_buf message;  /* fragments so far */
+    size_t checked;           /* bytes of `message` known to be UTF-8 */
+    struct mesa_address address;
+    enum mesa_conn_phase phase : 8;
+    bool kill : 1;         /* end it without further ado */
+    bool opening : 1;      /* inside on_open */
+    bool in_message : 1;   /* between the first and the last fragment */
+    bool want_drained : 1; /* a write was refused */
+    bool held : 1;         /* reading stopped while output is buffered */
+    bool paused : 1;       /* reading stopped by the owner */
+    bool reading : 1;      /* what libwebsockets was last told */
+};
+
+/* transport_memory.c: the allocator libwebsockets gets; see there. */
+void mesa_rx_memory_install(void);
+/* The block that holds the request head `p` points into, zeroes behind it, and its size; NULL when it cannot be told. */
+const char *mesa_rx_memory_head(const char *p, size_t *len);
+enum { MESA_RX_BUFFER_BYTES = 16384 - LWS_PRE - 4 - 44 };
+
+/* transport_listen.c */
+enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port, char *err, size_t err_len);
+void mesa_acceptor_close(struct mesa_acceptor *a);
+enum mesa_status mesa_acceptor_open(struct mesa_listener *l, int fd);
+void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
+
+/* transport_vhost.c */
+enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg, struct lws_vhost **out, char *err, size_t err_len);
+/* Gives the vhost's SSL_CTX its certificate and options; called while the vhost is being created. */
+int mesa_vhost_load_tls(void *ssl_ctx);
+
+/* transport_conn.c */
+int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len);
+struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd, const struct mesa_address *address);
+void mesa_conn_turn(struct mesa_conn *c);
+void mesa_conn_mark(struct mesa_conn *c);
+void mesa_conn_kill_later(struct mesa_conn *c);
+void mesa_conn_detach(struct mesa_conn *c);
+void mesa_conn_arm(struct mesa_conn *c, uint64_t ms);
+
+/* transport_ws.c */
+int mesa_ws_opened(struct mesa_conn *c);
+int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len);
+int mesa_ws_writable(struct mesa_conn *c);
+int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len);
+void mesa_ws_closed(struct mesa_conn *c);
+void mesa_ws_send_close(struct mesa_conn *c);
+void mesa_ws_update_reading(struct mesa_conn *c);
+
+/* transport_request.c */
+/* `head` is any piece of the head that libwebsockets has passed to a callback. MESA_EPROTO: not a request to serve; MESA_ENOMEM. */
+enum mesa_status mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
+void mesa_capture_deinit(struct mesa_capture *cap);
+/* The first value of a header, absent when there is none. `name` in lower case. */
+struct mesa_span mesa_request_header(const struct mesa_request *req, const char *name);
+
+/* transport_upgrade.c */
+int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name);
+void mesa_upgrade_done(struct mesa_transport *t);
+
+/* transport_http.c */
+int mesa_http_begin(struct mesa_conn *c, const char *head);
+int mesa_http_body(struct mesa_conn *c, const char *data, size_t len);
+int mesa_http_body_complete(struct mesa_conn *c);
+int mesa_http_writable(struct mesa_conn *c);
+void mesa_http_detach(struct mesa_conn *c);
+const char *mesa_http_status_text(int status);
+/* Writes a small response at once; the caller closes the connection. */
+void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers);
+
+#endif

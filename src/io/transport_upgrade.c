@@ -1,0 +1,132 @@
+/* transport_upgrade.c - decides whether a request becomes a WebSocket.
+ *
+ * What libwebsockets would drop without an answer is answered here first. It looks a client's subprotocols up among its own protocols and fails the
+ * handshake when there is none: ours takes the name of the first one offered for the moment in which the response is written.
+ */
+#include <string.h>
+#include <strings.h>
+
+#include "io/transport_internal.h"
+
+enum { MAX_OFFER_BYTES = 126 }; /* what libwebsockets can parse */
+
+static const char own_name[] = "mesa";
+
+void mesa_upgrade_done(struct mesa_transport *t)
+{
+    if (t->renamed != NULL)
+        t->renamed->name = own_name;
+    t->renamed = NULL;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* The next member of a comma-separated list, without the space around it; absent at the end. */
+static struct mesa_span next_token(struct mesa_span *list)
+{
+    struct mesa_span token = {NULL, 0};
+    while (list->len > 0 && (is_space(*list->p) || *list->p == ',')) {
+        list->p++;
+        list->len--;
+    }
+    if (list->len == 0)
+        return token;
+    const char *comma = memchr(list->p, ',', list->len);
+    token.p = list->p;
+    token.len = comma != NULL ? (size_t)(comma - list->p) : list->len;
+    list->p += token.len;
+    list->len -= token.len;
+    while (token.len > 0 && is_space(token.p[token.len - 1]))
+        token.len--;
+    return token;
+}
+
+static bool list_has(struct mesa_span list, const char *word)
+{
+    for (struct mesa_span t = next_token(&list); t.p != NULL; t = next_token(&list))
+        if (t.len == strlen(word) && strncasecmp(t.p, word, t.len) == 0)
+            return true;
+    return false;
+}
+
+/* RFC 6455 section 4.2.1. */
+static int check_request(const struct mesa_request *req, const char **headers)
+{
+    struct mesa_span key = mesa_request_header(req, "sec-websocket-key");
+    struct mesa_span version = mesa_request_header(req, "sec-websocket-version");
+    struct mesa_span host = mesa_request_header(req, "host");
+    struct mesa_span length = mesa_request_header(req, "content-length");
+    if (!mesa_span_eq(req->method, MESA_SPAN("GET"))) {
+        *headers = "Allow: GET\r\n";
+        return 405;
+    }
+    if (!mesa_span_eq(version, MESA_SPAN("13"))) {
+        *headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+        return 426;
+    }
+    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || key.len != 24 || host.len == 0)
+        return 400;
+    /* a body has no place here, and what it says about itself could hide another request */
+    if (mesa_request_header(req, "transfer-encoding").p != NULL ||
+        (length.p != NULL && !mesa_span_eq(length, MESA_SPAN("0"))))
+        return 400;
+    return 0;
+}
+
+/* Agrees to the first subprotocol offered. */
+static int choose_protocol(struct mesa_conn *c)
+{
+    struct mesa_capture *cap = &c->transport->upgrade;
+    struct mesa_span offer = mesa_request_header(&cap->request, "sec-websocket-protocol");
+    if (offer.p == NULL)
+        return 0;
+    if (offer.len > MAX_OFFER_BYTES)
+        return 400;
+    struct mesa_span first = next_token(&offer);
+    if (first.len == 0 || first.len >= sizeof cap->protocol)
+        return 400;
+    memcpy(cap->protocol, first.p, first.len);
+    cap->protocol[first.len] = '\0';
+    cap->request.protocol = (struct mesa_span){cap->protocol, first.len};
+    return 0;
+}
+
+static int rename_protocol(struct mesa_conn *c)
+{
+    struct mesa_transport *t = c->transport;
+    if (t->upgrade.request.protocol.len == 0)
+        return 0;
+    /* libwebsockets gave each vhost a writable copy of the array it was created with */
+    struct lws_protocols *p =
+        (struct lws_protocols *)(uintptr_t)lws_vhost_name_to_protocol(lws_get_vhost(c->wsi), own_name);
+    if (p == NULL)
+        return -1;
+    p->name = t->upgrade.protocol;
+    t->renamed = p;
+    return 0;
+}
+
+int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
+{
+    struct mesa_transport *t = c->transport;
+    const char *headers = "";
+    int status = 400;
+
+    mesa_upgrade_done(t); /* the one before may have failed later on */
+    enum mesa_status rc = mesa_capture_read(&t->upgrade, c, protocol_name);
+    if (rc == MESA_OK && strcasecmp(protocol_name, "websocket") == 0)
+        status = check_request(&t->upgrade.request, &headers);
+    else if (rc == MESA_ENOMEM)
+        status = 503;
+    if (status == 0)
+        status = choose_protocol(c);
+    if (status == 0 && c->listener->hooks.on_upgrade != NULL)
+        status = c->listener->hooks.on_upgrade(c->listener->ctx, &t->upgrade.request);
+    if (status == 0)
+        return c->listener != NULL ? rename_protocol(c) : -1;
+    mesa_http_refuse(c, status, headers);
+    return -1;
+}

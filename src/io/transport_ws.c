@@ -1,0 +1,345 @@
+/* transport_ws.c - an open WebSocket: messages in, bytes out, backpressure and the closing handshake.
+ *
+ * All writes are whole frames with LWS_WRITE_RAW, the close frame included, so libwebsockets' own framing state never comes into play.
+ * While it has a partial write buffered nothing more is written, and the peer is not read from either: a client that does not read could
+ * otherwise make the layers above queue without end, and its close frame would make libwebsockets drop what is buffered.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "io/transport_internal.h"
+
+enum { SPARE_BYTES = 1 << 20 };
+
+void *mesa_conn_user(const struct mesa_conn *c)
+{
+    return c->user;
+}
+
+/* Tells libwebsockets whether to read, when that has changed. A connection being closed is always read: its answer is awaited. */
+void mesa_ws_update_reading(struct mesa_conn *c)
+{
+    bool reading = c->closing != NULL || !(c->held || c->paused);
+    if (c->wsi == NULL || reading == c->reading)
+        return;
+    c->reading = reading;
+    lws_rx_flow_control(c->wsi, reading ? 1 : 0);
+}
+
+void mesa_conn_pause(struct mesa_conn *c)
+{
+    c->paused = true;
+    mesa_ws_update_reading(c);
+}
+
+void mesa_conn_resume(struct mesa_conn *c)
+{
+    c->paused = false;
+    mesa_ws_update_reading(c);
+}
+
+/* libwebsockets has found a violation by itself and is closing. */
+static bool closed_by_library(const struct mesa_conn *c)
+{
+    return lws_get_close_length(c->wsi) > 0;
+}
+
+/* Hands `len` bytes to libwebsockets; what the socket does not take stays buffered there. False: the socket is dead. */
+static bool write_raw(struct mesa_conn *c, const void *bytes, size_t len)
+{
+    /* RAW only reads the buffer */
+    if (lws_write(c->wsi, (unsigned char *)(uintptr_t)bytes, len, LWS_WRITE_RAW) < 0) {
+        mesa_conn_kill_later(c);
+        return false;
+    }
+    if (lws_partial_buffered(c->wsi)) {
+        c->held = true;
+        mesa_ws_update_reading(c);
+    }
+    return true;
+}
+
+enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len)
+{
+    if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN || closed_by_library(c))
+        return MESA_ECLOSED;
+    if (lws_partial_buffered(c->wsi)) {
+        c->want_drained = true;
+        lws_callback_on_writable(c->wsi);
+        return MESA_EAGAIN;
+    }
+    return write_raw(c, bytes, len) ? MESA_OK : MESA_ECLOSED;
+}
+
+/* Begins to close; false when it was closing already. Without memory the connection just ends. */
+static bool begin_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool by_peer, bool drop)
+{
+    if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN)
+        return false;
+    if (len > MESA_MAX_REASON_BYTES) {
+        len = MESA_MAX_REASON_BYTES;
+        while (len > 0 && ((unsigned char)reason[len] & 0xc0) == 0x80)
+            len--;
+    }
+    struct mesa_closing *closing = malloc(sizeof *closing + len);
+    if (closing == NULL) {
+        mesa_conn_kill_later(c);
+        return false;
+    }
+    *closing = (struct mesa_closing){.code = code, .by_peer = by_peer, .drop = drop, .reason_len = (uint8_t)len};
+    if (len > 0)
+        memcpy(closing->reason, reason, len);
+    c->closing = closing;
+    mesa_buf_deinit(&c->message);
+    mesa_conn_arm(c, MESA_CLOSE_TIMEOUT_MS);
+    mesa_ws_update_reading(c);
+    return true;
+}
+
+void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool drop)
+{
+    if (begin_close(c, code, reason, len, false, drop))
+        mesa_conn_mark(c);
+}
+
+static bool write_close_frame(struct mesa_conn *c, int code, const char *reason, size_t len)
+{
+    unsigned char frame[4 + MESA_MAX_REASON_BYTES] = {0x88};
+    size_t body = 0;
+    if (code != MESA_CLOSE_NO_STATUS) {
+        frame[2] = (unsigned char)(code >> 8);
+        frame[3] = (unsigned char)code;
+        if (len > 0)
+            memcpy(frame + 4, reason, len);
+        body = 2 + len;
+    }
+    frame[1] = (unsigned char)body;
+    return write_raw(c, frame, 2 + body);
+}
+
+void mesa_ws_send_close(struct mesa_conn *c)
+{
+    struct mesa_closing *closing = c->closing;
+    if (closed_by_library(c)) {
+        closing->sent = true; /* its own close frame is on the way */
+    } else if (lws_partial_buffered(c->wsi)) {
+        if (closing->drop)
+            mesa_conn_kill_later(c);
+        else
+            lws_callback_on_writable(c->wsi);
+        return;
+    } else {
+        closing->sent = true;
+        (void)write_close_frame(c, closing->code, closing->reason, closing->reason_len);
+    }
+    if (closing->drop)
+        mesa_conn_kill_later(c);
+}
+
+/* The peer broke the protocol. */
+static int fail(struct mesa_conn *c, int code, const char *text)
+{
+    if (!begin_close(c, code, text, strlen(text), false, false))
+        return 0;
+    mesa_conn_mark(c);
+    if (c->listener->hooks.on_protocol_error != NULL)
+        c->listener->hooks.on_protocol_error(c->user, code, text);
+    return 0;
+}
+
+static void deliver(struct mesa_conn *c, const char *data, size_t len)
+{
+    c->listener->hooks.on_message(c->user, data, len, lws_frame_is_binary(c->wsi));
+}
+
+/* Whether a chunk may end in these bytes, being the beginning of a character. */
+static bool may_continue(const char *p, size_t len)
+{
+    const unsigned char *s = (const unsigned char *)p;
+    unsigned char low = 0x80, high = 0xbf;
+    size_t need = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (s[0] < 0xc2 || s[0] > 0xf4 || len >= need)
+        return false;
+    if (len == 1)
+        return true;
+    if (s[0] == 0xe0)
+        low = 0xa0;
+    else if (s[0] == 0xed)
+        high = 0x9f;
+    else if (s[0] == 0xf0)
+        low = 0x90;
+    else if (s[0] == 0xf4)
+        high = 0x8f;
+    return s[1] >= low && s[1] <= high && (len == 2 || (s[2] & 0xc0) == 0x80);
+}
+
+/* Checks what has been added to the message, as far as whole characters go. */
+static bool check_text(struct mesa_conn *c, bool final)
+{
+    const char *from = c->message.data + c->checked;
+    size_t left = c->message.len - c->checked;
+    size_t good = mesa_utf8_prefix(from, left);
+    c->checked += good;
+    if (good == left)
+        return true;
+    return !final && may_continue(from + good, left - good);
+}
+
+static enum mesa_status add_fragment(struct mesa_conn *c, const char *data, size_t len, size_t rest)
+{
+    struct mesa_buf *spare = &c->transport->spare;
+    if (c->message.cap == 0 && spare->cap > 0) {
+        c->message = *spare;
+        mesa_buf_init(spare);
+    }
+    /* the rest of this frame is bounded by max_payload and untouched until it comes */
+    enum mesa_status rc = mesa_buf_reserve(&c->message, len + rest);
+    return rc == MESA_OK ? mesa_buf_append(&c->message, data, len) : rc;
+}
+
+/* Takes the buffer of a message that was delivered, whatever has become of the connection. */
+static void give_back(struct mesa_transport *t, struct mesa_buf *done)
+{
+    done->len = 0;
+    if (done->cap <= SPARE_BYTES && done->cap > t->spare.cap) {
+        mesa_buf_deinit(&t->spare);
+        t->spare = *done;
+    } else {
+        mesa_buf_deinit(done);
+    }
+}
+
+static int received_fragment(struct mesa_conn *c, const char *data, size_t len, size_t rest, bool final)
+{
+    if (add_fragment(c, data, len, rest) != MESA_OK)
+        return fail(c, 1011, "out of memory");
+    c->in_message = !final;
+    if (!lws_frame_is_binary(c->wsi) && !check_text(c, final))
+        return fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
+    if (!final)
+        return 0;
+    struct mesa_buf done = c->message;
+    struct mesa_transport *t = c->transport;
+    mesa_buf_init(&c->message);
+    c->checked = 0;
+    deliver(c, done.data, done.len);
+    give_back(t, &done);
+    return 0;
+}
+
+int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len)
+{
+    if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN)
+        return 0;
+    size_t max = c->listener->max_payload_bytes;
+    size_t rest = lws_remaining_packet_payload(c->wsi);
+    bool final = lws_is_final_fragment(c->wsi) != 0;
+    if (rest > max || len > max - rest || c->message.len > max - rest - len)
+        return fail(c, MESA_CLOSE_TOO_BIG, "message too big");
+    if (!final || c->in_message)
+        return received_fragment(c, data, len, rest, final);
+
+    /* a message in one piece, the usual case, is not copied */
+    if (!lws_frame_is_binary(c->wsi) && !mesa_utf8_valid(data, len))
+        return fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
+    deliver(c, data, len);
+    return 0;
+}
+
+int mesa_ws_opened(struct mesa_conn *c)
+{
+    struct mesa_transport *t = c->transport;
+    mesa_upgrade_done(t);
+    mesa_conn_arm(c, 0);
+    c->phase = MESA_CONN_OPEN;
+    c->opening = true;
+    struct mesa_listener_hooks hooks = c->listener->hooks;
+    void *user = hooks.on_open(c->listener->ctx, c, &t->upgrade.request);
+    c->opening = false;
+    c->user = user;
+    if (c->phase != MESA_CONN_OPEN) /* on_open freed the listener */
+        hooks.on_close(user, MESA_CLOSE_ABNORMAL, "", 0, true);
+    return 0;
+}
+
+int mesa_ws_writable(struct mesa_conn *c)
+{
+    if (c->phase != MESA_CONN_OPEN || lws_partial_buffered(c->wsi))
+        return 0;
+    c->held = false;
+    mesa_ws_update_reading(c);
+    if (c->closing != NULL) {
+        if (!c->closing->sent)
+            mesa_conn_mark(c);
+    } else if (c->want_drained) {
+        c->want_drained = false;
+        if (c->listener->hooks.on_drained != NULL)
+            c->listener->hooks.on_drained(c->user);
+    }
+    return 0;
+}
+
+/* Whether a peer may send this code (RFC 6455 section 7.4). */
+static bool code_allowed(int code)
+{
+    if (code >= 3000)
+        return code <= 4999;
+    return code >= 1000 && code <= 1014 && code != 1004 && code != MESA_CLOSE_NO_STATUS && code != MESA_CLOSE_ABNORMAL;
+}
+
+/* The answer is written here; the return value -1 makes libwebsockets end the connection without a word of its own. */
+int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len)
+{
+    if (c->closing != NULL && c->closing->sent)
+        return -1;
+    if (c->phase != MESA_CONN_OPEN)
+        return -1;
+    int code = len >= 2 ? body[0] << 8 | body[1] : MESA_CLOSE_NO_STATUS;
+    const char *reason = (const char *)body + 2;
+    size_t reason_len = len > 2 ? len - 2 : 0;
+    const char *text = NULL;
+
+    if (len == 1 || (len >= 2 && !code_allowed(code))) {
+        code = MESA_CLOSE_PROTOCOL;
+        text = "invalid close frame";
+    } else if (reason_len > 0 && !mesa_utf8_valid(reason, reason_len)) {
+        code = MESA_CLOSE_INVALID_DATA;
+        text = "invalid UTF-8 in a close reason";
+    }
+    if (text != NULL) {
+        (void)fail(c, code, text);
+        reason_len = 0;
+    } else {
+        (void)begin_close(c, code, reason, reason_len, true, false);
+    }
+    if (c->phase == MESA_CONN_OPEN && c->closing != NULL)
+        c->closing->sent = true;
+    (void)write_close_frame(c, code, reason, reason_len);
+    return -1;
+}
+
+void mesa_ws_closed(struct mesa_conn *c)
+{
+    int code = MESA_CLOSE_ABNORMAL;
+    bool by_peer = true;
+    struct mesa_span reason = {"", 0};
+
+    c->phase = MESA_CONN_GONE;
+    if (c->closing != NULL) {
+        code = c->closing->code;
+        by_peer = c->closing->by_peer;
+        reason = (struct mesa_span){c->closing->reason, c->closing->reason_len};
+    } else if (c->listener != NULL && lws_get_close_length(c->wsi) >= 2) {
+        /* libwebsockets found the violation and has already told the peer */
+        const unsigned char *body = lws_get_close_payload(c->wsi);
+        code = body[0] << 8 | body[1];
+        by_peer = false;
+        reason = (struct mesa_span){(const char *)body + 2, (size_t)lws_get_close_length(c->wsi) - 2};
+        if (c->listener->hooks.on_protocol_error != NULL)
+            c->listener->hooks.on_protocol_error(c->user, code, "invalid frame");
+    }
+    if (c->listener != NULL && !c->opening)
+        c->listener->hooks.on_close(c->user, code, reason.p, reason.len, by_peer);
+    c->user = NULL;
+}
