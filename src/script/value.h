@@ -28,10 +28,14 @@ struct mesa_value_error {
     char text[160]; /* "cannot encode a function at d.users[3].callback" */
 };
 
-/* Appends the value at `index` as JSON. Never raises while holding anything; on failure `out` has its old length.
- * MESA_EINVAL: not encodable (function, thread, userdata other than null, NaN, infinity, mixed or other keys than string and number, a sparse array, a cycle or depth over `max_depth`, invalid UTF-8): *err says what
- * and where. `root` names the value in that text. A number key of an object becomes its decimal string. A hole of an array up to half its length is null. __pairs/__index metamethods are not called,
- * but a table with a `__tojson` metafield … is not supported either: what you see is what is sent. MESA_ENOMEM. */
+/* Appends the value at `index` as JSON. On failure `out` has its old length. Raises only when there is no memory for the
+ * Lua stack, and holds nothing then: `out` must be where raising does not lose it.
+ * MESA_EINVAL: not encodable, *err says what and where; `root` names the value in that text:
+ * a function, thread, userdata other than null, NaN, infinity, invalid UTF-8, nesting over `max_depth`, a cycle,
+ * a table that mixes indices (1, 2, 3 ...) with other keys or names with numbers, or has keys of other types,
+ * an array with holes in more than half of it. Fewer holes are null.
+ * The keys of an object are all strings, or all numbers none of which is an index; these become decimal strings.
+ * Metamethods are not called: what is in the table is what is sent. MESA_ENOMEM: *err says so as well. */
 enum mesa_status mesa_value_encode(lua_State *L, int index, unsigned max_depth,
                                    struct mesa_buf *out, const char *root,
                                    struct mesa_value_error *err);
