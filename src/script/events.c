@@ -3,9 +3,8 @@
 #include "script/script.h"
 #include "script/value.h"
 
-enum {
-    QUEUE_PAUSE_AT = 64
-}; /* messages waiting for a handler before the client is no longer read */
+/* Messages waiting for a handler before the client is no longer read. */
+enum { QUEUE_PAUSE_AT = 64 };
 
 /* A task with the server's function for `e` pushed; NULL: no memory, the event is lost and logged. */
 static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
@@ -19,19 +18,9 @@ static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
     return t;
 }
 
-static void on_connection(void *ctx, struct mesa_client *c)
-{
-    struct script_server *s = ctx;
-    struct mesa_task *t = begin(s, MESA_ON_CONNECTION);
-    if (t == NULL)
-        return;
-    mesa_script_push_client(mesa_task_state(t), s, c);
-    mesa_task_run(t, 1, NULL, NULL);
-}
+/* -- connection and messages: one handler of a client at a time, in order ------------------------- */
 
-/* -- messages: one handler of a client at a time, in order ------------------------------------------------------ */
-
-static void on_message_handled(struct mesa_task *t, void *ctx);
+static void on_handled(struct mesa_task *t, void *ctx);
 
 /* Starts the handler with the message on top of `L`; pops it. */
 static void handle_message(struct script_server *s, struct client_box *box, lua_State *L)
@@ -47,7 +36,7 @@ static void handle_message(struct script_server *s, struct client_box *box, lua_
     if (L != co)
         lua_xmove(L, co, 1);
     box->handling = true;
-    mesa_task_run(t, 3, on_message_handled, box);
+    mesa_task_run(t, 3, on_handled, box);
 }
 
 static void queue_message(struct client_box *box, lua_State *L)
@@ -88,7 +77,7 @@ static void unqueue_message(struct client_box *box, lua_State *L)
 }
 
 /* A handler has ended: the messages that waited for it come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
-static void on_message_handled(struct mesa_task *t, void *ctx)
+static void on_handled(struct mesa_task *t, void *ctx)
 {
     struct client_box *box = ctx;
     lua_State *L = box->server->vm->L;
@@ -107,6 +96,20 @@ static void on_message_handled(struct mesa_task *t, void *ctx)
         box->paused = false;
     }
     mesa_script_release_client(L, box);
+}
+
+/* While a connection handler waits, what the client sends is kept for the listeners it has yet to register. */
+static void on_connection(void *ctx, struct mesa_client *c)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_CONNECTION);
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_client(co, s, c);
+    struct client_box *box = lua_touserdata(co, -1);
+    box->handling = true;
+    mesa_task_run(t, 1, on_handled, box);
 }
 
 static void deliver(struct script_server *s, struct mesa_client *c, lua_State *L)
