@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "script/value.h"
 #include "test.h"
 
@@ -345,22 +346,6 @@ TEST(decoding_works_in_a_coroutine)
     lua_close(L);
 }
 
-/* An allocator that refuses once its budget is spent. */
-static void *spend(void *ud, void *p, size_t old, size_t size)
-{
-    long *budget = ud;
-    (void)old;
-    if (size == 0) {
-        free(p);
-        return NULL;
-    }
-    if (*budget == 0 && (p == NULL || size > old))
-        return NULL;
-    if (*budget > 0)
-        (*budget)--;
-    return realloc(p, size);
-}
-
 static int decode_protected(lua_State *L)
 {
     struct mesa_json_error err;
@@ -377,7 +362,7 @@ TEST(lack_of_memory_raises_and_leaks_nothing)
     bool succeeded = false;
     for (long n = 0; n < 200 && !succeeded; n++) {
         long budget = -1;
-        lua_State *L = lua_newstate(spend, &budget);
+        lua_State *L = lua_newstate(budget_alloc, &budget);
         CHECK_OR_RETURN(L != NULL);
         mesa_value_open(L);
         lua_gc(L, LUA_GCSTOP, 0);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "budget.h"
 #include "script/value.h"
 #include "test.h"
 
@@ -279,4 +280,44 @@ TEST(an_array_emptied_by_a_script_stays_an_array)
     CHECK_EQ_MEM(out.data, out.len, "[]", 2);
     mesa_buf_deinit(&out);
     lua_close(L);
+}
+
+/* (table, lightuserdata buffer) */
+static int encode_protected(lua_State *L)
+{
+    struct mesa_value_error err;
+    struct mesa_buf *out = lua_touserdata(L, 2);
+    enum mesa_status rc = mesa_value_encode(L, 1, MESA_JSON_DEPTH_MAX, out, "d", &err);
+    lua_pushboolean(L, rc == MESA_OK);
+    return 1;
+}
+
+TEST(a_stack_that_cannot_grow_leaves_the_buffer_to_its_owner)
+{
+    bool succeeded = false;
+    for (long n = 0; n < 50 && !succeeded; n++) {
+        long budget = -1;
+        lua_State *L = lua_newstate(budget_alloc, &budget);
+        struct mesa_buf out;
+        CHECK_OR_RETURN(L != NULL);
+        mesa_buf_init(&out);
+        mesa_value_open(L);
+        lua_pushcfunction(L, encode_protected);
+        lua_newtable(L);
+        for (int i = 1; i < 500; i++) {
+            lua_newtable(L);
+            lua_insert(L, -2);
+            lua_rawseti(L, -2, 1);
+        }
+        lua_pushlightuserdata(L, &out);
+        lua_gc(L, LUA_GCSTOP, 0);
+        budget = n;
+        int status = lua_pcall(L, 2, 1, 0);
+        budget = -1;
+        succeeded = status == 0 && lua_toboolean(L, -1);
+        CHECK(status == 0 || status == LUA_ERRMEM);
+        mesa_buf_deinit(&out);
+        lua_close(L);
+    }
+    CHECK(succeeded);
 }
