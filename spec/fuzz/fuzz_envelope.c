@@ -7,7 +7,8 @@
 enum { DEPTH = 16 };
 
 /* The member as the parser reports it: null is absent. */
-static void check_member(struct mesa_span text, const char *key, struct mesa_span got, bool null_counts)
+static void check_member(struct mesa_span text, const char *key, struct mesa_span got,
+                         bool null_counts)
 {
     struct mesa_span want;
     if (!mesa_json_find(text, key, &want) || (!null_counts && *want.p == 'n'))
@@ -29,7 +30,8 @@ static void check_parsed(struct mesa_span text, const struct mesa_envelope *e)
     REQUIRE(e->t_escaped == (e->t.p != NULL && memchr(e->t.p, '\\', e->t.len) != NULL));
     REQUIRE(e->s.p == NULL || mesa_json_integer(e->s, &i));
     REQUIRE(e->o.p == NULL || *e->o.p == '{');
-    REQUIRE(e->no_sync == (e->o.p != NULL && mesa_json_find(e->o, "sync", &sync) && *sync.p == 'f'));
+    REQUIRE(e->no_sync ==
+            (e->o.p != NULL && mesa_json_find(e->o, "sync", &sync) && *sync.p == 'f'));
 }
 
 /* What was parsed, written and parsed again, says the same. */
@@ -53,7 +55,8 @@ static void check_round_trip(const struct mesa_envelope *e)
     REQUIRE(mesa_envelope_frame(&f, &m) == MESA_OK);
     struct mesa_span text = mesa_frame_payload(f);
     REQUIRE(mesa_envelope_parse(text.p, text.len, DEPTH, &again, NULL) == MESA_OK);
-    REQUIRE(again.op == e->op && mesa_span_eq(again.d, e->d) && (again.t.p != NULL) == (m.type.p != NULL));
+    REQUIRE(again.op == e->op && mesa_span_eq(again.d, e->d) &&
+            (again.t.p != NULL) == (m.type.p != NULL));
     REQUIRE(again.t.p == NULL || mesa_json_string_is(again.t, m.type.p, m.type.len));
     REQUIRE(mesa_span_eq(again.s, MESA_SPAN("7")));
     mesa_frame_unref(f);
@@ -62,7 +65,9 @@ static void check_round_trip(const struct mesa_envelope *e)
 
 static bool is_about_the_envelope(const char *text)
 {
-    static const char *const reasons[] = {"the envelope is not an object", "op is missing", "op is not an integer", "t is not a string", "s is not an integer", "o is not an object"};
+    static const char *const reasons[] = {"the envelope is not an object", "op is missing",
+                                          "op is not an integer",          "t is not a string",
+                                          "s is not an integer",           "o is not an object"};
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
         if (strcmp(text, reasons[i]) == 0)
             return true;

@@ -77,7 +77,8 @@ static void check_number(struct mesa_span token)
     if (mesa_json_integer(token, &i))
         REQUIRE((double)i == d && i >= -(INT64_C(1) << 53) && i <= INT64_C(1) << 53);
     else
-        REQUIRE(fabs(d) >= 9007199254740992.0 || d != (double)(int64_t)d || d == 0 || token.len > 15); /* else rounding made it integral */
+        REQUIRE(fabs(d) >= 9007199254740992.0 || d != (double)(int64_t)d || d == 0 ||
+                token.len > 15); /* else rounding made it integral */
 }
 
 /* Looks the last member up by walking the object with the public scanner. */

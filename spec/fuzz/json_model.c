@@ -1,4 +1,5 @@
-/* json_model.c - see json_model.h: recursive descent, a byte at a time, nothing shared with the scanner. */
+/* json_model.c - see json_model.h: recursive descent, a byte at a time, nothing shared with the
+ * scanner. */
 #include "json_model.h"
 
 #include <stdint.h>
@@ -87,7 +88,8 @@ static bool escape(struct input *in)
         return false;
     if (high < 0xd800 || high > 0xdfff)
         return true;
-    return high < 0xdc00 && accept(in, '\\') && accept(in, 'u') && hex4(in, &low) && low >= 0xdc00 && low <= 0xdfff;
+    return high < 0xdc00 && accept(in, '\\') && accept(in, 'u') && hex4(in, &low) &&
+           low >= 0xdc00 && low <= 0xdfff;
 }
 
 /* Decodes one character of several bytes and judges the code point. */

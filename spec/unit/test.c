@@ -45,8 +45,8 @@ static void print_bytes(const char *p, size_t len)
     printf(len > SHOWN ? "\"... (%zu bytes)" : "\"", len);
 }
 
-bool test_eq_mem(const void *got, size_t got_len, const void *want, size_t want_len, const char *file, int line,
-                 const char *expr)
+bool test_eq_mem(const void *got, size_t got_len, const void *want, size_t want_len,
+                 const char *file, int line, const char *expr)
 {
     if (got_len == want_len && (got_len == 0 || memcmp(got, want, got_len) == 0))
         return true;
@@ -66,8 +66,8 @@ bool test_eq_str(const char *got, const char *want, const char *file, int line, 
     if (got == want)
         return true;
     failed_checks++;
-    printf("%s:%d: %s is %s%s, expected %s%s\n", file, line, expr, got ? "" : "NULL", got ? got : "", want ? "" : "NULL",
-           want ? want : "");
+    printf("%s:%d: %s is %s%s, expected %s%s\n", file, line, expr, got ? "" : "NULL",
+           got ? got : "", want ? "" : "NULL", want ? want : "");
     return false;
 }
 

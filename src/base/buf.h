@@ -25,11 +25,13 @@ struct mesa_span {
 void mesa_buf_init(struct mesa_buf *b);
 void mesa_buf_deinit(struct mesa_buf *b);
 
-/* Makes room for `extra` more bytes (amortised doubling). MESA_ENOMEM leaves the buffer as it was. */
+/* Makes room for `extra` more bytes (amortised doubling). MESA_ENOMEM leaves the buffer as it
+ * was. */
 enum mesa_status mesa_buf_reserve(struct mesa_buf *b, size_t extra);
 
 enum mesa_status mesa_buf_append(struct mesa_buf *b, const void *p, size_t n);
-enum mesa_status mesa_buf_printf(struct mesa_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+enum mesa_status mesa_buf_printf(struct mesa_buf *b, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Empties the buffer; gives its memory back when it grew beyond `keep_bytes`. */
 void mesa_buf_reset(struct mesa_buf *b, size_t keep_bytes);

@@ -54,9 +54,11 @@ static inline void mesa_list_splice(struct mesa_list *to, struct mesa_list *from
     mesa_list_init(from);
 }
 
-#define MESA_LIST_FOREACH(it, head) for (struct mesa_list *it = (head)->next; it != (head); it = it->next)
+#define MESA_LIST_FOREACH(it, head) \
+    for (struct mesa_list *it = (head)->next; it != (head); it = it->next)
 /* As above, and the current member may be removed (but not the next one). */
-#define MESA_LIST_FOREACH_SAFE(it, tmp, head)                                                      \
-    for (struct mesa_list *it = (head)->next, *tmp = it->next; it != (head); it = tmp, tmp = it->next)
+#define MESA_LIST_FOREACH_SAFE(it, tmp, head)                                \
+    for (struct mesa_list *it = (head)->next, *tmp = it->next; it != (head); \
+         it = tmp, tmp = it->next)
 
 #endif

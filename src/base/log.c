@@ -28,7 +28,8 @@ void mesa_log_configure(enum mesa_log_level level, enum mesa_log_format format)
 
 bool mesa_log_enabled(enum mesa_log_level level)
 {
-    return level < MESA_LOG_OFF && (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
+    return level < MESA_LOG_OFF &&
+           (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
 }
 
 enum mesa_status mesa_log_level_parse(const char *name, enum mesa_log_level *out)
@@ -79,7 +80,8 @@ static enum mesa_status put_json(struct mesa_buf *b, const char *p, unsigned n)
     return mesa_buf_printf(b, "\\u%04x", control_code(p, n));
 }
 
-static enum mesa_status put_message(struct mesa_buf *b, enum mesa_log_format format, const char *p, size_t len)
+static enum mesa_status put_message(struct mesa_buf *b, enum mesa_log_format format, const char *p,
+                                    size_t len)
 {
     const char *end = p + len;
     while (end > p && end[-1] == '\n')
@@ -88,7 +90,8 @@ static enum mesa_status put_message(struct mesa_buf *b, enum mesa_log_format for
         unsigned n = mesa_utf8_sequence(p, end);
         enum mesa_status rc;
         if (n == 0) {
-            rc = mesa_buf_printf(b, format == MESA_LOG_JSON ? "\\\\x%02x" : "\\x%02x", (unsigned char)*p);
+            rc = mesa_buf_printf(b, format == MESA_LOG_JSON ? "\\\\x%02x" : "\\x%02x",
+                                 (unsigned char)*p);
             n = 1;
         } else {
             rc = format == MESA_LOG_JSON ? put_json(b, p, n) : put_text(b, p, n);
@@ -110,13 +113,17 @@ static void format_time(char *out, size_t size)
     snprintf(out + n, size - n, ".%03uZ", (unsigned)(now.tv_nsec / 1000000) % 1000);
 }
 
-static enum mesa_status put_record(struct mesa_buf *b, enum mesa_log_level level, const char *area, const char *msg, size_t len)
+static enum mesa_status put_record(struct mesa_buf *b, enum mesa_log_level level, const char *area,
+                                   const char *msg, size_t len)
 {
-    enum mesa_log_format format = (enum mesa_log_format)atomic_load_explicit(&log_format, memory_order_relaxed);
+    enum mesa_log_format format =
+        (enum mesa_log_format)atomic_load_explicit(&log_format, memory_order_relaxed);
     char time[48];
     format_time(time, sizeof time);
 
-    const char *head = format == MESA_LOG_JSON ? "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"msg\":\"" : "%s %-5s %s: ";
+    const char *head = format == MESA_LOG_JSON
+                           ? "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"msg\":\""
+                           : "%s %-5s %s: ";
     enum mesa_status rc = mesa_buf_printf(b, head, time, level_names[level], area);
     if (rc == MESA_OK)
         rc = put_message(b, format, msg, len);
@@ -125,7 +132,8 @@ static enum mesa_status put_record(struct mesa_buf *b, enum mesa_log_level level
     return rc;
 }
 
-/* One write for a record, so that threads and processes do not mix; only what a pipe took in part is continued. */
+/* One write for a record, so that threads and processes do not mix; only what a pipe took in part
+ * is continued. */
 static void write_all(const char *p, size_t len)
 {
     while (len > 0) {

@@ -18,8 +18,10 @@ bool mesa_log_enabled(enum mesa_log_level level);
 /* "debug", "info", "warn", "error", "off" -> *out; MESA_EINVAL for anything else. */
 enum mesa_status mesa_log_level_parse(const char *name, enum mesa_log_level *out);
 
-/* `area` is a short lower-case word: "server", "script", "reload". Control characters and invalid UTF-8 in the message are escaped, so that a record
- * can neither break the line nor the JSON; a newline of a traceback becomes an indented line in text and \n in JSON. */
-void mesa_log(enum mesa_log_level level, const char *area, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* `area` is a short lower-case word: "server", "script", "reload". Control characters and invalid
+ * UTF-8 in the message are escaped, so that a record can neither break the line nor the JSON; a
+ * newline of a traceback becomes an indented line in text and \n in JSON. */
+void mesa_log(enum mesa_log_level level, const char *area, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

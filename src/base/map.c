@@ -1,4 +1,5 @@
-/* map.c - see map.h. Open addressing with linear probing; removal shifts the followers back, so there are no tombstones. */
+/* map.c - see map.h. Open addressing with linear probing; removal shifts the followers back, so
+ * there are no tombstones. */
 #include "base/map.h"
 
 #include <errno.h>
@@ -168,7 +169,8 @@ void *mesa_map_remove(struct mesa_map *m, const char *key, size_t len)
     return value;
 }
 
-bool mesa_map_next(const struct mesa_map *m, size_t *cursor, const char **key, size_t *len, void **value)
+bool mesa_map_next(const struct mesa_map *m, size_t *cursor, const char **key, size_t *len,
+                   void **value)
 {
     for (size_t i = *cursor; i < m->slot_count; i++) {
         const struct slot *s = &m->slots[i];

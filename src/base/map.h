@@ -24,7 +24,9 @@ enum mesa_status mesa_map_set(struct mesa_map *m, const char *key, size_t len, v
 /* Removes and returns the value, or NULL. Shrinks when far too large. */
 void *mesa_map_remove(struct mesa_map *m, const char *key, size_t len);
 
-/* Visits every entry in no particular order; start with *cursor = 0. Entries must not be added or removed meanwhile. */
-bool mesa_map_next(const struct mesa_map *m, size_t *cursor, const char **key, size_t *len, void **value);
+/* Visits every entry in no particular order; start with *cursor = 0. Entries must not be added or
+ * removed meanwhile. */
+bool mesa_map_next(const struct mesa_map *m, size_t *cursor, const char **key, size_t *len,
+                   void **value);
 
 #endif

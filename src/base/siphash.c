@@ -1,4 +1,5 @@
-/* siphash.c - see siphash.h. One compression round a word and three finalisation rounds, after Aumasson and Bernstein. */
+/* siphash.c - see siphash.h. One compression round a word and three finalisation rounds, after
+ * Aumasson and Bernstein. */
 #include "base/siphash.h"
 
 static inline uint64_t rotl(uint64_t x, unsigned n)

@@ -17,7 +17,8 @@ size_t mesa_utf8_prefix(const char *p, size_t len)
                 break;
             p += sizeof word;
         }
-        /* At least one sequence, then on through text that is not ASCII without trying a word before each character. */
+        /* At least one sequence, then on through text that is not ASCII without trying a word
+         * before each character. */
         if (p == end)
             return len;
         do {

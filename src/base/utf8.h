@@ -13,7 +13,8 @@ bool mesa_utf8_valid(const char *p, size_t len);
 /* Length of the longest valid prefix. */
 size_t mesa_utf8_prefix(const char *p, size_t len);
 
-/* Length (1-4) of the well-formed sequence that starts at `p`, 0 when there is none before `end`. */
+/* Length (1-4) of the well-formed sequence that starts at `p`, 0 when there is none before
+ * `end`. */
 static inline unsigned mesa_utf8_sequence(const char *p, const char *end)
 {
     const unsigned char *s = (const unsigned char *)p;

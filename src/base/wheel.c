@@ -1,9 +1,11 @@
 /* wheel.c - see wheel.h.
  *
- * Eleven levels of 64 slots cover all 64 bits of time, six bits a level, so there is no far-away list. A timer lives on the level of the highest
- * six-bit digit in which its due time differs from the wheel's time. That level depends on the two times only, hence
+ * Eleven levels of 64 slots cover all 64 bits of time, six bits a level, so there is no far-away
+ * list. A timer lives on the level of the highest six-bit digit in which its due time differs from
+ * the wheel's time. That level depends on the two times only, hence
  *   - equal due times share a slot, in order of arming;
- *   - on every level only slots after the current digit are in use, and the first used slot of the lowest used level is the next event.
+ *   - on every level only slots after the current digit are in use, and the first used slot of
+ *     the lowest used level is the next event.
  * Moving the time visits used slots only: a jump over days costs no more than the timers it meets.
  */
 #include "base/wheel.h"
@@ -113,7 +115,7 @@ static bool first_slot(const struct mesa_wheel *w, unsigned *level, unsigned *sl
     return false;
 }
 
-/* Stable merge sort of a singly used chain: takes `n` members off `from`, appends them to `to` by due time. */
+/* Stable merge sort: takes `n` members off `from`, appends them to `to` by due time. */
 static void sort_into(struct mesa_list *to, struct mesa_list *from, size_t n)
 {
     if (n == 1) {

@@ -48,7 +48,8 @@ static struct mesa_span *member_of(struct members *m, struct mesa_span key, bool
 }
 
 /* Validates one object from its brace on and collects the envelope's members. */
-static const char *scan_members(const char *p, const char *end, unsigned max_depth, struct members *m, struct mesa_json_fault *f)
+static const char *scan_members(const char *p, const char *end, unsigned max_depth,
+                                struct members *m, struct mesa_json_fault *f)
 {
     if (max_depth == 0)
         return mesa_json_fail(f, p, "nesting too deep");
@@ -99,8 +100,10 @@ static struct mesa_span optional(struct mesa_span v)
     return v.p == NULL || *v.p == 'n' ? (struct mesa_span){NULL, 0} : v;
 }
 
-/* Gives the members their meaning, the text being valid JSON by now. NULL: *f says what is wrong. */
-static const char *interpret(const struct members *m, struct mesa_envelope *e, const char *end, struct mesa_json_fault *f)
+/* Gives the members their meaning, the text being valid JSON by now. NULL: *f says what is
+ * wrong. */
+static const char *interpret(const struct members *m, struct mesa_envelope *e, const char *end,
+                             struct mesa_json_fault *f)
 {
     int64_t sequence;
     if (m->op.p == NULL)
@@ -126,7 +129,8 @@ static const char *interpret(const struct members *m, struct mesa_envelope *e, c
     return end;
 }
 
-enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_depth, struct mesa_envelope *out, struct mesa_json_error *err)
+enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_depth,
+                                     struct mesa_envelope *out, struct mesa_json_error *err)
 {
     if (len == 0)
         text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
@@ -144,7 +148,8 @@ enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_
 
     if (p != NULL) {
         p = mesa_json_space(p, end);
-        p = p == end ? interpret(&m, &e, end, &f) : mesa_json_fail(&f, p, "unexpected bytes after the value");
+        p = p == end ? interpret(&m, &e, end, &f)
+                     : mesa_json_fail(&f, p, "unexpected bytes after the value");
     }
     if (p == NULL)
         return mesa_json_report(&f, text, err);

@@ -1,7 +1,7 @@
 /* envelope.h - the Mesa envelope {"op", "d", "t", "s", "o"} (PROTOCOL 1).
  *
- * Parsing validates the whole text strictly in one pass and yields spans into it; the spans live as long as the text.
- * Pure: any thread. May include: base/, core/json.h, core/frame.h.
+ * Parsing validates the whole text strictly in one pass and yields spans into it; the spans live as
+ * long as the text. Pure: any thread. May include: base/, core/json.h, core/frame.h.
  */
 #ifndef MESA_CORE_ENVELOPE_H
 #define MESA_CORE_ENVELOPE_H
@@ -34,14 +34,17 @@ struct mesa_envelope {
     bool no_sync;       /* o is {"sync": false, …} */
 };
 
-/* MESA_OK; MESA_EPROTO/MESA_EUTF8 with *err (err->text also covers the envelope: "op is missing", "t is not a string" …).
- * Duplicate keys: the last one wins, and only the last one's type counts. Keys are compared after unescaping. Other keys are validated and ignored. */
-enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_depth, struct mesa_envelope *out, struct mesa_json_error *err);
+/* MESA_OK; MESA_EPROTO/MESA_EUTF8 with *err (err->text also covers the envelope: "op is missing",
+ * "t is not a string" …). Duplicate keys: the last one wins, and only the last one's type counts.
+ * Keys are compared after unescaping. Other keys are validated and ignored. */
+enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_depth,
+                                     struct mesa_envelope *out, struct mesa_json_error *err);
 
 /* Whether `t` (unescaped) equals the literal. */
 bool mesa_envelope_type_is(const struct mesa_envelope *e, const char *type);
 
-/* What goes into an outgoing text frame. `d` is VALID JSON or absent (then the key is left out); `type` is unescaped UTF-8 or absent; s 0: left out. */
+/* What goes into an outgoing text frame. `d` is VALID JSON or absent (then the key is left out);
+ * `type` is unescaped UTF-8 or absent; s 0: left out. */
 struct mesa_outgoing {
     int64_t op;
     struct mesa_span d;
@@ -53,7 +56,9 @@ struct mesa_outgoing {
 enum mesa_status mesa_envelope_write(struct mesa_buf *out, const struct mesa_outgoing *m);
 /* The same as a text frame with one reference. */
 enum mesa_status mesa_envelope_frame(struct mesa_frame **out, const struct mesa_outgoing *m);
-/* `json` is an envelope mesa-lua wrote (MESA_EINVAL: does not end in "}"): a frame of it with ,"s":<s> put before the last brace. */
-enum mesa_status mesa_envelope_frame_with_sequence(struct mesa_frame **out, struct mesa_span json, uint32_t s);
+/* `json` is an envelope mesa-lua wrote (MESA_EINVAL: does not end in "}"): a frame of it with
+ * ,"s":<s> put before the last brace. */
+enum mesa_status mesa_envelope_frame_with_sequence(struct mesa_frame **out, struct mesa_span json,
+                                                   uint32_t s);
 
 #endif

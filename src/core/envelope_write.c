@@ -65,7 +65,8 @@ done:
     return rc;
 }
 
-enum mesa_status mesa_envelope_frame_with_sequence(struct mesa_frame **out, struct mesa_span json, uint32_t s)
+enum mesa_status mesa_envelope_frame_with_sequence(struct mesa_frame **out, struct mesa_span json,
+                                                   uint32_t s)
 {
     if (json.len == 0 || json.p[json.len - 1] != '}')
         return MESA_EINVAL;

@@ -33,10 +33,12 @@ static char *put_span(char *p, struct mesa_span s)
     return p + s.len;
 }
 
-enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode, struct mesa_span a, struct mesa_span b, struct mesa_span c)
+enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode,
+                                 struct mesa_span a, struct mesa_span b, struct mesa_span c)
 {
     const size_t overhead = sizeof(struct mesa_frame) + 10;
-    if (a.len > SIZE_MAX - overhead || b.len > SIZE_MAX - overhead - a.len || c.len > SIZE_MAX - overhead - a.len - b.len)
+    if (a.len > SIZE_MAX - overhead || b.len > SIZE_MAX - overhead - a.len ||
+        c.len > SIZE_MAX - overhead - a.len - b.len)
         return MESA_ENOMEM;
     size_t payload_len = a.len + b.len + c.len;
     if ((opcode & CONTROL) && payload_len > SHORT_MAX)
@@ -56,7 +58,8 @@ enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode op
     return MESA_OK;
 }
 
-enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode, const void *payload, size_t len)
+enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode,
+                                const void *payload, size_t len)
 {
     struct mesa_span none = {NULL, 0};
     return mesa_frame_new3(out, opcode, (struct mesa_span){payload, len}, none, none);

@@ -1,6 +1,7 @@
 /* frame.h - one WebSocket message to send, framed once and shared by all its recipients.
  *
- * Reference-counted, immutable after creation. Loop thread only. Never calls Lua. May include: base/.
+ * Reference-counted, immutable after creation. Loop thread only. Never calls Lua. May include:
+ * base/.
  */
 #ifndef MESA_CORE_FRAME_H
 #define MESA_CORE_FRAME_H
@@ -12,7 +13,13 @@
 #include "base/status.h"
 
 /* RFC 6455 section 5.2. */
-enum mesa_ws_opcode { MESA_WS_TEXT = 1, MESA_WS_BINARY = 2, MESA_WS_CLOSE = 8, MESA_WS_PING = 9, MESA_WS_PONG = 10 };
+enum mesa_ws_opcode {
+    MESA_WS_TEXT = 1,
+    MESA_WS_BINARY = 2,
+    MESA_WS_CLOSE = 8,
+    MESA_WS_PING = 9,
+    MESA_WS_PONG = 10
+};
 
 struct mesa_frame {
     uint32_t refs;
@@ -22,10 +29,14 @@ struct mesa_frame {
     char bytes[];       /* an unmasked FIN frame, ready for the wire */
 };
 
-/* A frame with one reference that holds a copy of the payload. MESA_EINVAL: a control frame's payload exceeds 125 bytes. MESA_ENOMEM. */
-enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode, const void *payload, size_t len);
-/* As above, the payload being the three spans one after the other (to put "s" into a stored message without copying it twice). */
-enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode, struct mesa_span a, struct mesa_span b, struct mesa_span c);
+/* A frame with one reference that holds a copy of the payload. MESA_EINVAL: a control frame's
+ * payload exceeds 125 bytes. MESA_ENOMEM. */
+enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode,
+                                const void *payload, size_t len);
+/* As above, the payload being the three spans one after the other (to put "s" into a stored message
+ * without copying it twice). */
+enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode,
+                                 struct mesa_span a, struct mesa_span b, struct mesa_span c);
 
 struct mesa_frame *mesa_frame_ref(struct mesa_frame *f);
 /* NULL is accepted. */

@@ -1,4 +1,5 @@
-/* json_number.c - number tokens to doubles and integers, exactly and without a locale. See json.h. */
+/* json_number.c - number tokens to doubles and integers, exactly and without a locale. See
+ * json.h. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -6,14 +7,16 @@
 
 enum {
     MANTISSA_DIGITS = 19, /* always fit 64 bits */
-    /* The decimal expansion of a midpoint between two doubles has at most 767 significant digits; what follows matters only by being zero or not. */
+    /* The decimal expansion of a midpoint between two doubles has at most 767 significant digits;
+     * what follows matters only by being zero or not. */
     KEPT_DIGITS = 770,
     EXPONENT_LIMIT = 1000000000,
 };
 
 static const int64_t max_exact = INT64_C(1) << 53;
 
-/* (-1)^negative * mantissa * 10^exponent, and a little more when `inexact`: digits that were not zero did not fit. */
+/* (-1)^negative * mantissa * 10^exponent, and a little more when `inexact`: digits that were not
+ * zero did not fit. */
 struct decimal {
     uint64_t mantissa;
     int64_t exponent;
@@ -73,7 +76,8 @@ static struct decimal read_decimal(struct mesa_span token)
     return v;
 }
 
-/* strtod on a text of bounded length and without a decimal point, the one part of its input that depends on the locale. */
+/* strtod on a text of bounded length and without a decimal point, the one part of its input that
+ * depends on the locale. */
 static double round_correctly(struct mesa_span token)
 {
     char text[KEPT_DIGITS + 32];
@@ -110,8 +114,9 @@ static double round_correctly(struct mesa_span token)
 
 double mesa_json_number(struct mesa_span token)
 {
-    static const double pow10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                   1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    static const double pow10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                   1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                   1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     struct decimal v = read_decimal(token);
     if (v.mantissa == 0)
         return v.negative ? -0.0 : 0.0;

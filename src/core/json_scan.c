@@ -1,4 +1,5 @@
-/* json_scan.c - validation: strings, numbers, literals, and the loop over nested values. See json.h and json_scan.h. */
+/* json_scan.c - validation: strings, numbers, literals, and the loop over nested values. See json.h
+ * and json_scan.h. */
 #include "core/json_scan.h"
 
 const char *mesa_json_fail(struct mesa_json_fault *f, const char *at, const char *text)
@@ -7,7 +8,8 @@ const char *mesa_json_fail(struct mesa_json_fault *f, const char *at, const char
     return NULL;
 }
 
-enum mesa_status mesa_json_report(const struct mesa_json_fault *f, const char *start, struct mesa_json_error *err)
+enum mesa_status mesa_json_report(const struct mesa_json_fault *f, const char *start,
+                                  struct mesa_json_error *err)
 {
     if (err != NULL)
         *err = (struct mesa_json_error){(size_t)(f->at - start), f->text};
@@ -71,7 +73,8 @@ static const char *scan_escape(const char *p, const char *end, struct mesa_json_
     return p;
 }
 
-const char *mesa_json_scan_string(const char *p, const char *end, bool *escaped, struct mesa_json_fault *f)
+const char *mesa_json_scan_string(const char *p, const char *end, bool *escaped,
+                                  struct mesa_json_fault *f)
 {
     *escaped = false;
     p++;
@@ -144,7 +147,8 @@ static const char *scan_number(const char *p, const char *end, struct mesa_json_
     return p;
 }
 
-static const char *scan_literal(const char *p, const char *end, const char *literal, struct mesa_json_fault *f)
+static const char *scan_literal(const char *p, const char *end, const char *literal,
+                                struct mesa_json_fault *f)
 {
     for (; *literal != '\0'; literal++, p++)
         if (p == end || *p != *literal)
@@ -171,7 +175,8 @@ static const char *scan_scalar(const char *p, const char *end, struct mesa_json_
     }
 }
 
-const char *mesa_json_scan_key(const char *p, const char *end, struct mesa_span *key, bool *escaped, struct mesa_json_fault *f)
+const char *mesa_json_scan_key(const char *p, const char *end, struct mesa_span *key, bool *escaped,
+                               struct mesa_json_fault *f)
 {
     if (p == end)
         return mesa_json_fail(f, p, "unexpected end");
@@ -210,8 +215,10 @@ static inline bool nesting_in_object(const struct nesting *n)
     return n->objects[(n->depth - 1) / 64] >> ((n->depth - 1) % 64) & 1;
 }
 
-/* Behind a value: closes containers until another value follows (its first byte) or nothing is open (behind the outermost one). */
-static const char *scan_after_value(const char *p, const char *end, struct nesting *n, struct mesa_json_fault *f)
+/* Behind a value: closes containers until another value follows (its first byte) or nothing is open
+ * (behind the outermost one). */
+static const char *scan_after_value(const char *p, const char *end, struct nesting *n,
+                                    struct mesa_json_fault *f)
 {
     while (n->depth > 0) {
         bool object = nesting_in_object(n);
@@ -232,7 +239,8 @@ static const char *scan_after_value(const char *p, const char *end, struct nesti
     return p;
 }
 
-const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_depth, struct mesa_json_fault *f)
+const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_depth,
+                               struct mesa_json_fault *f)
 {
     struct nesting n;
     n.depth = 0;
@@ -270,7 +278,8 @@ const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_dept
     return p;
 }
 
-enum mesa_status mesa_json_value(const char **p, const char *end, unsigned max_depth, struct mesa_span *value, struct mesa_json_error *err)
+enum mesa_status mesa_json_value(const char **p, const char *end, unsigned max_depth,
+                                 struct mesa_span *value, struct mesa_json_error *err)
 {
     struct mesa_json_fault f;
     const char *start = mesa_json_space(*p, end);
@@ -283,7 +292,8 @@ enum mesa_status mesa_json_value(const char **p, const char *end, unsigned max_d
     return MESA_OK;
 }
 
-enum mesa_status mesa_json_check(const char *text, size_t len, unsigned max_depth, struct mesa_json_error *err)
+enum mesa_status mesa_json_check(const char *text, size_t len, unsigned max_depth,
+                                 struct mesa_json_error *err)
 {
     if (len == 0)
         text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */

@@ -1,7 +1,9 @@
-/* json_shortest.c - doubles to the shortest decimal text that reads back the same, and integers. See json.h.
+/* json_shortest.c - doubles to the shortest decimal text that reads back the same, and integers.
+ * See json.h.
  *
- * The digits come from Schubfach (Raffaello Giulietti, "The Schubfach way to render doubles", 2021): the only candidates for the shortest decimal
- * in the rounding interval of a double are four, and 128 bits of the power of ten decide between them exactly.
+ * The digits come from Schubfach (Raffaello Giulietti, "The Schubfach way to render doubles",
+ * 2021): the only candidates for the shortest decimal in the rounding interval of a double are
+ * four, and 128 bits of the power of ten decide between them exactly.
  */
 #include <math.h>
 
@@ -13,7 +15,8 @@ enum {
     EXPONENT_BIAS = 1023 + FRACTION_BITS,
     INTEGER_BYTES = 20, /* "-9223372036854775808" */
     MAX_DIGITS = 17,
-    /* As in JavaScript: decimal points up to 21 places right and 6 left of the first digit are written out. */
+    /* As in JavaScript: decimal points up to 21 places right and 6 left of the first digit are
+     * written out. */
     MAX_POINT = 21,
     MIN_POINT = -5,
 };
@@ -39,7 +42,8 @@ static void multiply(uint64_t a, uint64_t b, uint64_t *high, uint64_t *low)
     *low = middle << 32 | (uint32_t)p00;
 }
 
-/* The high 64 bits of g * c / 2^64, with the lowest bit set when anything was cut off ("round to odd"). */
+/* The high 64 bits of g * c / 2^64, with the lowest bit set when anything was cut off ("round to
+ * odd"). */
 static uint64_t round_to_odd(const uint64_t g[2], uint64_t c)
 {
     uint64_t x_high, x_low, y_high, y_low;
@@ -57,10 +61,11 @@ static struct shortest find_shortest(uint64_t bits)
     int biased = (int)(bits >> FRACTION_BITS);
     uint64_t c = biased != 0 ? fraction | UINT64_C(1) << FRACTION_BITS : fraction;
     int q = (biased != 0 ? biased : 1) - EXPONENT_BIAS;
-    bool even = c % 2 == 0;                            /* the bounds of the interval round to this double */
-    bool closer_below = fraction == 0 && biased > 1;   /* the next double below is half as far away */
+    bool even = c % 2 == 0; /* the bounds of the interval round to this double */
+    bool closer_below = fraction == 0 && biased > 1; /* the next double below is half as far away */
 
-    int k = (q * 1262611 - (closer_below ? 524031 : 0)) >> 22; /* floor(log10(2^q)) or of 3/4 of it */
+    int k =
+        (q * 1262611 - (closer_below ? 524031 : 0)) >> 22; /* floor(log10(2^q)) or of 3/4 of it */
     int h = q + floor_log2_pow10(-k) + 1;
     const uint64_t *g = mesa_pow10[-k - MESA_POW10_MIN];
     uint64_t lower = round_to_odd(g, (4 * c - 2 + closer_below) << h) + !even;
@@ -126,7 +131,9 @@ static char *put_decimal(char *p, const char *digits, int n, int point)
         int exponent = point - 1;
         if (exponent < 0)
             *p++ = '-';
-        char text[INTEGER_BYTES], *first = digits_before(text + sizeof text, (uint64_t)(exponent < 0 ? -exponent : exponent));
+        char text[INTEGER_BYTES],
+            *first =
+                digits_before(text + sizeof text, (uint64_t)(exponent < 0 ? -exponent : exponent));
         return put_bytes(p, first, (int)(text + sizeof text - first));
     }
     if (point <= 0) {

@@ -27,7 +27,8 @@ TEST(bytes_come_back_in_order_across_growth)
     CHECK_EQ_INT(b.len, 30000);
     bool same = true;
     for (int i = 0; i < 10000; i++)
-        same = same && b.data[3 * i] == (char)i && b.data[3 * i + 1] == 'a' && b.data[3 * i + 2] == 'b';
+        same = same && b.data[3 * i] == (char)i && b.data[3 * i + 1] == 'a' &&
+               b.data[3 * i + 2] == 'b';
     CHECK(same);
     mesa_buf_deinit(&b);
     CHECK(b.data == NULL);

@@ -76,7 +76,7 @@ TEST(the_current_member_may_go_during_a_safe_walk)
     struct mesa_list head;
     struct item items[5];
     fill(&head, items, 1, 5);
-    MESA_LIST_FOREACH_SAFE (l, next, &head) {
+    MESA_LIST_FOREACH_SAFE(l, next, &head) {
         if (id_of(l) % 2 == 1)
             mesa_list_remove(l);
     }

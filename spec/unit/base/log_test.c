@@ -52,13 +52,15 @@ static bool looks_like_time(const char *p)
 
 TEST(a_text_record_has_time_level_area_and_message)
 {
-    CHECK_EQ_STR(logged(MESA_LOG_TEXT, "listening on 0.0.0.0:4000"), " warn  test: listening on 0.0.0.0:4000\n");
+    CHECK_EQ_STR(logged(MESA_LOG_TEXT, "listening on 0.0.0.0:4000"),
+                 " warn  test: listening on 0.0.0.0:4000\n");
     CHECK(looks_like_time(captured));
 }
 
 TEST(a_json_record_is_one_object_a_line)
 {
-    CHECK_EQ_STR(logged(MESA_LOG_JSON, "hello"), "\",\"level\":\"warn\",\"area\":\"test\",\"msg\":\"hello\"}\n");
+    CHECK_EQ_STR(logged(MESA_LOG_JSON, "hello"),
+                 "\",\"level\":\"warn\",\"area\":\"test\",\"msg\":\"hello\"}\n");
     CHECK_EQ_MEM(captured, 9, "{\"time\":\"", 9);
     CHECK(looks_like_time(captured + 9));
 }
@@ -92,15 +94,21 @@ TEST(level_names_parse)
 
 TEST(a_traceback_is_indented_in_text_and_one_line_in_json)
 {
-    CHECK_EQ_STR(logged(MESA_LOG_TEXT, "a.lua:1: bad\nstack traceback:\n\tin main\n"), " warn  test: a.lua:1: bad\n    stack traceback:\n    \tin main\n");
-    CHECK_EQ_STR(logged(MESA_LOG_JSON, "bad\n\tin \"main\"\\\n"), "\",\"level\":\"warn\",\"area\":\"test\",\"msg\":\"bad\\n\\tin \\\"main\\\"\\\\\"}\n");
+    CHECK_EQ_STR(logged(MESA_LOG_TEXT, "a.lua:1: bad\nstack traceback:\n\tin main\n"),
+                 " warn  test: a.lua:1: bad\n    stack traceback:\n    \tin main\n");
+    CHECK_EQ_STR(
+        logged(MESA_LOG_JSON, "bad\n\tin \"main\"\\\n"),
+        "\",\"level\":\"warn\",\"area\":\"test\",\"msg\":\"bad\\n\\tin \\\"main\\\"\\\\\"}\n");
 }
 
 TEST(control_characters_and_invalid_utf8_are_escaped)
 {
     const char *message = "\x1b[31m\r\x7f\xc2\x9b \xc3\xa9\xff\xc3";
-    CHECK_EQ_STR(logged(MESA_LOG_TEXT, message), " warn  test: \\x1b[31m\\x0d\\x7f\\x9b \xc3\xa9\\xff\\xc3\n");
-    CHECK_EQ_STR(logged(MESA_LOG_JSON, message), "\",\"level\":\"warn\",\"area\":\"test\",\"msg\":\"\\u001b[31m\\u000d\\u007f\\u009b \xc3\xa9\\\\xff\\\\xc3\"}\n");
+    CHECK_EQ_STR(logged(MESA_LOG_TEXT, message),
+                 " warn  test: \\x1b[31m\\x0d\\x7f\\x9b \xc3\xa9\\xff\\xc3\n");
+    CHECK_EQ_STR(
+        logged(MESA_LOG_JSON, message),
+        "\",\"level\":\"warn\",\"area\":\"test\",\"msg\":\"\\u001b[31m\\u000d\\u007f\\u009b \xc3\xa9\\\\xff\\\\xc3\"}\n");
 }
 
 TEST(a_long_message_is_not_cut)
@@ -116,7 +124,8 @@ enum { THREADS = 4, LINES = 500 };
 static void *log_many(void *arg)
 {
     for (int i = 0; i < LINES; i++)
-        mesa_log(MESA_LOG_INFO, "thread", "%s: the quick brown fox jumps over the lazy dog", (const char *)arg);
+        mesa_log(MESA_LOG_INFO, "thread", "%s: the quick brown fox jumps over the lazy dog",
+                 (const char *)arg);
     return NULL;
 }
 
@@ -132,11 +141,14 @@ TEST(records_of_several_threads_do_not_mix)
     capture_end();
 
     int lines = 0;
-    for (char *save, *line = strtok_r(captured, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+    for (char *save, *line = strtok_r(captured, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
         char name;
         int behind = 0;
         CHECK_OR_RETURN(looks_like_time(line));
-        CHECK_OR_RETURN(sscanf(line + 24, " info  thread: %c: the quick brown fox jumps over the lazy dog%n", &name, &behind) == 1);
+        CHECK_OR_RETURN(sscanf(line + 24,
+                               " info  thread: %c: the quick brown fox jumps over the lazy dog%n",
+                               &name, &behind) == 1);
         CHECK(behind > 0 && line[24 + behind] == '\0');
         lines++;
     }

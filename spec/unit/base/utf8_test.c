@@ -6,13 +6,18 @@
 
 #include "test.h"
 
-/* Length of the sequence at `s` by decoding it and encoding it again; 0 when that is not the identity. */
+/* Length of the sequence at `s` by decoding it and encoding it again; 0 when that is not the
+ * identity. */
 static unsigned model_sequence(const unsigned char *s, size_t len)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     if (len == 0)
         return 0;
-    unsigned n = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
+    unsigned n = s[0] < 0x80             ? 1
+                 : (s[0] & 0xe0) == 0xc0 ? 2
+                 : (s[0] & 0xf0) == 0xe0 ? 3
+                 : (s[0] & 0xf8) == 0xf0 ? 4
+                                         : 0;
     if (n == 0 || n > len)
         return 0;
     uint32_t code = n == 1 ? s[0] : s[0] & (0x7fu >> n);
@@ -32,7 +37,8 @@ TEST(every_sequence_of_up_to_three_bytes_agrees_with_the_model)
         if (s[0] < 0x80 && v % 0x10000 != 0)
             continue; /* what follows ASCII does not matter */
         for (size_t len = 1; len <= 3; len++)
-            wrong += mesa_utf8_sequence((const char *)s, (const char *)s + len) != model_sequence(s, len);
+            wrong += mesa_utf8_sequence((const char *)s, (const char *)s + len) !=
+                     model_sequence(s, len);
     }
     CHECK_EQ_INT(wrong, 0);
 }
@@ -44,8 +50,10 @@ TEST(every_four_byte_lead_and_second_byte_agrees_with_the_model)
         for (unsigned b = 0; b <= 0xff; b++)
             for (unsigned c = 0x70; c <= 0xff; c += 3)
                 for (unsigned d = 0x70; d <= 0xff; d += 3) {
-                    unsigned char s[4] = {(unsigned char)a, (unsigned char)b, (unsigned char)c, (unsigned char)d};
-                    wrong += mesa_utf8_sequence((const char *)s, (const char *)s + 4) != model_sequence(s, 4);
+                    unsigned char s[4] = {(unsigned char)a, (unsigned char)b, (unsigned char)c,
+                                          (unsigned char)d};
+                    wrong += mesa_utf8_sequence((const char *)s, (const char *)s + 4) !=
+                             model_sequence(s, 4);
                 }
     CHECK_EQ_INT(wrong, 0);
 }
@@ -80,7 +88,8 @@ TEST(a_sequence_cut_by_the_end_is_not_part_of_the_prefix)
 
 TEST(mixed_scripts_and_nul_bytes_are_valid)
 {
-    static const char text[] = "plain ascii \xc3\xa9\xc3\xa8 more \xe2\x82\xac\xe4\xb8\xad\xe6\x96\x87 and \xf0\x9f\x98\x80\xf4\x8f\xbf\xbf \0 end";
+    static const char text[] =
+        "plain ascii \xc3\xa9\xc3\xa8 more \xe2\x82\xac\xe4\xb8\xad\xe6\x96\x87 and \xf0\x9f\x98\x80\xf4\x8f\xbf\xbf \0 end";
     CHECK(mesa_utf8_valid(text, sizeof text));
     CHECK(mesa_utf8_valid("", 0));
 }

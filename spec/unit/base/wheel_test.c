@@ -68,7 +68,8 @@ static struct probe *model_first(void)
         struct probe *p = &probes[i];
         if (!p->armed || p->deferred || p->due > model_now)
             continue;
-        if (first == NULL || p->due < first->due || (p->due == first->due && p->order < first->order))
+        if (first == NULL || p->due < first->due ||
+            (p->due == first->due && p->order < first->order))
             first = p;
     }
     return first;
@@ -291,7 +292,9 @@ static void run_against_model(uint64_t seed, bool with_meddling, unsigned steps)
         for (unsigned n = (unsigned)(random_bits() % 8); n > 0; n--)
             do_something();
         check_next();
-        uint64_t jump = random_bits() % 50 == 0 ? random_bits() % (UINT64_C(1) << 33) : random_bits() % (UINT64_C(1) << random_bits() % 16);
+        uint64_t jump = random_bits() % 50 == 0
+                            ? random_bits() % (UINT64_C(1) << 33)
+                            : random_bits() % (UINT64_C(1) << random_bits() % 16);
         advance(model_now + jump);
         check_next();
     }

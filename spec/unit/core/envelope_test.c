@@ -7,7 +7,8 @@
 
 static char *parsed_text; /* what the spans of the last parse() point into */
 
-static enum mesa_status parse_bytes(const char *text, size_t len, unsigned max_depth, struct mesa_envelope *e, struct mesa_json_error *err)
+static enum mesa_status parse_bytes(const char *text, size_t len, unsigned max_depth,
+                                    struct mesa_envelope *e, struct mesa_json_error *err)
 {
     free(parsed_text);
     parsed_text = malloc(len > 0 ? len : 1); /* exactly as long, for the address sanitizer */
@@ -19,7 +20,8 @@ static bool parse(const char *text, struct mesa_envelope *e)
 {
     struct mesa_json_error err = {0, "ok"};
     *e = (struct mesa_envelope){.op = -99};
-    return test_check(parse_bytes(text, strlen(text), 8, e, &err) == MESA_OK, text, (int)err.offset, err.text);
+    return test_check(parse_bytes(text, strlen(text), 8, e, &err) == MESA_OK, text, (int)err.offset,
+                      err.text);
 }
 
 static void check_span(struct mesa_span got, const char *want)
@@ -30,7 +32,8 @@ static void check_span(struct mesa_span got, const char *want)
         CHECK_EQ_MEM(got.p, got.len, want, strlen(want));
 }
 
-static void check_parts(const char *text, int64_t op, const char *d, const char *t, const char *s, const char *o)
+static void check_parts(const char *text, int64_t op, const char *d, const char *t, const char *s,
+                        const char *o)
 {
     struct mesa_envelope e;
     CHECK_OR_RETURN(parse(text, &e));
@@ -45,13 +48,17 @@ TEST(the_parts_are_found)
 {
     check_parts("{\"op\":0}", 0, NULL, NULL, NULL, NULL);
     check_parts("{\"op\":1,\"d\":{}}", 1, "{}", NULL, NULL, NULL);
-    check_parts("{\"op\":0,\"d\":{\"a\":[1,2]},\"t\":\"MSG\",\"s\":7,\"o\":{\"sync\":true}}", 0, "{\"a\":[1,2]}", "\"MSG\"", "7", "{\"sync\":true}");
-    check_parts(" \t{ \"t\" : \"x\" ,\r\n \"d\" :  [ 1 ]  , \"op\" : 10 } \n", 10, "[ 1 ]", "\"x\"", NULL, NULL);
-    check_parts("{\"op\":0,\"d\":null,\"t\":null,\"s\":null,\"o\":null}", 0, "null", NULL, NULL, NULL);
+    check_parts("{\"op\":0,\"d\":{\"a\":[1,2]},\"t\":\"MSG\",\"s\":7,\"o\":{\"sync\":true}}", 0,
+                "{\"a\":[1,2]}", "\"MSG\"", "7", "{\"sync\":true}");
+    check_parts(" \t{ \"t\" : \"x\" ,\r\n \"d\" :  [ 1 ]  , \"op\" : 10 } \n", 10, "[ 1 ]", "\"x\"",
+                NULL, NULL);
+    check_parts("{\"op\":0,\"d\":null,\"t\":null,\"s\":null,\"o\":null}", 0, "null", NULL, NULL,
+                NULL);
     check_parts("{\"op\":0,\"d\":\"text\"}", 0, "\"text\"", NULL, NULL, NULL);
     check_parts("{\"op\":0,\"d\":1e999}", 0, "1e999", NULL, NULL, NULL);
     check_parts("{\"op\":0,\"d\":false,\"t\":\"\"}", 0, "false", "\"\"", NULL, NULL);
-    check_parts("{\"op\":0,\"x\":{\"op\":5},\"opp\":1,\"O\":2,\"D\":3,\"\":4,\"oq\":5,\"p\":6}", 0, NULL, NULL, NULL, NULL);
+    check_parts("{\"op\":0,\"x\":{\"op\":5},\"opp\":1,\"O\":2,\"D\":3,\"\":4,\"oq\":5,\"p\":6}", 0,
+                NULL, NULL, NULL, NULL);
 }
 
 TEST(any_way_to_write_an_integer_is_an_op)
@@ -81,8 +88,10 @@ TEST(keys_are_compared_after_unescaping)
 {
     check_parts("{\"\\u006fp\":3}", 3, NULL, NULL, NULL, NULL);
     check_parts("{\"op\":1,\"o\\u0070\":3}", 3, NULL, NULL, NULL, NULL);
-    check_parts("{\"op\":0,\"\\u0064\":1,\"\\u0074\":\"x\",\"\\u0073\":2,\"\\u006F\":{}}", 0, "1", "\"x\"", "2", "{}");
-    check_parts("{\"op\":0,\"\\u0074\":\"x\",\"\\n\":1,\"op\\u0000\":7}", 0, NULL, "\"x\"", NULL, NULL);
+    check_parts("{\"op\":0,\"\\u0064\":1,\"\\u0074\":\"x\",\"\\u0073\":2,\"\\u006F\":{}}", 0, "1",
+                "\"x\"", "2", "{}");
+    check_parts("{\"op\":0,\"\\u0074\":\"x\",\"\\n\":1,\"op\\u0000\":7}", 0, NULL, "\"x\"", NULL,
+                NULL);
 }
 
 static void check_refused(const char *text, size_t len, size_t offset, const char *message)
@@ -157,7 +166,9 @@ TEST(what_is_no_json_is_refused_with_a_reason)
 
 TEST(invalid_utf8_anywhere_is_refused)
 {
-    static const char *const texts[] = {"{\"op\":0,\"d\":\"\xff\"}", "{\"op\":0,\"t\":\"\xc3\"}", "{\"op\":0,\"\xed\xa0\x80\":1}", "{\"op\":0,\"x\":[\"\xc0\x80\"]}"};
+    static const char *const texts[] = {"{\"op\":0,\"d\":\"\xff\"}", "{\"op\":0,\"t\":\"\xc3\"}",
+                                        "{\"op\":0,\"\xed\xa0\x80\":1}",
+                                        "{\"op\":0,\"x\":[\"\xc0\x80\"]}"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct mesa_envelope e;
         struct mesa_json_error err = {0};
@@ -251,9 +262,12 @@ TEST(envelopes_are_written_in_order_and_without_what_is_absent)
 {
     check_written((struct mesa_outgoing){.op = 0}, "{\"op\":0}");
     check_written((struct mesa_outgoing){.op = 1, .d = MESA_SPAN("{}")}, "{\"op\":1,\"d\":{}}");
-    check_written((struct mesa_outgoing){.op = -5, .d = MESA_SPAN("[1]"), .type = MESA_SPAN("a\"\n\xc3\xa9"), .s = 4294967295u},
-                  "{\"op\":-5,\"d\":[1],\"t\":\"a\\\"\\n\xc3\xa9\",\"s\":4294967295}");
-    check_written((struct mesa_outgoing){.op = 9007199254740992, .type = MESA_SPAN(""), .s = 1}, "{\"op\":9007199254740992,\"t\":\"\",\"s\":1}");
+    check_written(
+        (struct mesa_outgoing){
+            .op = -5, .d = MESA_SPAN("[1]"), .type = MESA_SPAN("a\"\n\xc3\xa9"), .s = 4294967295u},
+        "{\"op\":-5,\"d\":[1],\"t\":\"a\\\"\\n\xc3\xa9\",\"s\":4294967295}");
+    check_written((struct mesa_outgoing){.op = 9007199254740992, .type = MESA_SPAN(""), .s = 1},
+                  "{\"op\":9007199254740992,\"t\":\"\",\"s\":1}");
 }
 
 TEST(a_type_that_is_not_utf8_is_refused_and_nothing_written)
@@ -273,7 +287,8 @@ TEST(a_type_that_is_not_utf8_is_refused_and_nothing_written)
 TEST(a_sequence_is_put_into_a_stored_envelope)
 {
     struct mesa_frame *f = NULL;
-    CHECK_EQ_INT(mesa_envelope_frame_with_sequence(&f, MESA_SPAN("{\"op\":0,\"d\":{}}"), 12), MESA_OK);
+    CHECK_EQ_INT(mesa_envelope_frame_with_sequence(&f, MESA_SPAN("{\"op\":0,\"d\":{}}"), 12),
+                 MESA_OK);
     CHECK_OR_RETURN(f != NULL);
     struct mesa_span p = mesa_frame_payload(f);
     CHECK_EQ_MEM(p.p, p.len, "{\"op\":0,\"d\":{},\"s\":12}", 22);

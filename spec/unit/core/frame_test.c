@@ -39,8 +39,12 @@ TEST(three_spans_become_one_payload)
 {
     struct mesa_frame *f = NULL;
     struct mesa_span none = {NULL, 0};
-    CHECK_EQ_INT(mesa_frame_new3(&f, MESA_WS_BINARY, MESA_SPAN("ab"), none, MESA_SPAN("cde")), MESA_OK);
-    CHECK_EQ_MEM(f->bytes, f->len, "\x82\x05" "abcde", 7);
+    CHECK_EQ_INT(mesa_frame_new3(&f, MESA_WS_BINARY, MESA_SPAN("ab"), none, MESA_SPAN("cde")),
+                 MESA_OK);
+    CHECK_EQ_MEM(f->bytes, f->len,
+                 "\x82\x05"
+                 "abcde",
+                 7);
     mesa_frame_unref(f);
 }
 

@@ -31,9 +31,15 @@ TEST(escapes_decode)
     check_unescape("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\/\b\f\n\r\t", 8);
     check_unescape("\"\\u0000\\u0041\\u007f\"", "\0A\x7f", 3);
     check_unescape("\"\\u0080\\u07FF\\u07ff\"", "\xc2\x80\xdf\xbf\xdf\xbf", 6);
-    check_unescape("\"\\u0800\\uffff\\uD7FF\\uE000\"", "\xe0\xa0\x80\xef\xbf\xbf\xed\x9f\xbf\xee\x80\x80", 12);
+    check_unescape("\"\\u0800\\uffff\\uD7FF\\uE000\"",
+                   "\xe0\xa0\x80\xef\xbf\xbf\xed\x9f\xbf\xee\x80\x80", 12);
     check_unescape("\"\\ud800\\udc00\\uDBFF\\uDFFF\"", "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 8);
-    check_unescape("\"a\\u00e9b\xc3\xa9" "c\"", "a\xc3\xa9" "b\xc3\xa9" "c", 7);
+    check_unescape("\"a\\u00e9b\xc3\xa9"
+                   "c\"",
+                   "a\xc3\xa9"
+                   "b\xc3\xa9"
+                   "c",
+                   7);
     check_unescape("\"\\\\u0041\"", "\\u0041", 6);
 }
 
@@ -63,7 +69,8 @@ TEST(only_what_must_be_is_escaped)
     check_put("\"\\", 2, "\"\\\"\\\\\"");
     check_put("\b\f\n\r\t", 5, "\"\\b\\f\\n\\r\\t\"");
     check_put("\0\x01\x1f", 3, "\"\\u0000\\u0001\\u001f\"");
-    check_put("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9, "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"");
+    check_put("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9,
+              "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"");
     check_put("\xc3\xa9\n\xc3\xa9", 5, "\"\xc3\xa9\\n\xc3\xa9\"");
 }
 
@@ -79,7 +86,8 @@ TEST(invalid_utf8_is_refused_and_nothing_appended)
     mesa_buf_deinit(&b);
 }
 
-/* Each control character, quote, backslash and some text at each offset: valid JSON that decodes to what it was. */
+/* Each control character, quote, backslash and some text at each offset: valid JSON that decodes to
+ * what it was. */
 TEST(strings_survive_a_round_trip)
 {
     struct mesa_buf json, back;
@@ -94,7 +102,8 @@ TEST(strings_survive_a_round_trip)
                 json.len = back.len = 0;
                 CHECK_EQ_INT(mesa_json_put_string(&json, s, len), MESA_OK);
                 CHECK_EQ_INT(mesa_json_check(json.data, json.len, 0, NULL), MESA_OK);
-                CHECK_EQ_INT(mesa_json_unescape((struct mesa_span){json.data, json.len}, &back), MESA_OK);
+                CHECK_EQ_INT(mesa_json_unescape((struct mesa_span){json.data, json.len}, &back),
+                             MESA_OK);
                 CHECK_EQ_MEM(back.data, back.len, s, len);
             }
     mesa_buf_deinit(&json);
@@ -113,11 +122,15 @@ TEST(every_code_point_survives_a_round_trip)
         if (code < 0x10000)
             snprintf(token, sizeof token, "\"\\u%04x\"", (unsigned)code);
         else
-            snprintf(token, sizeof token, "\"\\u%04X\\u%04X\"", (unsigned)(0xd800 + ((code - 0x10000) >> 10)), (unsigned)(0xdc00 + (code & 0x3ff)));
+            snprintf(token, sizeof token, "\"\\u%04X\\u%04X\"",
+                     (unsigned)(0xd800 + ((code - 0x10000) >> 10)),
+                     (unsigned)(0xdc00 + (code & 0x3ff)));
         back.len = 0;
-        wrong += mesa_json_unescape(span(token), &back) != MESA_OK || !mesa_utf8_valid(back.data, back.len);
+        wrong += mesa_json_unescape(span(token), &back) != MESA_OK ||
+                 !mesa_utf8_valid(back.data, back.len);
         wrong += back.len != (code < 0x80 ? 1u : code < 0x800 ? 2u : code < 0x10000 ? 3u : 4u);
-        uint32_t lead = back.len == 1 ? 0x7f : 0x7fu >> back.len, decoded = (unsigned char)back.data[0] & lead;
+        uint32_t lead = back.len == 1 ? 0x7f : 0x7fu >> back.len,
+                 decoded = (unsigned char)back.data[0] & lead;
         for (size_t i = 1; i < back.len; i++)
             decoded = decoded << 6 | ((unsigned char)back.data[i] & 0x3f);
         wrong += decoded != code;
