@@ -1,6 +1,7 @@
 /* bind_config.c - see bind_config.h.
  *
- * Reading runs in a protected call, because Lua raises when memory for a key's string is short and the strings already copied would be lost.
+ * Reading runs in a protected call, because Lua raises when memory for a key's string is short
+ * and the strings already copied would be lost.
  */
 #include "script/bind_config.h"
 
@@ -102,7 +103,7 @@ static void store_number(struct reader *r, const struct field *f, void *slot, do
         [FIELD_U16] = UINT16_MAX,
         [FIELD_U32] = UINT32_MAX,
         [FIELD_U64] = 0x1p53,
-        [FIELD_SIZE] = SIZE_MAX < 0x1p53 ? (double)SIZE_MAX : 0x1p53,
+        [FIELD_SIZE] = sizeof(size_t) > 4 ? 0x1p53 : UINT32_MAX,
     };
     if (!(n >= 0 && n <= max[f->kind])) {
         fail_type(r, f, "within its range");

@@ -7,7 +7,8 @@
 
 #include <lua.h>
 
-/* Pushes a table of encode, decode, null, array and isArray; creates the array metatable when there is none yet. */
+/* Pushes a table of encode, decode, null, array and isArray; creates the array metatable when
+ * there is none yet. */
 int mesa_bind_json(lua_State *L);
 
 #endif

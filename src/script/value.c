@@ -5,7 +5,8 @@
 
 #include "script/value_internal.h"
 
-/* The metatable is in the registry twice: under its documented name, and under this address, which needs no string to be interned. */
+/* The metatable is in the registry twice: under its documented name, and under this address,
+ * which needs no string to be interned. */
 static char array_key;
 
 void mesa_value_open(lua_State *L)

@@ -1,7 +1,9 @@
 /* value.h - JSON text <-> Lua values, without detours.
  *
- * Lua side of the rules of PROTOCOL 1: null is lightuserdata NULL (Mesa.null == cjson.null); a decoded array carries the array metatable, so [] and {} stay apart; a table with
- * the array metatable or with keys 1..n only (n > 0) is an array; an empty table without it is an object; integers exact to 2^53.
+ * Lua side of the rules of PROTOCOL 1: null is lightuserdata NULL (Mesa.null == cjson.null); a
+ * decoded array carries the array metatable, so [] and {} stay apart; a table with the array
+ * metatable or with keys 1..n only (n > 0) is an array; an empty table without it is an object;
+ * integers exact to 2^53.
  * Loop thread only; part of script/ and so may include lua.h, base/, core/.
  */
 #ifndef MESA_SCRIPT_VALUE_H
@@ -12,12 +14,14 @@
 #include "base/buf.h"
 #include "core/json.h"
 
-/* Creates the array metatable (registry["mesa.array"], its __index methods none, __name "mesa.array"). Once per VM. */
+/* Creates the array metatable (registry["mesa.array"], its __index methods none, __name
+ * "mesa.array"). Once per VM. */
 void mesa_value_open(lua_State *L);
 /* Pushes the array metatable. */
 void mesa_value_push_array_meta(lua_State *L);
 
-/* Pushes the value of VALID JSON text (a span that core/json or core/envelope has validated). Raises only on lack of memory. */
+/* Pushes the value of VALID JSON text (a span that core/json or core/envelope has validated).
+ * Raises only on lack of memory. */
 void mesa_value_push(lua_State *L, struct mesa_span json);
 /* Validates and pushes. MESA_EPROTO/MESA_EUTF8: nothing pushed, *err filled. One pass. */
 enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth,
@@ -28,14 +32,17 @@ struct mesa_value_error {
     char text[160]; /* "cannot encode a function at d.users[3].callback" */
 };
 
-/* Appends the value at `index` as JSON. On failure `out` has its old length. Raises only when there is no memory for the
- * Lua stack, and holds nothing then: `out` must be where raising does not lose it.
- * MESA_EINVAL: not encodable, *err says what and where; `root` names the value in that text:
- * a function, thread, userdata other than null, NaN, infinity, invalid UTF-8, nesting over `max_depth`, a cycle,
- * a table that mixes indices (1, 2, 3 ...) with other keys or names with numbers, or has keys of other types,
- * an array with holes in more than half of it. Fewer holes are null.
- * The keys of an object are all strings, or all numbers none of which is an index; these become decimal strings.
- * Metamethods are not called: what is in the table is what is sent. MESA_ENOMEM: *err says so as well. */
+/* Appends the value at `index` as JSON. On failure `out` has its old length. Raises only when
+ * there is no memory for the Lua stack, and holds nothing then: `out` must be where raising does
+ * not lose it.
+ *
+ * The keys of an object are all strings, or all numbers none of which is an index (1, 2, 3 ...);
+ * such numbers become decimal strings. Holes of an array are null, up to half its length.
+ * Metamethods are not called: what is in the table is what is sent.
+ *
+ * MESA_EINVAL: a function, thread, cdata, userdata other than null, NaN or infinity, invalid UTF-8,
+ * other keys or a mixture of keys, a sparse array, a cycle or nesting over `max_depth`. *err says
+ * what and where; `root` names the value in it. MESA_ENOMEM: *err says so. */
 enum mesa_status mesa_value_encode(lua_State *L, int index, unsigned max_depth,
                                    struct mesa_buf *out, const char *root,
                                    struct mesa_value_error *err);

@@ -1,7 +1,7 @@
 /* value_decode.c - JSON text straight onto the Lua stack.
  *
- * The common forms (strings without escapes, integers) are read here; escapes, other numbers and every error message are core/json's, so
- * that there is one definition of what JSON is.
+ * The common forms (strings without escapes, integers) are read here; escapes, other numbers and
+ * every error message are core/json's, so that there is one definition of what JSON is.
  */
 #include "script/value.h"
 
@@ -12,14 +12,17 @@
 #include "script/value_internal.h"
 
 enum {
-    /* Elements of an array wait on the Lua stack until a table of the right size can be made. LuaJIT gives a C function 8000 slots: 32 levels of 64 and the
-     * rest of the deepest permitted nesting (1024) with 2 elements waiting fit. */
+    /* Elements of an array wait on the Lua stack until a table of the right size can be made.
+     * LuaJIT gives a C function 8000 slots: 32 levels of 64 and the rest of the deepest permitted
+     * nesting (1024) with 2 elements waiting fit. */
     GENEROUS_LEVELS = 32,
     GENEROUS_BATCH = 64,
     MEAGRE_BATCH = 2,
-    /* Slots beyond the waiting elements: a table, a key, a value, a scratch and what a helper pushes. */
+    /* Slots beyond the waiting elements: a table, a key, a value, a scratch and what a helper
+     * pushes. */
     SPARE_SLOTS = 8,
-    /* Objects are made for so many keys and grow from there: quicker for messages, measured, than collecting the pairs to count them. */
+    /* Objects are made for so many keys and grow from there: quicker for messages, measured, than
+     * collecting the pairs to count them. */
     USUAL_KEYS = 4,
     STACK_STEP = 16,
     SCRATCH_BYTES = 256,
@@ -56,7 +59,8 @@ static inline bool reserve(struct decoder *d, int slots)
 
 static void push_unescaped(lua_State *L, struct mesa_span token)
 {
-    /* Unescaped text is never longer than its token, so the buffer never grows; Lua owns a large one, so raising leaks nothing. */
+    /* Unescaped text is never longer than its token, so the buffer never grows; Lua owns a large
+     * one, so raising leaks nothing. */
     char small[SCRATCH_BYTES];
     bool large = token.len > sizeof small;
     struct mesa_buf out = {.data = large ? lua_newuserdata(L, token.len) : small,
@@ -129,7 +133,8 @@ static inline bool decode_word(struct decoder *d, const char *word, size_t len)
     return true;
 }
 
-/* Moves `n` waiting elements into the array at `base`, which already holds `done`; the first batch makes the table. */
+/* Moves `n` waiting elements into the array at `base`, which already holds `done`; the first
+ * batch makes the table. */
 static void flush_array(struct decoder *d, int base, int done, int n)
 {
     if (done == 0) {
@@ -233,7 +238,8 @@ static bool decode_value(struct decoder *d)
     }
 }
 
-/* Leaves exactly one value on the stack on MESA_OK, else none. MESA_EPROTO without details: core/json knows them. */
+/* Leaves exactly one value on the stack on MESA_OK, else none. MESA_EPROTO without details:
+ * core/json knows them. */
 static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigned max_depth)
 {
     int top = lua_gettop(L);

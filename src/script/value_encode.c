@@ -1,7 +1,9 @@
 /* value_encode.c - Lua values as JSON, appended to a buffer the caller owns.
  *
- * Only calls of the Lua API that cannot raise are made: lua_next with keys it gave itself, raw access, lua_tolstring on strings. What a level of
- * nesting needs to name its place in an error is kept on the C stack and put into words only when there is one.
+ * Only calls of the Lua API that cannot raise are made: lua_next with keys it gave itself, raw
+ * access, lua_tolstring on strings. The exception is lua_checkstack, which LuaJIT lets raise when
+ * memory is short. What a level of nesting needs to name its place in an error is kept on the C
+ * stack and put into words only when there is one.
  */
 #include "script/value.h"
 
@@ -164,7 +166,8 @@ static inline enum mesa_status put(struct encoder *e, const char *s, size_t n)
     return MESA_OK;
 }
 
-/* The string at `index` as a token followed by `tail` (nothing when it is 0). `what` names it in an error. */
+/* The string at `index` as a token followed by `tail` (nothing when it is 0). `what` names it in
+ * an error. */
 static inline enum mesa_status put_string(struct encoder *e, int index, char tail,
                                           const struct level *where, const char *what)
 {
@@ -247,7 +250,8 @@ static enum mesa_status refuse_key(struct encoder *e, int key, const struct leve
     return refuse(e, lv->up, what);
 }
 
-/* Looks at the keys of a table that turned out not to be the run 1..n: sets *last to the greatest index when it is an array with few enough holes. */
+/* Looks at the keys of a table that turned out not to be the run 1..n: sets *last to the greatest
+ * index when it is an array with few enough holes. */
 static enum mesa_status measure_array(struct encoder *e, const struct level *lv, double *last)
 {
     lua_State *L = e->L;
@@ -280,7 +284,8 @@ static inline enum mesa_status put_element(struct encoder *e, int index, struct 
     return encode_value(e, index, lv);
 }
 
-/* The elements `first`.. of an array with holes or in an order of its own, and the closing bracket. */
+/* The elements `first`.. of an array with holes or in an order of its own, and the closing
+ * bracket. */
 static enum mesa_status encode_holey_array(struct encoder *e, struct level *lv, double first)
 {
     lua_State *L = e->L;
@@ -319,7 +324,8 @@ static enum mesa_status encode_array(struct encoder *e, struct level *lv)
     return put(e, "]", 1);
 }
 
-/* The key of the current pair with quotes and colon. The keys of a table are of `type` throughout. */
+/* The key of the current pair with quotes and colon. The keys of a table are of `type`
+ * throughout. */
 static inline enum mesa_status put_key(struct encoder *e, struct level *lv, int type)
 {
     double n;

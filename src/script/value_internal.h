@@ -15,7 +15,8 @@
 /* Whether the value carries the array metatable. Needs three free stack slots; never raises. */
 bool mesa_value_is_array(lua_State *L, int index);
 
-/* Whether the value is a number that can be an array index: a positive integer up to 2^53, stored in *n. */
+/* Whether the value is a number that can be an array index: a positive integer up to 2^53, stored
+ * in *n. */
 static inline bool mesa_value_index_key(lua_State *L, int index, double *n)
 {
     if (lua_type(L, index) != LUA_TNUMBER)

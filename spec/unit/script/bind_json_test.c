@@ -7,7 +7,8 @@
 #include "script/bind_json.h"
 #include "test.h"
 
-/* Runs the chunk with Mesa.json as the global `json`; false, and the error printed, when it raises. */
+/* Runs the chunk with Mesa.json as the global `json`; false, and the error printed, when it
+ * raises. */
 static bool runs(const char *chunk)
 {
     lua_State *L = luaL_newstate();

@@ -21,7 +21,8 @@ static lua_State *open_state(void)
     return L;
 }
 
-/* Encodes what the chunk `source` returns behind "kept"; checks that failure leaves the buffer and the stack alone. */
+/* Encodes what the chunk `source` returns behind "kept"; checks that failure leaves the buffer
+ * and the stack alone. */
 static enum mesa_status encode(const char *source, unsigned depth, struct mesa_buf *out,
                                struct mesa_value_error *err)
 {
