@@ -243,12 +243,8 @@ static bool decode_value(struct decoder *d)
 static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigned max_depth)
 {
     int top = lua_gettop(L);
-    struct decoder d = {.L = L,
-                        .p = text.p,
-                        .end = text.p + text.len,
-                        .max_depth =
-                            max_depth < MESA_JSON_DEPTH_MAX ? max_depth : MESA_JSON_DEPTH_MAX,
-                        .meta = top + 1};
+    struct decoder d = {
+        .L = L, .p = text.p, .end = text.p + text.len, .max_depth = max_depth, .meta = top + 1};
     if (!reserve(&d, STACK_STEP))
         return MESA_ENOMEM;
     mesa_value_push_array_meta(L);
@@ -279,6 +275,8 @@ void mesa_value_push(lua_State *L, struct mesa_span json)
 enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth,
                                    struct mesa_json_error *err)
 {
+    if (max_depth > MESA_JSON_DEPTH_MAX)
+        max_depth = MESA_JSON_DEPTH_MAX;
     enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth);
     if (rc != MESA_EPROTO) {
         if (rc != MESA_OK)
@@ -286,6 +284,10 @@ enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, u
         return rc;
     }
     rc = mesa_json_check(text, len, max_depth, err);
-    assert(rc != MESA_OK); /* the two must agree on what JSON is */
+    if (rc == MESA_OK) { /* the two disagree on what JSON is: nothing was pushed all the same */
+        assert(false);
+        *err = (struct mesa_json_error){.offset = 0, .text = "not JSON"};
+        rc = MESA_EPROTO;
+    }
     return rc;
 }

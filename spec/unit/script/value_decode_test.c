@@ -234,6 +234,13 @@ TEST(nesting_beyond_the_limit_is_refused)
     append_nested(&text, 2000000, "[", "");
     check_refused(text.data, text.len, MESA_JSON_DEPTH_DEFAULT);
     check_refused(text.data, text.len, MESA_JSON_DEPTH_MAX);
+
+    mesa_buf_reset(&text, SIZE_MAX);
+    append_nested(&text, MESA_JSON_DEPTH_MAX + 1, "[", "]");
+    lua_State *L = open_state();
+    struct mesa_json_error err;
+    CHECK_EQ_INT(decode(L, text.data, text.len, UINT32_MAX, &err), MESA_EPROTO);
+    lua_close(L);
     mesa_buf_deinit(&text);
 }
 
