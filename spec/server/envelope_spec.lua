@@ -66,7 +66,7 @@ for _, transport in ipairs(harness.transports) do
     local server, bystander
 
     setup(function()
-      server = harness.lab({ limits = { maxPayload = 65536 } }, transport)
+      server = harness.lab({ limits = { maxPayload = 65536 }, authentication = { timeout = false } }, transport)
       bystander = server:join()
     end)
 
@@ -157,7 +157,7 @@ describe("good input", function()
   local server, client
 
   setup(function()
-    server = harness.lab {}
+    server = harness.lab { authentication = { timeout = false } }
     client = server:join()
   end)
 
@@ -173,7 +173,7 @@ describe("good input", function()
   for what, data in pairs {
     ["an empty array"] = "[]",
     ["an empty object"] = "{}",
-    ["nested empty containers"] = '{"a":[],"b":{}}',
+    ["nested empty containers"] = '[{},[],{"a":[]},{"b":{}}]',
     ["null"] = "null",
     ["null in a list"] = "[1,null,2]",
     ["2^53"] = "9007199254740992",

@@ -10,7 +10,7 @@ for _, transport in ipairs(harness.transports) do
     local big = ("0123456789abcdef"):rep(131072) -- 2 MiB
 
     setup(function()
-      server = harness.lab({ static = "public", path = "/live" }, {
+      server = harness.lab({ static = "public", path = "/live", authentication = { timeout = false } }, {
         tls = transport.tls,
         files = {
           ["public/index.html"] = PAGE,

@@ -8,7 +8,7 @@ for _, transport in ipairs(harness.transports) do
     local server, bystander
 
     setup(function()
-      server = harness.lab({}, transport)
+      server = harness.lab({ authentication = { timeout = false } }, transport)
       bystander = server:join()
     end)
 
@@ -220,7 +220,7 @@ describe("the opening handshake", function()
   local server
 
   setup(function()
-    server = harness.lab { path = "/live" }
+    server = harness.lab { path = "/live", authentication = { timeout = false } }
   end)
 
   teardown(function()

@@ -49,7 +49,7 @@ end
 
 local function ports_of(text)
   local ports = {}
-  for port in text:gmatch "listening on [^\n]-:(%d+)" do
+  for port in text:gmatch "listening on %S*:(%d+)" do
     ports[#ports + 1] = tonumber(port)
   end
   return ports
