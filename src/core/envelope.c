@@ -3,10 +3,10 @@
 
 #include "core/json_scan.h"
 
-/* The last value seen under each key, of whatever type. */
+/* The last value seen under each key, of whatever type until interpret() has judged them. */
 struct members {
-    struct mesa_span op, d, t, s, o;
-    bool t_escaped;
+    struct mesa_span op;
+    struct mesa_envelope e; /* all but its op and no_sync */
 };
 
 static struct mesa_span *escaped_member(struct members *m, struct mesa_span key)
@@ -14,13 +14,13 @@ static struct mesa_span *escaped_member(struct members *m, struct mesa_span key)
     if (mesa_json_string_is(key, "op", 2))
         return &m->op;
     if (mesa_json_string_is(key, "d", 1))
-        return &m->d;
+        return &m->e.d;
     if (mesa_json_string_is(key, "t", 1))
-        return &m->t;
+        return &m->e.t;
     if (mesa_json_string_is(key, "s", 1))
-        return &m->s;
+        return &m->e.s;
     if (mesa_json_string_is(key, "o", 1))
-        return &m->o;
+        return &m->e.o;
     return NULL;
 }
 
@@ -35,13 +35,13 @@ static struct mesa_span *member_of(struct members *m, struct mesa_span key, bool
         return NULL;
     switch (key.p[1]) {
     case 'd':
-        return &m->d;
+        return &m->e.d;
     case 't':
-        return &m->t;
+        return &m->e.t;
     case 's':
-        return &m->s;
+        return &m->e.s;
     case 'o':
-        return &m->o;
+        return &m->e.o;
     default:
         return NULL;
     }
@@ -75,8 +75,8 @@ static const char *scan_members(const char *p, const char *end, unsigned max_dep
             return NULL;
         if (member != NULL)
             *member = (struct mesa_span){start, (size_t)(p - start)};
-        if (member == &m->t)
-            m->t_escaped = escaped;
+        if (member == &m->e.t)
+            m->e.t_escaped = escaped;
 
         p = mesa_json_space(p, end);
         if (p == end)
@@ -94,33 +94,30 @@ static bool is_number(struct mesa_span v)
     return *v.p == '-' || (*v.p >= '0' && *v.p <= '9');
 }
 
-/* An absent or null member becomes the absent span. */
-static struct mesa_span optional(struct mesa_span v)
+/* A null member becomes the absent span. Whether there is a value to judge. */
+static bool is_present(struct mesa_span *v)
 {
-    return v.p == NULL || *v.p == 'n' ? (struct mesa_span){NULL, 0} : v;
+    if (v->p != NULL && *v->p == 'n')
+        *v = (struct mesa_span){NULL, 0};
+    return v->p != NULL;
 }
 
 /* Gives the members their meaning, the text being valid JSON by now. NULL: *f says what is
  * wrong. */
-static const char *interpret(const struct members *m, struct mesa_envelope *e, const char *end,
-                             struct mesa_json_fault *f)
+static const char *interpret(struct members *m, const char *end, struct mesa_json_fault *f)
 {
+    struct mesa_envelope *e = &m->e;
     int64_t sequence;
     if (m->op.p == NULL)
         return mesa_json_fail(f, end, "op is missing");
     if (!is_number(m->op) || !mesa_json_integer(m->op, &e->op))
         return mesa_json_fail(f, m->op.p, "op is not an integer");
 
-    e->d = m->d;
-    e->t = optional(m->t);
-    e->t_escaped = m->t_escaped;
-    e->s = optional(m->s);
-    e->o = optional(m->o);
-    if (e->t.p != NULL && *e->t.p != '"')
+    if (is_present(&e->t) && *e->t.p != '"')
         return mesa_json_fail(f, e->t.p, "t is not a string");
-    if (e->s.p != NULL && (!is_number(e->s) || !mesa_json_integer(e->s, &sequence)))
+    if (is_present(&e->s) && (!is_number(e->s) || !mesa_json_integer(e->s, &sequence)))
         return mesa_json_fail(f, e->s.p, "s is not an integer");
-    if (e->o.p != NULL) {
+    if (is_present(&e->o)) {
         struct mesa_span sync;
         if (*e->o.p != '{')
             return mesa_json_fail(f, e->o.p, "o is not an object");
@@ -136,7 +133,6 @@ enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_
         text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
     struct mesa_json_fault f;
     struct members m = {0};
-    struct mesa_envelope e = {0};
     const char *end = text + len, *p = mesa_json_space(text, end);
 
     if (p == end)
@@ -148,12 +144,12 @@ enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_
 
     if (p != NULL) {
         p = mesa_json_space(p, end);
-        p = p == end ? interpret(&m, &e, end, &f)
+        p = p == end ? interpret(&m, end, &f)
                      : mesa_json_fail(&f, p, "unexpected bytes after the value");
     }
     if (p == NULL)
         return mesa_json_report(&f, text, err);
-    *out = e;
+    *out = m.e;
     return MESA_OK;
 }
 

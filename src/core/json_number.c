@@ -131,6 +131,10 @@ double mesa_json_number(struct mesa_span token)
 
 bool mesa_json_integer(struct mesa_span token, int64_t *out)
 {
+    if (token.len == 1) { /* nearly every opcode */
+        *out = *token.p - '0';
+        return true;
+    }
     struct decimal v = read_decimal(token);
     if (v.inexact) /* more than 19 digits count: a fraction, or beyond the range */
         return false;
