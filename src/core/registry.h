@@ -39,7 +39,7 @@ void mesa_registry_entry_init(struct mesa_registry_entry *e);
 void mesa_registry_entry_deinit(struct mesa_registry_entry *e);
 
 void mesa_registry_add(struct mesa_registry *r, struct mesa_registry_entry *e);
-/* The entry must have left its user. */
+/* Takes the entry out of the iteration; leaving its user is a step of its own. */
 void mesa_registry_remove(struct mesa_registry *r, struct mesa_registry_entry *e);
 size_t mesa_registry_count(const struct mesa_registry *r);
 /* Number of different ids. */

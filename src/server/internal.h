@@ -88,6 +88,7 @@ struct mesa_client {
     uint32_t refs;
     char server_id[MESA_SERVER_ID_LEN];
     bool closed : 1;
+    bool told : 1;       /* on_disconnect was called */
     bool close_sent : 1; /* mesa_conn_close was called */
     bool backed_up : 1;  /* the transport takes nothing until on_drained */
     bool wants_drain : 1;

@@ -236,8 +236,10 @@ static void close_due(struct mesa_server *s)
 {
     uint64_t elapsed_ms = mesa_loop_now(s->loop) - s->close_begun_ms;
     size_t keep = 0;
-    if (elapsed_ms < s->close_drain_ms)
-        keep = (size_t)(s->close_total * (s->close_drain_ms - elapsed_ms) / s->close_drain_ms);
+    if (elapsed_ms < s->close_drain_ms) {
+        uint64_t left_ms = s->close_drain_ms - elapsed_ms;
+        keep = (s->close_total * left_ms + s->close_drain_ms - 1) / s->close_drain_ms;
+    }
 
     struct mesa_span reason = {s->close_reason, s->close_reason ? strlen(s->close_reason) : 0};
     struct mesa_client *c = NULL;

@@ -243,6 +243,7 @@ static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
     s->live_count--;
     s->metrics.connections_open--;
     mesa_metrics_count_close(&s->metrics, code);
+    c->told = true;
     if (s->hooks.on_disconnect != NULL)
         s->hooks.on_disconnect(s->ctx, c, code, reason);
     c->server = NULL;
@@ -262,16 +263,21 @@ static void on_close(void *user, int code, const char *reason, size_t len, bool 
     }
     mesa_server_enter_transport(s);
     disconnect(c, code, (struct mesa_span){reason, len});
-    mesa_list_append(&s->gone, &c->link);
-    mesa_server_connection_gone(s);
+    if (s->dead) { /* freed by the hook: no end of a turn will come */
+        mesa_client_unref(c);
+    } else {
+        mesa_list_append(&s->gone, &c->link);
+        mesa_server_connection_gone(s);
+    }
     mesa_server_leave_transport(s);
 }
 
 void mesa_session_abandon(struct mesa_client *c)
 {
-    struct mesa_server *s = c->server;
+    mesa_registry_remove(c->server->registry, &c->entry);
+    if (c->told)
+        return; /* its on_disconnect is what frees the server */
     disconnect(c, 1001, MESA_SPAN("server freed"));
-    mesa_registry_remove(s->registry, &c->entry);
     if (!c->close_sent)
         mesa_conn_close(c->conn, 1001, NULL, 0, true);
     c->close_sent = true;

@@ -1,0 +1,143 @@
+/* http_test.c - plain HTTP, upgrades that are refused, and the admin listener. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "app.h"
+
+static void start_with_path(void)
+{
+    app_begin();
+    app.cfg.path = strdup("/ws");
+    app_start();
+}
+
+TEST(an_upgrade_on_another_path_is_404)
+{
+    start_with_path();
+    CHECK(fake_connect() == NULL);
+    CHECK_EQ_INT(fake_status(), 404);
+    CHECK(fake_connect_as(&(struct fake_peer){.path = "/ws"}) != NULL);
+    CHECK(fake_connect_as(&(struct fake_peer){.path = "/ws/"}) == NULL);
+    app_end();
+}
+
+TEST(an_origin_that_is_not_listed_is_403)
+{
+    app_begin();
+    app.cfg.origins = calloc(1, sizeof *app.cfg.origins);
+    app.cfg.origins[0] = strdup("https://example.org");
+    app.cfg.origin_count = 1;
+    app_start();
+    CHECK(fake_connect_as(&(struct fake_peer){.origin = "https://evil.example"}) == NULL);
+    CHECK_EQ_INT(fake_status(), 403);
+    CHECK(fake_connect_as(&(struct fake_peer){.origin = "https://example.org.evil"}) == NULL);
+    CHECK(fake_connect_as(&(struct fake_peer){.origin = "null"}) == NULL);
+    CHECK(fake_connect_as(&(struct fake_peer){.origin = "https://EXAMPLE.org"}) != NULL);
+    CHECK(fake_connect() != NULL); /* no browser */
+    app_end();
+}
+
+TEST(a_get_on_the_websocket_path_is_426)
+{
+    start_with_path();
+    fake_request("GET", "/ws", false, NULL);
+    CHECK_EQ_INT(fake_status(), 426);
+    CHECK_EQ_STR(fake_header("upgrade"), "websocket");
+    fake_request("GET", "/other", false, NULL);
+    CHECK_EQ_INT(fake_status(), 404);
+    fake_request("POST", "/ws", false, NULL);
+    CHECK_EQ_INT(fake_status(), 405);
+    CHECK_EQ_STR(fake_header("allow"), "GET, HEAD");
+    app_end();
+}
+
+TEST(a_file_comes_before_the_handler_and_the_handler_before_404)
+{
+    app_begin();
+    app.cfg.path = strdup("/ws");
+    app.cfg.static_root = strdup("/srv/www");
+    app_start();
+    fake_set_file("/index.html");
+    fake_request("GET", "/index.html", false, NULL);
+    CHECK_EQ_INT(fake_status(), 200);
+    CHECK_EQ_STR(app_log(), "");
+    fake_request("GET", "/other", false, NULL);
+    CHECK_EQ_INT(fake_status(), 404);
+    CHECK_EQ_STR(app_log(), "http GET /other\n");
+    app.http_answers = true;
+    fake_request("POST", "/index.html", false, NULL);
+    CHECK_EQ_INT(fake_status(), 299);
+    app_end();
+}
+
+static void start_with_admin(void)
+{
+    app_begin();
+    app.cfg.admin.enabled = true;
+    app_start();
+}
+
+TEST(metrics_count_what_happened)
+{
+    start_with_admin();
+    struct mesa_conn *c = app_login("a");
+    fake_receive(c, "nonsense");
+    fake_turn();
+    app_connect();
+    mesa_server_metrics(app.server)->reloads++;
+    fake_request("GET", "/metrics", true, NULL);
+    CHECK_EQ_INT(fake_status(), 200);
+    CHECK_EQ_STR(fake_header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    CHECK(strstr(fake_body(), "mesa_connections_total 2\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_connections_open 1\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_messages_received_total 2\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_messages_sent_total 3\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_authentication_accepted_total 1\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_errors_total{code=\"JSON\"} 1\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_closes_total{code=\"1007\"} 1\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_reloads_total 1\n") != NULL);
+    app_end();
+}
+
+TEST(health_is_ok_until_the_server_closes)
+{
+    start_with_admin();
+    struct mesa_conn *c = app_connect();
+    fake_request("GET", "/healthz", true, NULL);
+    CHECK_EQ_INT(fake_status(), 200);
+    CHECK_EQ_STR(fake_body(), "ok\n");
+    mesa_server_close(app.server, 1001, "bye", 1000);
+    fake_request("GET", "/healthz", true, NULL);
+    CHECK_EQ_INT(fake_status(), 503);
+    CHECK(!fake_gone(c));
+    app_end();
+}
+
+TEST(reload_is_a_post_and_not_from_a_page)
+{
+    start_with_admin();
+    fake_request("POST", "/reload", true, NULL);
+    CHECK_EQ_INT(fake_status(), 200);
+    CHECK_EQ_STR(fake_body(), "reloaded\n");
+    app.reload_fails = true;
+    fake_request("POST", "/reload", true, NULL);
+    CHECK_EQ_INT(fake_status(), 500);
+    app_log();
+    fake_request("GET", "/reload", true, NULL);
+    CHECK_EQ_INT(fake_status(), 405);
+    CHECK_EQ_STR(fake_header("allow"), "POST");
+    fake_request("POST", "/reload", true, "https://evil.example");
+    CHECK_EQ_INT(fake_status(), 403);
+    CHECK_EQ_STR(app_log(), "");
+    app_end();
+}
+
+TEST(the_admin_listener_has_nothing_else)
+{
+    start_with_admin();
+    fake_request("GET", "/", true, NULL);
+    CHECK_EQ_INT(fake_status(), 404);
+    fake_request("POST", "/metrics", true, NULL);
+    CHECK_EQ_INT(fake_status(), 405);
+    app_end();
+}
