@@ -176,6 +176,7 @@ void mesa_transport_free(struct mesa_transport *t)
     mesa_loop_remove_turn(&t->turn);
     destroy_context(t);
     mesa_loop_cancel(t->loop, &t->wake);
+    mesa_vhost_free_shared(t);
     mesa_capture_deinit(&t->upgrade);
     mesa_buf_deinit(&t->spare);
     mesa_buf_deinit(&t->handles);

@@ -60,6 +60,7 @@ struct mesa_transport {
     struct lws_protocols *renamed; /* carries the subprotocol's name while libwebsockets writes the 101 */
     struct mesa_buf spare;        /* the last reassembly buffer, for the next message */
     struct mesa_buf handles;      /* uv_handle_t *: what libwebsockets opened on the loop for itself */
+    void *client_ctx;             /* an SSL_CTX no connection uses, see transport_vhost.c */
     unsigned vhost_count;
     bool created; /* libwebsockets has created a connection since this was cleared */
 };
@@ -154,6 +155,8 @@ void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
 
 /* transport_vhost.c */
 enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg, struct lws_vhost **out, char *err, size_t err_len);
+/* Frees what the vhosts shared; they are gone. */
+void mesa_vhost_free_shared(struct mesa_transport *t);
 /* Gives the vhost's SSL_CTX its certificate and options; called while the vhost is being created. */
 int mesa_vhost_load_tls(void *ssl_ctx);
 

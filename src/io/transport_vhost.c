@@ -81,6 +81,12 @@ int mesa_vhost_load_tls(void *ssl_ctx)
     return 0;
 }
 
+void mesa_vhost_free_shared(struct mesa_transport *t)
+{
+    SSL_CTX_free(t->client_ctx);
+    t->client_ctx = NULL;
+}
+
 enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg, struct lws_vhost **out,
                                 char *err, size_t err_len)
 {
@@ -93,6 +99,8 @@ enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_list
     char name[32];
     bool secure = cfg != NULL && cfg->tls_cert != NULL;
 
+    if (secure && t->client_ctx == NULL)
+        t->client_ctx = SSL_CTX_new(TLS_client_method());
     snprintf(name, sizeof name, "\001mesa %u", t->vhost_count++); /* no Host header names it */
     struct lws_context_creation_info info = {
         /* a port of its own for the plain vhost keeps libwebsockets from moving connections between it and the others */
@@ -101,8 +109,9 @@ enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_list
         .protocols = protocols,
         .retry_and_idle_policy = &no_keepalive,
         .alpn = "http/1.1", /* over h2 a WebSocket is a stream inside another connection */
-        .options = LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
-                   (secure ? LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX : 0),
+        .options = secure ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX : 0,
+        /* or libwebsockets makes one of its own, and may leak it */
+        .provided_client_ssl_ctx = secure ? t->client_ctx : NULL,
     };
     loading.cfg = cfg;
     loading.err = err;
