@@ -92,6 +92,14 @@ for _, transport in ipairs(harness.transports) do
       assert.same({ n = 1 }, got(guest, "NOTE"))
     end)
 
+    it("accepts one id without a list", function()
+      start()
+      local ann, bob = server:login "ann", server:login "bob"
+      send({ d = { n = 1 } }, "ann")
+      assert.same({ n = 1 }, got(ann, "NOTE"))
+      assert.is_nil(got(bob, "NOTE"))
+    end)
+
     it("accepts numeric ids", function()
       start()
       local ann = server:login(42)
@@ -187,7 +195,7 @@ for _, transport in ipairs(harness.transports) do
 
     it("carries data of every JSON kind unchanged", function()
       start()
-      for _, data in ipairs { '[]', '{}', '{"a":[],"b":{},"c":null}', '[null]', '"text"', '12.5', '9007199254740991' } do
+      for _, data in ipairs { '[]', '{}', '[[],{},{"a":[]}]', '[null]', '"text"', '12.5', '9007199254740991' } do
         sender:send('{"op":0,"t":"ECHO","d":' .. data .. "}")
         assert.matches('"d":' .. data .. ",", sender:expect("ECHO").raw, 1, true)
       end

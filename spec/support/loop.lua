@@ -11,7 +11,7 @@ ffi.C.signal(SIGPIPE, ffi.cast("void (*)(int)", SIG_IGN))
 
 local scale = tonumber(os.getenv("MESA_TEST_TIMEOUT_SCALE") or "1") or 1
 local pending_error
-local timer -- one for every wait: waits do not nest
+local idle_timers = {} -- a predicate may wait in its turn, so several can be in use
 
 -- Every wait is multiplied by MESA_TEST_TIMEOUT_SCALE, so that slow machines need no edits.
 function loop.scaled(ms)
@@ -30,28 +30,35 @@ function loop.guard(fn)
   end
 end
 
--- Runs the loop until `predicate()` is true; false after `timeout_ms`.
+-- Runs the loop until `predicate()` holds: true; or false after `timeout_ms`.
 function loop.wait(predicate, timeout_ms)
   local expired = false
-  timer = timer or uv.new_timer()
+  local timer = table.remove(idle_timers) or uv.new_timer()
   timer:start(loop.scaled(timeout_ms), 0, function()
     expired = true
   end)
-  local result
-  repeat
-    result = predicate()
-    if not result and not expired then
-      uv.run("once")
-    end
-    if pending_error then
-      local err = pending_error
-      pending_error = nil
-      timer:stop()
-      error(err, 0)
-    end
-  until result or expired
+  local ok, result = pcall(function()
+    repeat
+      local held = predicate()
+      if held then
+        return true
+      elseif not expired then
+        uv.run("once")
+      end
+      if pending_error then
+        local err = pending_error
+        pending_error = nil
+        error(err, 0)
+      end
+    until expired
+    return predicate() and true or false
+  end)
   timer:stop()
-  return result or predicate()
+  idle_timers[#idle_timers + 1] = timer
+  if not ok then
+    error(result, 0)
+  end
+  return result
 end
 
 -- Lets what has already arrived be read, without waiting for more.
@@ -72,10 +79,10 @@ end
 
 -- luv 1.44 crashes when the Lua state ends before closed handles were let go of.
 function loop.drain()
-  if timer then
+  for _, timer in ipairs(idle_timers) do
     timer:close()
-    timer = nil
   end
+  idle_timers = {}
   for _ = 1, 3 do
     uv.run("nowait")
   end
