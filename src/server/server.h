@@ -46,9 +46,9 @@ struct mesa_server_hooks {
     void (*on_authenticated)(void *ctx, struct mesa_client *c);
     void (*on_disconnect)(void *ctx, struct mesa_client *c, int code, struct mesa_span reason);
     /* `code` is a stable upper-case word: "PROTOCOL", "JSON", "AUTH_BUSY", "AUTH_TIMEOUT",
-     * "VERSION", "RATE", "IDLE", "HEARTBEAT", "BACKPRESSURE", "PAYLOAD", "UTF8", "SYNC", "MEMORY";
-     * `text` is for people. The client may be NULL. Logged by the hook's owner, not by the server.
-     */
+     * "VERSION", "RATE", "BACKPRESSURE", "PAYLOAD", "UTF8", "SYNC", "MEMORY";
+     * `text` is for people. The client may be NULL. Logged by the hook's owner, not by the server. A
+     * peer that merely falls silent (4009, idleTimeout) is no error. */
     void (*on_error)(void *ctx, struct mesa_client *c, const char *code, const char *text);
     /* The queue of a client that had reported backpressure is empty. */
     void (*on_drain)(void *ctx, struct mesa_client *c);

@@ -49,7 +49,6 @@ static void send_heartbeat(struct mesa_client *c)
     enum mesa_heartbeat_action action = mesa_heartbeat_tick(hb, max);
 
     if (action == MESA_HEARTBEAT_CLOSE) {
-        mesa_server_report(s, c, "HEARTBEAT", "heartbeats were not answered");
         mesa_client_close(c, 4009, MESA_SPAN("heartbeats unanswered"), false);
         return;
     }
@@ -103,10 +102,8 @@ static void on_timer(struct mesa_timer *t)
 
     if (c->deadline_ms != NEVER_MS && c->deadline_ms <= now_ms)
         miss_deadline(c);
-    if (!c->closed && idle_due_ms(c) != NEVER_MS && idle_due_ms(c) <= now_ms) {
-        mesa_server_report(s, c, "IDLE", "nothing was received for limits.idleTimeout");
+    if (!c->closed && idle_due_ms(c) != NEVER_MS && idle_due_ms(c) <= now_ms)
         mesa_client_close(c, 1008, MESA_SPAN("idle timeout"), false);
-    }
     if (!c->closed && c->heartbeat_due_ms != NEVER_MS && c->heartbeat_due_ms <= now_ms)
         tick_heartbeat(c, now_ms);
     if (!c->closed)

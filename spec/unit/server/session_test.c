@@ -138,6 +138,7 @@ TEST(heartbeats_go_out_every_interval_and_silence_closes_with_4009)
     fake_advance(1);
     CHECK_EQ_INT(fake_close_code(c), 4009);
     CHECK_EQ_STR(fake_next(c), "");
+    CHECK_EQ_STR(app_log(), "disconnect 4009 heartbeats unanswered\n");
     app_end();
 }
 
