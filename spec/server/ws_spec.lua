@@ -209,9 +209,15 @@ for _, transport in ipairs(harness.transports) do
         it("close with 1002: " .. what, function()
           local client = server:join()
           client:send_raw(frame)
-          client:expect_close(1002)
+          client:expect_close(1002, { keep_open = true })
         end)
       end
+
+      it("end the connection in the end, though the peer's answer may not be found behind them", function()
+        local client = server:join()
+        client:send_raw(ws_frame.encode(1, ECHO, { rsv = 4 }))
+        client:expect_close(1002, { timeout = 9000 })
+      end)
     end)
   end)
 end
