@@ -124,6 +124,7 @@ void mesa_bind_message(lua_State *L);
 void mesa_bind_system(lua_State *L);
 /* The opener of the module luv, on the server's own loop. */
 int mesa_script_open_luv(lua_State *L);
+void mesa_script_close_luv(struct mesa_vm *vm);
 
 /* Pushes the client's object, made on first use. Raises only on lack of memory. */
 void mesa_script_push_client(lua_State *L, struct script_server *s, struct mesa_client *c);
