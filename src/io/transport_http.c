@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     CHUNK_BYTES = 64 * 1024,
+    CHUNKS_PER_TURN = 16,
     STALL_CHECK_MS = 10, /* how often a reader that has stalled is looked at */
+    LINGER_MS = 2000,    /* for a peer to stop sending a body that was refused */
 };
 
 static void http_free(struct mesa_http *h)
@@ -77,6 +80,57 @@ enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t co
     return rc;
 }
 
+/* Refills `out` from the file; false at its end or when it has become shorter than promised. */
+static bool read_chunk(struct mesa_http *h)
+{
+    h->out.len = h->out_sent = 0;
+    if (h->file < 0 || h->file_left == 0 || mesa_buf_reserve(&h->out, CHUNK_BYTES) != MESA_OK)
+        return false;
+    size_t want = h->file_left < CHUNK_BYTES ? (size_t)h->file_left : CHUNK_BYTES;
+    ssize_t n = read(h->file, h->out.data, want);
+    if (n <= 0)
+        return false;
+    h->out.len = (size_t)n;
+    h->file_left -= (uint64_t)n;
+    return true;
+}
+
+/* All is written. Closing now would reset a peer that is still sending, and the reset may overtake the answer. */
+static void finish(struct mesa_http *h)
+{
+    struct mesa_conn *c = h->conn;
+    h->done = true;
+    if (!h->linger) {
+        mesa_conn_kill_later(c);
+        return;
+    }
+    if (!c->listener->secure)
+        shutdown(lws_get_socket_fd(c->wsi), SHUT_WR);
+    mesa_conn_arm(c, LINGER_MS);
+}
+
+/* Writes as much as the socket takes; false when there is more. */
+static bool push(struct mesa_http *h)
+{
+    struct mesa_conn *c = h->conn;
+    for (int i = 0; i < CHUNKS_PER_TURN && !lws_partial_buffered(c->wsi); i++) {
+        if (h->out_sent == h->out.len && !read_chunk(h)) {
+            finish(h);
+            return true;
+        }
+        size_t n = h->out.len - h->out_sent;
+        if (n > CHUNK_BYTES)
+            n = CHUNK_BYTES;
+        if (lws_write(c->wsi, (unsigned char *)h->out.data + h->out_sent, n, LWS_WRITE_RAW) < 0) {
+            h->done = true;
+            mesa_conn_kill_later(c);
+            return true;
+        }
+        h->out_sent += n;
+    }
+    return false;
+}
+
 static void set_reading(struct mesa_conn *c, bool reading)
 {
     c->paused = !reading;
@@ -95,7 +149,7 @@ static void more_time(struct mesa_http *h)
 void mesa_http_timeout(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || !h->answered || mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
+    if (h == NULL || !h->answered || h->done || mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
         mesa_conn_kill_later(c);
         return;
     }
@@ -115,8 +169,10 @@ void mesa_http_send(struct mesa_http *h)
         http_free(h);
         return;
     }
-    set_reading(c, true);
+    if (c->kill || push(h)) /* small answers, the usual case, never wait for the loop */
+        return;
     more_time(h);
+    set_reading(c, true);
     lws_callback_on_writable(c->wsi);
 }
 
@@ -171,6 +227,7 @@ static int answer(struct mesa_http *h, int status)
 {
     const char *text = mesa_http_status_text(status);
     h->dispatched = true;
+    h->linger = status == 413;
     mesa_http_reply(h, status, NULL, 0, text, strlen(text));
     return 0;
 }
@@ -214,7 +271,7 @@ static int read_length(const struct mesa_request *req, size_t max, size_t *out)
 int mesa_http_begin(struct mesa_conn *c, const char *head)
 {
     if (c->phase != MESA_CONN_REQUEST)
-        return -1; /* a second request on a connection we have said is closing */
+        return c->phase == MESA_CONN_HTTP ? 0 : -1; /* one more request: the connection ends with the first one's answer */
     struct mesa_http *h = calloc(1, sizeof *h);
     if (h == NULL)
         return -1;
@@ -262,34 +319,11 @@ int mesa_http_body_complete(struct mesa_conn *c)
     return h->body.len == h->body_expected ? dispatch(h) : -1;
 }
 
-/* Refills `out` from the file; false at its end or when it has become shorter than promised. */
-static bool read_chunk(struct mesa_http *h)
-{
-    h->out.len = h->out_sent = 0;
-    if (h->file < 0 || h->file_left == 0 || mesa_buf_reserve(&h->out, CHUNK_BYTES) != MESA_OK)
-        return false;
-    size_t want = h->file_left < CHUNK_BYTES ? (size_t)h->file_left : CHUNK_BYTES;
-    ssize_t n = read(h->file, h->out.data, want);
-    if (n <= 0)
-        return false;
-    h->out.len = (size_t)n;
-    h->file_left -= (uint64_t)n;
-    return true;
-}
-
 int mesa_http_writable(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || !h->answered || lws_partial_buffered(c->wsi))
+    if (h == NULL || !h->answered || h->done || lws_partial_buffered(c->wsi) || push(h))
         return 0;
-    if (h->out_sent == h->out.len && !read_chunk(h))
-        return -1; /* all is sent, or never will be */
-    size_t n = h->out.len - h->out_sent;
-    if (n > CHUNK_BYTES)
-        n = CHUNK_BYTES;
-    if (lws_write(c->wsi, (unsigned char *)h->out.data + h->out_sent, n, LWS_WRITE_RAW) < 0)
-        return -1;
-    h->out_sent += n;
     more_time(h);
     if (lws_partial_buffered(c->wsi))
         set_reading(c, false);

@@ -17,6 +17,8 @@ struct mesa_http {
     size_t body_expected;
     bool dispatched;       /* on_http has been called, or the transport answers itself */
     bool answered;
+    bool done;             /* the whole answer has been written */
+    bool linger;           /* a refused body is still coming */
     bool head_only;        /* HEAD */
     struct mesa_buf out;   /* what is to be written next */
     size_t out_sent;

@@ -145,7 +145,9 @@ struct mesa_conn {
 void mesa_rx_memory_install(void);
 /* The block that holds the request head `p` points into, zeroes behind it, and its size; NULL when it cannot be told. */
 const char *mesa_rx_memory_head(const char *p, size_t *len);
-enum { MESA_RX_BUFFER_BYTES = 16384 - LWS_PRE - 4 - 44 };
+/* What one read takes. At least a TLS record: with part of one left in OpenSSL, libwebsockets loops for ever on a connection that
+ * stops being read in the middle of a buffer. */
+enum { MESA_RX_BUFFER_BYTES = 16384 };
 
 /* transport_listen.c */
 enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port, char *err, size_t err_len);

@@ -14,7 +14,7 @@
 
 #include "io/transport_internal.h"
 
-enum { SLOT_BYTES = 16384, MAX_SLOTS = 1 << 18 };
+enum { SLOT_BYTES = 20480, MAX_SLOTS = 1 << 18 }; /* whole pages; only those in use are real */
 
 static struct {
     char *base; /* NULL: the range could not be had, malloc serves */

@@ -115,6 +115,8 @@ int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
     const char *headers = "";
     int status = 400;
 
+    if (c->phase != MESA_CONN_REQUEST)
+        return -1; /* behind another request */
     mesa_upgrade_done(t); /* the one before may have failed later on */
     enum mesa_status rc = mesa_capture_read(&t->upgrade, c, protocol_name);
     if (rc == MESA_OK && strcasecmp(protocol_name, "websocket") == 0)

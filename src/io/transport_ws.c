@@ -235,6 +235,8 @@ int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len)
     size_t max = c->listener->max_payload_bytes;
     size_t rest = lws_remaining_packet_payload(c->wsi);
     bool final = lws_is_final_fragment(c->wsi) != 0;
+    if (lws_get_reserved_bits(c->wsi) != 0) /* libwebsockets 4.3 lets the bit of a compression pass that was not agreed on */
+        return fail(c, MESA_CLOSE_PROTOCOL, "reserved bits");
     if (rest > max || len > max - rest || c->message.len > max - rest - len)
         return fail(c, MESA_CLOSE_TOO_BIG, "message too big");
     if (!final || c->in_message)

@@ -51,7 +51,8 @@ struct fixture {
     void (*on_drained)(struct fixture_client *c);
 };
 
-/* Starts with `f->config`, which fixture_init has filled with defaults; false: see f->err. */
+/* Starts with `f->config`, which fixture_init has filled with defaults; false: see f->err.
+ * With MESA_TEST_TLS in the environment the default is TLS. */
 void fixture_init(struct fixture *f);
 bool fixture_start(struct fixture *f);
 void fixture_stop(struct fixture *f);

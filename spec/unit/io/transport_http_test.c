@@ -182,7 +182,7 @@ TEST(the_loop_does_not_spin_while_a_reader_stalls)
     CHECK_OR_RETURN(begin(false));
     f.hold_http = true;
     CHECK_OR_RETURN(peer_connect(&p, &f));
-    peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\nand more");
+    peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK(WAIT_FOR(&f, f.http != NULL));
     mesa_http_reply(f.http, 200, NULL, 0, body, len);
     shutdown(p.fd, SHUT_WR);
@@ -267,7 +267,7 @@ TEST(a_second_request_on_the_connection_is_not_served)
     CHECK_OR_RETURN(begin(false));
     p.fd = -1;
     const char *r = ask("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n");
-    CHECK(strncmp(r, "HTTP/1.1 200", 12) == 0);
+    CHECK_OR_RETURN(strncmp(r, "HTTP/1.1 200", 12) == 0);
     CHECK(strstr(r + 12, "HTTP/1.1") == NULL);
     CHECK_EQ_INT(f.http_requests, 1);
     end();

@@ -304,3 +304,15 @@ TEST(the_loop_ends_when_the_last_listener_and_connection_are_gone)
     CHECK(!uv_loop_alive(mesa_loop_uv(f.loop)));
     fixture_stop(&f);
 }
+
+TEST(a_client_certificate_can_be_required)
+{
+    fixture_init(&f);
+    fixture_use_tls(&f);
+    f.config.tls_request_cert = true;
+    f.config.tls_ca = f.config.tls_cert;
+    CHECK_OR_RETURN(fixture_start(&f));
+    CHECK(!peer_open(&p, &f, "/", "")); /* it has none */
+    CHECK_EQ_INT(f.opened, 0);
+    end();
+}
