@@ -152,6 +152,9 @@ struct message_ref {
 void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, bool raw,
                                int options_index, struct message_ref *out);
 
+/* Sends what mesa_script_check_message made of the value at `message`, and tells the middleware whom it reached. */
+enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,
+                                  const struct message_ref *m, const struct mesa_recipients *to);
 /* The server has closed: frees it, lets scripts know, and ends the program when it was the last one of a shutdown. */
 void mesa_script_server_closed(struct script_server *s);
 /* Unpins a closed server that nothing refers to. */
