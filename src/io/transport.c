@@ -14,7 +14,8 @@ enum { TEARDOWN_TURNS = 1000 };
 static void log_line(int level, const char *line)
 {
     (void)level;
-    /* most of what it reports as an error is a client's mistake; what matters is logged where it is known */
+    /* most of what it reports as an error is a client's mistake; what matters is logged where it is
+     * known */
     size_t len = strlen(line);
     while (len > 0 && line[len - 1] == '\n')
         len--;
@@ -66,12 +67,14 @@ static void note_handle(uv_handle_t *h, void *ctx)
     }
 }
 
-/* Descriptors above this are of no use, and libwebsockets allocates tables for all that the limit allows. */
+/* Descriptors above this are of no use, and libwebsockets allocates tables for all that the limit
+ * allows. */
 static void bound_descriptors(void)
 {
     const rlim_t enough = 1 << 20;
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > enough)) {
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > enough)) {
         limit.rlim_cur = enough;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
@@ -82,8 +85,10 @@ static struct lws_context *create_context(struct mesa_transport *t)
     void *loops[1] = {mesa_loop_uv(t->loop)};
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
-        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
-                   LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME | LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
+        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
+                   LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
+                   LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME |
+                   LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
         .foreign_loops = loops,
         .pcontext = &t->context,
         .user = t,
@@ -116,7 +121,8 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     uv_walk(mesa_loop_uv(loop), note_handle, &known);
     t->context = create_context(t);
     if (t->context == NULL) {
-        mesa_log(MESA_LOG_ERROR, "io", "libwebsockets cannot start on libuv: is its libuv plugin installed?");
+        mesa_log(MESA_LOG_ERROR, "io",
+                 "libwebsockets cannot start on libuv: is its libuv plugin installed?");
         goto fail;
     }
     rc = mesa_vhost_new(t, NULL, &t->plain, err, sizeof err);
@@ -151,7 +157,8 @@ static void look_for_handle(uv_handle_t *h, void *ctx)
         s->found = true;
 }
 
-/* libwebsockets closes its uv handles asynchronously and frees the context only when told once more after that. */
+/* libwebsockets closes its uv handles asynchronously and frees the context only when told once more
+ * after that. */
 static void destroy_context(struct mesa_transport *t)
 {
     if (t->context == NULL)

@@ -1,4 +1,5 @@
-/* transport_conn.c - one accepted socket: adoption by libwebsockets, its callbacks, timeouts, and its end. */
+/* transport_conn.c - one accepted socket: adoption by libwebsockets, its callbacks, timeouts, and
+ * its end. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -50,7 +51,8 @@ static void conn_free(struct mesa_conn *c)
     free(c);
 }
 
-struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd, const struct mesa_address *address)
+struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
+                                  const struct mesa_address *address)
 {
     struct mesa_conn *c = calloc(1, sizeof *c);
     if (c == NULL) {
@@ -76,7 +78,8 @@ struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd, const struct 
     };
     l->transport->created = false;
     struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&desc);
-    if (wsi == NULL && !l->transport->created) { /* nothing that would be destroyed later; `fd` is closed */
+    if (wsi == NULL &&
+        !l->transport->created) { /* nothing that would be destroyed later; `fd` is closed */
         conn_free(c);
         return NULL;
     }
@@ -98,7 +101,8 @@ static void on_destroyed(struct mesa_conn *c)
 
 void mesa_conn_detach(struct mesa_conn *c)
 {
-    /* The listener's owner is about to forget everything: tell it now, end the socket at the end of the turn. */
+    /* The listener's owner is about to forget everything: tell it now, end the socket at the end of
+     * the turn. */
     if (c->phase == MESA_CONN_OPEN) {
         free(c->closing);
         c->closing = NULL;
@@ -117,7 +121,8 @@ static void kill_now(struct mesa_conn *c)
         lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
         return;
     }
-    /* libwebsockets would wait for the reader; a dead socket it gives up the next time it looks, which it does at once. */
+    /* libwebsockets would wait for the reader; a dead socket it gives up the next time it looks,
+     * which it does at once. */
     struct linger hard = {.l_onoff = 1, .l_linger = 0};
     int fd = lws_get_socket_fd(c->wsi);
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
@@ -168,7 +173,8 @@ static int dispatch_ws(struct mesa_conn *c, enum lws_callback_reasons reason, vo
     }
 }
 
-static int dispatch_http(struct mesa_conn *c, enum lws_callback_reasons reason, void *in, size_t len)
+static int dispatch_http(struct mesa_conn *c, enum lws_callback_reasons reason, void *in,
+                         size_t len)
 {
     switch (reason) {
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
@@ -191,7 +197,8 @@ static int dispatch_http(struct mesa_conn *c, enum lws_callback_reasons reason, 
     }
 }
 
-int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len)
+int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session,
+                            void *in, size_t len)
 {
     if (reason == LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS)
         return mesa_vhost_load_tls(session);

@@ -44,15 +44,39 @@ const char *mesa_http_status_text(int status)
         int status;
         const char *text;
     } known[] = {
-        {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {206, "Partial Content"},
-        {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
-        {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
-        {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {406, "Not Acceptable"},
-        {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
-        {413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
-        {422, "Unprocessable Content"}, {426, "Upgrade Required"}, {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-        {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {303, "See Other"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {411, "Length Required"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].status == status)
@@ -64,9 +88,10 @@ void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers
 {
     char out[512];
     const char *text = mesa_http_status_text(status);
-    int n = snprintf(out, sizeof out,
-                     "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
-                     status, text, extra_headers, strlen(text) + 1, text);
+    int n = snprintf(
+        out, sizeof out,
+        "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
+        status, text, extra_headers, strlen(text) + 1, text);
     if (n > 0 && (size_t)n < sizeof out)
         (void)lws_write(c->wsi, (unsigned char *)out, (size_t)n, LWS_WRITE_RAW);
 }
@@ -74,9 +99,11 @@ void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers
 enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length)
 {
     h->out.len = 0;
-    enum mesa_status rc = mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\nConnection: close\r\n", status, mesa_http_status_text(status));
+    enum mesa_status rc = mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\nConnection: close\r\n",
+                                          status, mesa_http_status_text(status));
     if (rc == MESA_OK && status != 204 && status != 304)
-        rc = mesa_buf_printf(&h->out, "Content-Length: %llu\r\n", (unsigned long long)content_length);
+        rc = mesa_buf_printf(&h->out, "Content-Length: %llu\r\n",
+                             (unsigned long long)content_length);
     return rc;
 }
 
@@ -95,7 +122,8 @@ static bool read_chunk(struct mesa_http *h)
     return true;
 }
 
-/* All is written. Closing now would reset a peer that is still sending, and the reset may overtake the answer. */
+/* All is written. Closing now would reset a peer that is still sending, and the reset may overtake
+ * the answer. */
 static void finish(struct mesa_http *h)
 {
     struct mesa_conn *c = h->conn;
@@ -143,13 +171,15 @@ static void more_time(struct mesa_http *h)
     mesa_conn_arm(h->conn, STALL_CHECK_MS);
 }
 
-/* libwebsockets does not read a connection that is being answered, but polls it: with bytes or an end waiting to be read the loop would spin until
- * the answer is out. And it does not flush a connection it was told not to poll. So one whose reader stalls is
- * left alone, and looked at now and then. */
+/* libwebsockets does not read a connection that is being answered, but polls it: with bytes or an
+ * end waiting to be read the loop would spin until the answer is out. And it does not flush a
+ * connection it was told not to poll. So one whose reader stalls is left alone, and looked at now
+ * and then. */
 void mesa_http_timeout(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || !h->answered || h->done || mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
+    if (h == NULL || !h->answered || h->done ||
+        mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
         mesa_conn_kill_later(c);
         return;
     }
@@ -178,7 +208,8 @@ void mesa_http_send(struct mesa_http *h)
 
 static bool clean(struct mesa_span s)
 {
-    return s.len == 0 || (memchr(s.p, '\r', s.len) == NULL && memchr(s.p, '\n', s.len) == NULL && memchr(s.p, '\0', s.len) == NULL);
+    return s.len == 0 || (memchr(s.p, '\r', s.len) == NULL && memchr(s.p, '\n', s.len) == NULL &&
+                          memchr(s.p, '\0', s.len) == NULL);
 }
 
 static bool is_own_header(struct mesa_span name)
@@ -190,7 +221,8 @@ static bool is_own_header(struct mesa_span name)
     return false;
 }
 
-static enum mesa_status put_headers(struct mesa_http *h, const struct mesa_header *headers, size_t count)
+static enum mesa_status put_headers(struct mesa_http *h, const struct mesa_header *headers,
+                                    size_t count)
 {
     enum mesa_status rc = MESA_OK;
     for (size_t i = 0; i < count && rc == MESA_OK; i++) {
@@ -204,10 +236,11 @@ static enum mesa_status put_headers(struct mesa_http *h, const struct mesa_heade
     return rc;
 }
 
-void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers, size_t header_count,
-                     const void *body, size_t len)
+void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers,
+                     size_t header_count, const void *body, size_t len)
 {
-    enum mesa_status rc = status >= 200 && status <= 599 ? mesa_http_put_head(h, status, len) : MESA_EINVAL;
+    enum mesa_status rc =
+        status >= 200 && status <= 599 ? mesa_http_put_head(h, status, len) : MESA_EINVAL;
     if (rc == MESA_OK)
         rc = put_headers(h, headers, header_count);
     if (rc != MESA_OK) {
@@ -271,7 +304,9 @@ static int read_length(const struct mesa_request *req, size_t max, size_t *out)
 int mesa_http_begin(struct mesa_conn *c, const char *head)
 {
     if (c->phase != MESA_CONN_REQUEST)
-        return c->phase == MESA_CONN_HTTP ? 0 : -1; /* one more request: the connection ends with the first one's answer */
+        return c->phase == MESA_CONN_HTTP
+                   ? 0
+                   : -1; /* one more request: the connection ends with the first one's answer */
     struct mesa_http *h = calloc(1, sizeof *h);
     if (h == NULL)
         return -1;

@@ -1,9 +1,10 @@
 /* transport_internal.h - what the files of the transport share; nobody else includes it.
  *
- * A struct mesa_conn is one accepted socket from accept() until libwebsockets has let go of it. Whatever calls back the layers above
- * does so from a libwebsockets callback or at the end of a turn, and every such call may close connections and free the listener:
- * closing marks and queues a connection on `work`, and the end of the turn acts. Only there, and in timers, is a socket killed.
- * Loop thread only. May include: base/, io/, libwebsockets.h.
+ * A struct mesa_conn is one accepted socket from accept() until libwebsockets has let go of it.
+ * Whatever calls back the layers above does so from a libwebsockets callback or at the end of a
+ * turn, and every such call may close connections and free the listener: closing marks and queues a
+ * connection on `work`, and the end of the turn acts. Only there, and in timers, is a socket
+ * killed. Loop thread only. May include: base/, io/, libwebsockets.h.
  */
 #ifndef MESA_IO_TRANSPORT_INTERNAL_H
 #define MESA_IO_TRANSPORT_INTERNAL_H
@@ -21,10 +22,11 @@
 #include "io/transport.h"
 
 enum {
-    MESA_CLOSE_TIMEOUT_MS = 5000,       /* for the peer to answer a close frame */
-    MESA_HTTP_STALL_TIMEOUT_MS = 30000, /* for a request body to arrive, and for a response to be read any further */
-    MESA_MAX_HEADER_BYTES = 8192,       /* of a request head */
-    MESA_MAX_REASON_BYTES = 123,        /* RFC 6455 section 5.5 */
+    MESA_CLOSE_TIMEOUT_MS = 5000, /* for the peer to answer a close frame */
+    /* for a request body to arrive, and for a response to be read any further */
+    MESA_HTTP_STALL_TIMEOUT_MS = 30000,
+    MESA_MAX_HEADER_BYTES = 8192, /* of a request head */
+    MESA_MAX_REASON_BYTES = 123,  /* RFC 6455 section 5.5 */
 };
 
 /* RFC 6455 section 7.4.1. */
@@ -53,14 +55,16 @@ struct mesa_transport {
     struct lws_vhost *plain;     /* every listener without TLS uses it */
     struct mesa_turn turn;
     struct mesa_list listeners;
-    struct mesa_list orphans;     /* connections whose listener was freed */
-    struct mesa_list work;        /* connections to look after at the end of the turn */
-    struct mesa_timer wake;       /* armed while there are any: another turn hook may mark one when ours has run */
-    struct mesa_capture upgrade;  /* the request being upgraded; there is never more than one */
-    struct lws_protocols *renamed; /* carries the subprotocol's name while libwebsockets writes the 101 */
-    struct mesa_buf spare;        /* the last reassembly buffer, for the next message */
-    struct mesa_buf handles;      /* uv_handle_t *: what libwebsockets opened on the loop for itself */
-    void *client_ctx;             /* an SSL_CTX no connection uses, see transport_vhost.c */
+    struct mesa_list orphans; /* connections whose listener was freed */
+    struct mesa_list work;    /* connections to look after at the end of the turn */
+    /* armed while there are any: another turn hook may mark one when ours has run */
+    struct mesa_timer wake;
+    struct mesa_capture upgrade; /* the request being upgraded; there is never more than one */
+    /* carries the subprotocol's name while libwebsockets writes the 101 */
+    struct lws_protocols *renamed;
+    struct mesa_buf spare;   /* the last reassembly buffer, for the next message */
+    struct mesa_buf handles; /* uv_handle_t *: what libwebsockets opened on the loop for itself */
+    void *client_ctx;        /* an SSL_CTX no connection uses, see transport_vhost.c */
     unsigned vhost_count;
     bool created; /* libwebsockets has created a connection since this was cleared */
 };
@@ -126,10 +130,10 @@ struct mesa_conn {
     struct lws *wsi;
     void *user;
     struct mesa_closing *closing;
-    struct mesa_http *http;   /* while MESA_CONN_HTTP */
-    struct mesa_timer timer;  /* handshake, then closing; or the response */
-    struct mesa_buf message;  /* fragments so far */
-    size_t checked;           /* bytes of `message` known to be UTF-8 */
+    struct mesa_http *http;  /* while MESA_CONN_HTTP */
+    struct mesa_timer timer; /* handshake, then closing; or the response */
+    struct mesa_buf message; /* fragments so far */
+    size_t checked;          /* bytes of `message` known to be UTF-8 */
     struct mesa_address address;
     enum mesa_conn_phase phase : 8;
     bool kill : 1;         /* end it without further ado */
@@ -143,28 +147,34 @@ struct mesa_conn {
 
 /* transport_memory.c: the allocator libwebsockets gets; see there. */
 void mesa_rx_memory_install(void);
-/* The block that holds the request head `p` points into, zeroes behind it, and its size; NULL when it cannot be told. */
+/* The block that holds the request head `p` points into, zeroes behind it, and its size; NULL when
+ * it cannot be told. */
 const char *mesa_rx_memory_head(const char *p, size_t *len);
-/* What one read takes. At least a TLS record: with part of one left in OpenSSL, libwebsockets loops for ever on a connection that
- * stops being read in the middle of a buffer. */
+/* What one read takes. At least a TLS record: with part of one left in OpenSSL, libwebsockets loops
+ * for ever on a connection that stops being read in the middle of a buffer. */
 enum { MESA_RX_BUFFER_BYTES = 16384 };
 
 /* transport_listen.c */
-enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port, char *err, size_t err_len);
+enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port,
+                                    char *err, size_t err_len);
 void mesa_acceptor_close(struct mesa_acceptor *a);
 enum mesa_status mesa_acceptor_open(struct mesa_listener *l, int fd);
 void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
 
 /* transport_vhost.c */
-enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg, struct lws_vhost **out, char *err, size_t err_len);
+enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg,
+                                struct lws_vhost **out, char *err, size_t err_len);
 /* Frees what the vhosts shared; they are gone. */
 void mesa_vhost_free_shared(struct mesa_transport *t);
-/* Gives the vhost's SSL_CTX its certificate and options; called while the vhost is being created. */
+/* Gives the vhost's SSL_CTX its certificate and options; called while the vhost is being created.
+ */
 int mesa_vhost_load_tls(void *ssl_ctx);
 
 /* transport_conn.c */
-int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len);
-struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd, const struct mesa_address *address);
+int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session,
+                            void *in, size_t len);
+struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
+                                  const struct mesa_address *address);
 void mesa_conn_turn(struct mesa_conn *c);
 void mesa_conn_mark(struct mesa_conn *c);
 void mesa_conn_kill_later(struct mesa_conn *c);
@@ -181,7 +191,8 @@ void mesa_ws_send_close(struct mesa_conn *c);
 void mesa_ws_update_reading(struct mesa_conn *c);
 
 /* transport_request.c */
-/* `head` is any piece of the head that libwebsockets has passed to a callback. MESA_EPROTO: not a request to serve; MESA_ENOMEM. */
+/* `head` is any piece of the head that libwebsockets has passed to a callback. MESA_EPROTO: not a
+ * request to serve; MESA_ENOMEM. */
 enum mesa_status mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
 void mesa_capture_deinit(struct mesa_capture *cap);
 /* The first value of a header, absent when there is none. `name` in lower case. */

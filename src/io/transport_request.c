@@ -1,9 +1,11 @@
 /* transport_request.c - copies a request head out of libwebsockets.
  *
- * libwebsockets 4.1 parses a head into tokens for the headers it knows, and has no way to list the others; 4.3 has one. On the older one the block the
- * head was parsed into is searched for what looks like a name, and each find is confirmed by asking for it. Where a header is
- * repeated its values come joined, by ", " for known ones; of an unknown one the first is seen.
- * The path and the query come percent-decoded, '+' as a space; the query is encoded again, since it is raw text above.
+ * libwebsockets 4.1 parses a head into tokens for the headers it knows, and has no way to list the
+ * others; 4.3 has one. On the older one the block the head was parsed into is searched for what
+ * looks like a name, and each find is confirmed by asking for it. Where a header is repeated its
+ * values come joined, by ", " for known ones; of an unknown one the first is seen. The path and the
+ * query come percent-decoded, '+' as a space; the query is encoded again, since it is raw text
+ * above.
  */
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -19,14 +21,11 @@ static const struct {
     enum lws_token_indexes token;
     const char *name;
 } methods[] = {
-    {WSI_TOKEN_GET_URI, "GET"},
-    {WSI_TOKEN_POST_URI, "POST"},
+    {WSI_TOKEN_GET_URI, "GET"},         {WSI_TOKEN_POST_URI, "POST"},
     {WSI_TOKEN_HEAD_URI, "HEAD"},
 #if defined(LWS_WITH_HTTP_UNCOMMON_HEADERS)
-    {WSI_TOKEN_OPTIONS_URI, "OPTIONS"},
-    {WSI_TOKEN_PUT_URI, "PUT"},
-    {WSI_TOKEN_PATCH_URI, "PATCH"},
-    {WSI_TOKEN_DELETE_URI, "DELETE"},
+    {WSI_TOKEN_OPTIONS_URI, "OPTIONS"}, {WSI_TOKEN_PUT_URI, "PUT"},
+    {WSI_TOKEN_PATCH_URI, "PATCH"},     {WSI_TOKEN_DELETE_URI, "DELETE"},
 #endif
 };
 
@@ -42,13 +41,15 @@ static enum mesa_status add_ref(struct mesa_capture *cap, const struct header_re
 }
 
 /* Copies the value of a known header behind the text; `name` ends in ':'. */
-static enum mesa_status add_known(struct mesa_capture *cap, struct lws *wsi, enum lws_token_indexes token, const char *name)
+static enum mesa_status add_known(struct mesa_capture *cap, struct lws *wsi,
+                                  enum lws_token_indexes token, const char *name)
 {
     int len = lws_hdr_total_length(wsi, token);
     size_t name_len = strlen(name) - 1;
     struct header_ref ref = {(uint32_t)cap->text.len, (uint32_t)name_len, 0, 0};
     /* twice the length: each fragment but the first brings a separator */
-    if (mesa_buf_append(&cap->text, name, name_len) != MESA_OK || room(&cap->text, (size_t)len * 2) == NULL)
+    if (mesa_buf_append(&cap->text, name, name_len) != MESA_OK ||
+        room(&cap->text, (size_t)len * 2) == NULL)
         return MESA_ENOMEM;
     int n = lws_hdr_copy(wsi, cap->text.data + cap->text.len, len * 2 + 8, token);
     ref.value = (uint32_t)cap->text.len;
@@ -63,7 +64,8 @@ static enum mesa_status add_known_headers(struct mesa_capture *cap, struct lws *
         enum lws_token_indexes token = (enum lws_token_indexes)i;
         const char *name = (const char *)lws_token_to_string(token);
         size_t len = name != NULL ? strlen(name) : 0;
-        if (len < 2 || name[0] == ':' || name[len - 1] != ':' || lws_hdr_total_length(wsi, token) <= 0)
+        if (len < 2 || name[0] == ':' || name[len - 1] != ':' ||
+            lws_hdr_total_length(wsi, token) <= 0)
             continue;
         enum mesa_status rc = add_known(cap, wsi, token, name);
         if (rc != MESA_OK)
@@ -83,13 +85,15 @@ static bool has_ref(const struct mesa_capture *cap, const char *name, size_t len
 }
 
 /* Adds the header libwebsockets calls `name`, ':' included, when it does know one. */
-static enum mesa_status add_custom(struct mesa_capture *cap, struct lws *wsi, const char *name, int name_len)
+static enum mesa_status add_custom(struct mesa_capture *cap, struct lws *wsi, const char *name,
+                                   int name_len)
 {
     int len = lws_hdr_custom_length(wsi, name, name_len);
     if (len < 0 || has_ref(cap, name, (size_t)name_len - 1))
         return MESA_OK;
     struct header_ref ref = {(uint32_t)cap->text.len, (uint32_t)name_len - 1, 0, 0};
-    if (mesa_buf_append(&cap->text, name, (size_t)name_len - 1) != MESA_OK || room(&cap->text, (size_t)len) == NULL)
+    if (mesa_buf_append(&cap->text, name, (size_t)name_len - 1) != MESA_OK ||
+        room(&cap->text, (size_t)len) == NULL)
         return MESA_ENOMEM;
     int n = lws_hdr_custom_copy(wsi, cap->text.data + cap->text.len, len + 1, name, name_len);
     ref.value = (uint32_t)cap->text.len;
@@ -112,7 +116,8 @@ static void on_custom_name(const char *name, int len, void *opaque)
         w->rc = add_custom(w->cap, w->wsi, name, len);
 }
 
-static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi, const char *head)
+static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi,
+                                           const char *head)
 {
     struct custom_walk w = {cap, wsi, MESA_OK};
     (void)head;
@@ -123,17 +128,20 @@ static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws 
 /* RFC 7230 section 3.2.6; libwebsockets has turned names into lower case. */
 static bool is_name_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
-static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi, const char *head)
+static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi,
+                                           const char *head)
 {
     size_t len;
     const char *block = mesa_rx_memory_head(head, &len);
     if (block == NULL)
         return MESA_OK;
     const char *end = block + len;
-    for (const char *colon = memchr(block, ':', len); colon != NULL; colon = memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
+    for (const char *colon = memchr(block, ':', len); colon != NULL;
+         colon = memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
         const char *name = colon;
         while (name > block && is_name_char(name[-1]))
             name--;
@@ -208,7 +216,8 @@ static enum mesa_status resolve_headers(struct mesa_capture *cap)
     }
     for (size_t i = 0; i < count; i++) {
         cap->headers[i].name = (struct mesa_span){cap->text.data + refs[i].name, refs[i].name_len};
-        cap->headers[i].value = (struct mesa_span){cap->text.data + refs[i].value, refs[i].value_len};
+        cap->headers[i].value =
+            (struct mesa_span){cap->text.data + refs[i].value, refs[i].value_len};
     }
     cap->request.headers = cap->headers;
     cap->request.header_count = count;

@@ -1,7 +1,8 @@
 /* transport_upgrade.c - decides whether a request becomes a WebSocket.
  *
- * What libwebsockets would drop without an answer is answered here first. It looks a client's subprotocols up among its own protocols and fails the
- * handshake when there is none: ours takes the name of the first one offered for the moment in which the response is written.
+ * What libwebsockets would drop without an answer is answered here first. It looks a client's
+ * subprotocols up among its own protocols and fails the handshake when there is none: ours takes
+ * the name of the first one offered for the moment in which the response is written.
  */
 #include <string.h>
 #include <strings.h>
@@ -67,7 +68,8 @@ static int check_request(const struct mesa_request *req, const char **headers)
         *headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
         return 426;
     }
-    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || key.len != 24 || host.len == 0)
+    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || key.len != 24 ||
+        host.len == 0)
         return 400;
     /* a body has no place here, and what it says about itself could hide another request */
     if (mesa_request_header(req, "transfer-encoding").p != NULL ||
@@ -100,8 +102,8 @@ static int rename_protocol(struct mesa_conn *c)
     if (t->upgrade.request.protocol.len == 0)
         return 0;
     /* libwebsockets gave each vhost a writable copy of the array it was created with */
-    struct lws_protocols *p =
-        (struct lws_protocols *)(uintptr_t)lws_vhost_name_to_protocol(lws_get_vhost(c->wsi), own_name);
+    struct lws_protocols *p = (struct lws_protocols *)(uintptr_t)lws_vhost_name_to_protocol(
+        lws_get_vhost(c->wsi), own_name);
     if (p == NULL)
         return -1;
     p->name = t->upgrade.protocol;
@@ -116,7 +118,7 @@ int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
     int status = 400;
 
     if (c->phase != MESA_CONN_REQUEST)
-        return -1; /* behind another request */
+        return -1;        /* behind another request */
     mesa_upgrade_done(t); /* the one before may have failed later on */
     enum mesa_status rc = mesa_capture_read(&t->upgrade, c, protocol_name);
     if (rc == MESA_OK && strcasecmp(protocol_name, "websocket") == 0)

@@ -21,12 +21,12 @@ static int on_upgrade(void *ctx, const struct mesa_request *req)
 static void record_request(struct fixture *f, const struct mesa_request *r)
 {
     mesa_buf_reset(&f->request, 0);
-    mesa_buf_printf(&f->request, "%.*s %.*s?%.*s %.*s [%.*s]%s\n", (int)r->method.len, r->method.p, (int)r->path.len, r->path.p,
-                    (int)r->query.len, r->query.p, (int)r->ip.len, r->ip.p, (int)r->protocol.len, r->protocol.p,
-                    r->secure ? " tls" : "");
+    mesa_buf_printf(&f->request, "%.*s %.*s?%.*s %.*s [%.*s]%s\n", (int)r->method.len, r->method.p,
+                    (int)r->path.len, r->path.p, (int)r->query.len, r->query.p, (int)r->ip.len,
+                    r->ip.p, (int)r->protocol.len, r->protocol.p, r->secure ? " tls" : "");
     for (size_t i = 0; i < r->header_count; i++)
-        mesa_buf_printf(&f->request, "%.*s: %.*s\n", (int)r->headers[i].name.len, r->headers[i].name.p,
-                        (int)r->headers[i].value.len, r->headers[i].value.p);
+        mesa_buf_printf(&f->request, "%.*s: %.*s\n", (int)r->headers[i].name.len,
+                        r->headers[i].name.p, (int)r->headers[i].value.len, r->headers[i].value.p);
     mesa_buf_append(&f->request, "", 1);
 }
 
@@ -117,7 +117,8 @@ static void on_protocol_error(void *user, int code, const char *text)
     c->error = code;
 }
 
-static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req, struct mesa_span body)
+static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                    struct mesa_span body)
 {
     static const struct mesa_header type = {{"content-type", 12}, {"text/plain", 10}};
     struct fixture *f = ctx;
@@ -156,7 +157,8 @@ static void write_certificate(void)
     X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
     X509_gmtime_adj(X509_getm_notAfter(cert), 86400);
     X509_set_pubkey(cert, key);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1,
+                               0);
     X509_set_issuer_name(cert, name);
     X509_sign(cert, key, EVP_sha256());
 
@@ -210,7 +212,8 @@ bool fixture_start(struct fixture *f)
         return false;
     if (f->transport == NULL && mesa_transport_new(&f->transport, f->loop) != MESA_OK)
         return false;
-    return mesa_listener_open(&f->listener, f->transport, &f->config, &hooks, f, f->err, sizeof f->err) == MESA_OK;
+    return mesa_listener_open(&f->listener, f->transport, &f->config, &hooks, f, f->err,
+                              sizeof f->err) == MESA_OK;
 }
 
 void fixture_stop(struct fixture *f)

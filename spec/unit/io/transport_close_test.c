@@ -65,8 +65,10 @@ TEST(close_frames_that_are_wrong_are_answered_with_what_is_wrong)
         size_t len;
         int answer;
     } cases[] = {
-        {"\x03", 1, 1002}, {"\x03\xe7", 2, 1002}, {"\x03\xec", 2, 1002}, {"\x03\xed", 2, 1002}, {"\x03\xee", 2, 1002},
-        {"\x03\xf7", 2, 1002}, {"\x07\xd0", 2, 1002}, {"\x13\x88", 2, 1002}, {"\xff\xff", 2, 1002}, {"\x03\xe8\xff", 3, 1007},
+        {"\x03", 1, 1002},         {"\x03\xe7", 2, 1002}, {"\x03\xec", 2, 1002},
+        {"\x03\xed", 2, 1002},     {"\x03\xee", 2, 1002}, {"\x03\xf7", 2, 1002},
+        {"\x07\xd0", 2, 1002},     {"\x13\x88", 2, 1002}, {"\xff\xff", 2, 1002},
+        {"\x03\xe8\xff", 3, 1007},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         CHECK_OR_RETURN(begin());

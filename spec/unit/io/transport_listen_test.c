@@ -1,4 +1,5 @@
-/* transport_listen_test.c - listeners: addresses, Unix sockets, limits, running out of descriptors, and what keeps the loop alive. */
+/* transport_listen_test.c - listeners: addresses, Unix sockets, limits, running out of descriptors,
+ * and what keeps the loop alive. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -55,8 +56,10 @@ TEST(a_port_can_be_shared_on_request)
 
 static bool can_connect(int family, uint16_t port)
 {
-    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback};
+    struct sockaddr_in four = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in6 six = {
+        .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback};
     int fd = socket(family, SOCK_STREAM, 0);
     if (fd < 0)
         return false;
