@@ -135,6 +135,15 @@ describe("server events", function()
   end)
 end)
 
+describe("a server made after the main script has returned", function()
+  it("raises where it is made, and harms nobody", function()
+    local server = harness.lab({}, { extra = "Mesa.setTimeout(function() Mesa.new { port = 0 } end, 1)" })
+    server:log_contains "while the main script runs"
+    server:join()
+    server:stop()
+  end)
+end)
+
 describe("middleware", function()
   it("sees what client:send sends to the user, and not what goes to one connection only", function()
     local server = harness.lab({}, { extra = [[

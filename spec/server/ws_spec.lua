@@ -333,6 +333,52 @@ describe("listening", function()
     harness.fs.remove(dir)
   end)
 
+  it("takes over a Unix socket that a crash left behind, but not one in use", function()
+    local dir = harness.fs.mkdtemp()
+    local path = dir .. "/mesa.sock"
+    local crashed = harness.lab { host = "unix:" .. path }
+    local refused, err = pcall(harness.lab, { host = "unix:" .. path })
+    assert.is_false(refused)
+    assert.matches("in use", err)
+    crashed:join("/", { unix = path }) -- not disturbed by that
+    crashed:signal "sigkill"
+    crashed.process:wait(5000)
+    crashed:destroy()
+    assert.is_true(harness.fs.exists(path))
+    server = harness.lab { host = "unix:" .. path }
+    server:join("/", { unix = path })
+    server:stop()
+    harness.fs.remove(dir)
+  end)
+
+  it("accepts five hundred connections that come at once", function()
+    server = harness.lab {}
+    local stream = require "spec.support.stream"
+    local ws_client = require "spec.support.ws_client"
+    local wires, greeted = {}, 0
+    for i = 1, 500 do
+      local wire = assert(stream.connect { port = server.port })
+      local text, done = "", false
+      wire:listen(function(bytes)
+        text = text .. bytes
+        if not done and text:find('"op":10', 1, true) then
+          done = true
+          greeted = greeted + 1
+        end
+      end, function() end)
+      wires[i] = wire
+    end
+    for _, wire in ipairs(wires) do
+      wire:write(ws_client.request "/")
+    end
+    assert.is_true(harness.loop.wait(function()
+      return greeted == 500
+    end, 10000), ("%d of 500 were greeted"):format(greeted))
+    for _, wire in ipairs(wires) do
+      wire:close()
+    end
+  end)
+
   it("serves several servers of one script", function()
     server = harness.start([[
       local Mesa = require "mesa"
