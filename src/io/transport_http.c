@@ -349,6 +349,8 @@ int mesa_http_body(struct mesa_conn *c, const char *data, size_t len)
 int mesa_http_body_complete(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
+    if (h != NULL && h->done)
+        mesa_conn_kill_later(c); /* no need to linger any more */
     if (h == NULL || h->dispatched)
         return 0; /* libwebsockets says so again for bytes behind the body */
     return h->body.len == h->body_expected ? dispatch(h) : -1;
@@ -360,9 +362,6 @@ int mesa_http_writable(struct mesa_conn *c)
     if (h == NULL || !h->answered || h->done || lws_partial_buffered(c->wsi) || push(h))
         return 0;
     more_time(h);
-    if (lws_partial_buffered(c->wsi))
-        set_reading(c, false);
-    else
-        lws_callback_on_writable(c->wsi);
+    lws_callback_on_writable(c->wsi);
     return 0;
 }

@@ -201,7 +201,6 @@ TEST(the_loop_does_not_spin_while_a_reader_stalls)
     mesa_http_reply(f.http, 200, NULL, 0, body, len);
     shutdown(p.fd, SHUT_WR);
     CHECK(WAIT_FOR(&f, turns_in_100_ms() < 200)); /* once the kernel's buffers are full */
-    CHECK(turns_in_100_ms() < 200);
     (void)peer_read_all(&p);
     if (strncmp(mesa_transport_library_version(), "4.1.", 4) ==
         0) /* later ones give a half-closed peer up */
