@@ -65,13 +65,13 @@ void fixture_use_tls(struct fixture *f);
 void fixture_turn(struct fixture *f);
 uint64_t fixture_now_ms(void);
 
-#define WAIT_FOR(f, cond)                                                                          \
-    ({                                                                                             \
-        uint64_t deadline_ = fixture_now_ms() + FIXTURE_DEADLINE_MS;                               \
-        bool holds_;                                                                               \
-        while (!(holds_ = (cond)) && fixture_now_ms() < deadline_)                                 \
-            fixture_turn(f);                                                                       \
-        holds_;                                                                                    \
+#define WAIT_FOR(f, cond)                                            \
+    ({                                                               \
+        uint64_t deadline_ = fixture_now_ms() + FIXTURE_DEADLINE_MS; \
+        bool holds_;                                                 \
+        while (!(holds_ = (cond)) && fixture_now_ms() < deadline_)   \
+            fixture_turn(f);                                         \
+        holds_;                                                      \
     })
 
 /* Queues a frame for a client and writes as far as the transport takes it. */
