@@ -155,7 +155,7 @@ void mesa_client_resume(struct mesa_client *c);
  */
 void mesa_client_set_authenticator(struct mesa_client *c, bool present);
 /* Answers check number `check`. A number that is not the one under way, or a closed client:
- * MESA_ECLOSED, no effect. `user_json` is VALID JSON. `id` 1-512 bytes of UTF-8 (MESA_EINVAL, the
+ * MESA_ECLOSED, no effect. `user_json` is VALID JSON. `id` 1-512 bytes of UTF-8 and not "*" (MESA_EINVAL, the
  * check stays under way). With cfg.raw, where there are no checks, it is mesa_client_update. The
  * backlog of sync follows op 22, redeliveryInterval apart and never filling more than half of
  * limits.maxBackpressure; live messages are not held back by it. */
