@@ -111,6 +111,19 @@ struct mesa_task *mesa_task_begin(struct mesa_vm *vm);
 lua_State *mesa_task_state(struct mesa_task *t);
 /* Runs the function below `nargs` arguments until it returns or waits. `done` may be NULL; it is called exactly once, perhaps before this returns. */
 void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx);
+
+/* A binding that waits checks for a task before it acquires anything, starts its operation, and ends with
+ * `return mesa_task_wait(…)`. When the operation has completed it pushes the results on mesa_task_state(t) and wakes the
+ * task, which may run any Lua code before mesa_task_wake returns. An operation that has completed before the wait must
+ * not wait. */
+/* Called instead of the wake when the task ends first: the operation must forget it. Must not call Lua. */
+typedef void (*mesa_task_cancel_fn)(void *ctx);
+/* The task that runs on `L`; raises, naming `who`, when a function cannot wait there. */
+struct mesa_task *mesa_task_check(lua_State *L, const char *who);
+/* Suspends the task. `cancel` may be NULL. */
+int mesa_task_wait(struct mesa_task *t, mesa_task_cancel_fn cancel, void *ctx);
+/* Resumes a suspended task with the topmost `nresults` values of its state as what the binding returns. */
+void mesa_task_wake(struct mesa_task *t, int nresults);
 /* Ends every waiting task without running it further and frees the pool. */
 void mesa_task_close_all(struct mesa_vm *vm);
 /* Stops every timer a script has armed. */

@@ -10,6 +10,8 @@ struct mesa_task {
     lua_State *co;
     int ref; /* anchors co */
     bool waiting;
+    mesa_task_cancel_fn cancel; /* of what it waits for */
+    void *cancel_ctx;
     struct mesa_timer timer; /* sleep */
     mesa_task_done_fn done;
     void *ctx;
@@ -99,19 +101,46 @@ void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void 
     task_resume(t, nargs);
 }
 
+struct mesa_task *mesa_task_check(lua_State *L, const char *who)
+{
+    struct mesa_task *t = mesa_script_vm(L)->current_task;
+    if (t == NULL || t->co != L)
+        luaL_error(L,
+                   "%s can only wait inside a handler or a timer (not while a script loads, and "
+                   "not inside a coroutine of your own)",
+                   who);
+    return t;
+}
+
+int mesa_task_wait(struct mesa_task *t, mesa_task_cancel_fn cancel, void *ctx)
+{
+    t->waiting = true;
+    t->cancel = cancel;
+    t->cancel_ctx = ctx;
+    return lua_yield(t->co, 0);
+}
+
+void mesa_task_wake(struct mesa_task *t, int nresults)
+{
+    t->waiting = false;
+    t->cancel = NULL;
+    mesa_list_remove(&t->link);
+    task_resume(t, nresults);
+}
+
 static void on_sleep_over(struct mesa_timer *timer)
 {
-    struct mesa_task *t = MESA_CONTAINER_OF(timer, struct mesa_task, timer);
-    t->waiting = false;
-    mesa_list_remove(&t->link);
-    lua_settop(t->co, 0);
-    task_resume(t, 0);
+    mesa_task_wake(MESA_CONTAINER_OF(timer, struct mesa_task, timer), 0);
 }
 
 void mesa_task_close_all(struct mesa_vm *vm)
 {
-    while (!mesa_list_empty(&vm->waiting_tasks))
-        task_finish(MESA_CONTAINER_OF(vm->waiting_tasks.next, struct mesa_task, link), false);
+    while (!mesa_list_empty(&vm->waiting_tasks)) {
+        struct mesa_task *t = MESA_CONTAINER_OF(vm->waiting_tasks.next, struct mesa_task, link);
+        if (t->cancel != NULL)
+            t->cancel(t->cancel_ctx);
+        task_finish(t, false);
+    }
     while (!mesa_list_empty(&vm->idle_tasks))
         task_free(MESA_CONTAINER_OF(vm->idle_tasks.next, struct mesa_task, link));
     vm->idle_task_count = 0;
@@ -131,15 +160,9 @@ static int l_sleep(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     uint64_t ms = check_delay(L, 1);
-    struct mesa_task *t = vm->current_task;
-    if (t == NULL || t->co != L)
-        return luaL_error(
-            L,
-            "Mesa.sleep can only wait inside a handler or a timer (not while a script loads, and "
-            "not inside a coroutine of your own)");
+    struct mesa_task *t = mesa_task_check(L, "Mesa.sleep");
     mesa_loop_arm(vm->loop, &t->timer, ms);
-    t->waiting = true;
-    return lua_yield(L, 0);
+    return mesa_task_wait(t, NULL, NULL);
 }
 
 /* -- timers of scripts ---------------------------------------------------------------------------------------- */
