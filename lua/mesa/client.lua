@@ -27,6 +27,9 @@ function Client:authenticate(handler)
   if type(handler) ~= "function" then
     error("client:authenticate expects a function, got " .. type(handler), 2)
   end
+  if self.server.raw then
+    error("client:authenticate: a raw server has no op 2; look at client.request and call client:updateUser", 2)
+  end
   self._authenticate = handler
   core.client_set_authenticator(self, true)
   return self

@@ -185,6 +185,7 @@ local function impossible(c)
   end
   if c.raw then
     local needs_envelope = {
+      ["scripts.auth"] = type(c.scripts) == "table" and c.scripts.auth ~= nil,
       ["sync.enabled"] = c.sync.enabled,
       ["reconnect.enabled"] = c.reconnect.enabled,
       ["client.enforceEqualVersions"] = c.client.enforceEqualVersions,

@@ -22,9 +22,10 @@ local function check_result(result)
   return id, result.user ~= nil and result.user or { id = result.id }
 end
 
---- Carries out what an authentication handler decided.
+--- Carries out what an authentication handler decided. Only the error event and the log are told why (PROTOCOL 5).
 local function settle(server, client, check, err, result)
   if err ~= nil and err ~= false then
+    server:_report(errors.wrap(err, "AUTH_REFUSED"), "authenticate", client)
     core.client_refuse(client, check)
     return
   end
@@ -59,9 +60,10 @@ local function authentication(server)
       settle(server, client, check, err, result)
     end
     local ok, result, err = xpcall(handler, catch, data, done, client, server)
-    if not ok then
+    if not ok and answered then
       server:_report(result, "authenticate", client)
-      if not answered then done(result) end
+    elseif not ok then
+      done(result)
     elseif not answered and result ~= nil then
       done(nil, result)
     elseif not answered and err ~= nil then

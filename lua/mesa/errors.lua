@@ -30,14 +30,23 @@ local function describe(value)
   return "(error object is a " .. type(value) .. " value)"
 end
 
+--- An error object for whatever a script gave as an error; what is one already stays as it is.
+---@param value any
+---@param code string
+---@return mesa.Error
+function errors.wrap(value, code)
+  if getmetatable(value) == Error then return value end
+  local ok, text = pcall(describe, value)
+  return errors.new(ok and text or "(error object whose __tostring fails)", code)
+end
+
 --- A message handler for xpcall: turns whatever was thrown into an error object with a traceback.
 ---@param value any
 ---@return mesa.Error
 function errors.catch(value)
-  if getmetatable(value) == Error then return value end
-  local ok, text = pcall(describe, value)
-  if not ok then text = "(error object whose __tostring fails)" end
-  return errors.new(text, "SCRIPT", debug.traceback(text, 2))
+  local err = errors.wrap(value, "SCRIPT")
+  if not err.traceback then err.traceback = debug.traceback(err.message, 2) end
+  return err
 end
 
 return errors

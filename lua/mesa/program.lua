@@ -7,6 +7,15 @@ local modules = require "mesa.modules"
 io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
 modules.install()
 
+-- A handler's own coroutine belongs to the server: yielding it would abandon the handler without a trace of where.
+local yield = coroutine.yield
+function coroutine.yield(...)
+  if core.in_handler() then
+    error("coroutine.yield outside of a coroutine of your own: a handler waits with Mesa.sleep", 2)
+  end
+  return yield(...)
+end
+
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
 local program = {}

@@ -10,12 +10,17 @@ local SIGPIPE, SIG_IGN = 13, 1
 ffi.C.signal(SIGPIPE, ffi.cast("void (*)(int)", SIG_IGN))
 
 local scale = tonumber(os.getenv("MESA_TEST_TIMEOUT_SCALE") or "1") or 1
+local TICK_MS = 20 -- how often a predicate is asked when nothing happens: some ask the server
 local pending_error
 local idle_timers = {} -- a predicate may wait in its turn, so several can be in use
 
 -- Every wait is multiplied by MESA_TEST_TIMEOUT_SCALE, so that slow machines need no edits.
 function loop.scaled(ms)
   return math.max(1, math.floor(ms * scale))
+end
+
+function loop.now_ms()
+  return uv.hrtime() / 1e6
 end
 
 -- luv ends the process when a callback raises; this keeps the error for whoever waits.
@@ -32,10 +37,10 @@ end
 
 -- Runs the loop until `predicate()` holds: true; or false after `timeout_ms`.
 function loop.wait(predicate, timeout_ms)
-  local expired = false
+  local deadline, expired = loop.now_ms() + loop.scaled(timeout_ms), false
   local timer = table.remove(idle_timers) or uv.new_timer()
-  timer:start(loop.scaled(timeout_ms), 0, function()
-    expired = true
+  timer:start(math.min(TICK_MS, loop.scaled(timeout_ms)), TICK_MS, function()
+    expired = loop.now_ms() >= deadline
   end)
   local ok, result = pcall(function()
     repeat
@@ -71,10 +76,6 @@ function loop.sleep(ms)
   loop.wait(function()
     return false
   end, ms)
-end
-
-function loop.now_ms()
-  return uv.hrtime() / 1e6
 end
 
 -- luv 1.44 crashes when the Lua state ends before closed handles were let go of.

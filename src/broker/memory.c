@@ -1,6 +1,8 @@
-/* memory.c - the broker of one process without Redis: the sync store, kept in memory within its bounds.
+/* memory.c - the broker of one process without Redis: the sync store, kept in memory within its
+ * bounds.
  *
- * What is dropped is first taken out of every structure and reported afterwards, because the hook may call the broker again.
+ * What is dropped is first taken out of every structure and reported afterwards, because the hook
+ * may call the broker again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -151,8 +153,7 @@ static void on_sweep(struct mesa_timer *t)
     struct mesa_list dropped;
     mesa_list_init(&dropped);
     mesa_loop_arm(m->loop, &m->sweep, SWEEP_MS);
-    MESA_LIST_FOREACH_SAFE(it, tmp, &m->backlogs)
-    {
+    MESA_LIST_FOREACH_SAFE(it, tmp, &m->backlogs) {
         struct backlog *q = MESA_CONTAINER_OF(it, struct backlog, link);
         enforce(m, q, &dropped);
         remove_if_empty(m, q);
@@ -167,8 +168,7 @@ static void memory_free(struct mesa_broker *b)
     while (!mesa_list_empty(&m->backlogs)) {
         struct backlog *q = MESA_CONTAINER_OF(m->backlogs.next, struct backlog, link);
         mesa_list_remove(&q->link);
-        MESA_LIST_FOREACH_SAFE(it, tmp, &q->messages)
-        {
+        MESA_LIST_FOREACH_SAFE(it, tmp, &q->messages) {
             stored_free(message(it));
         }
         backlog_unref(q);
@@ -195,7 +195,8 @@ static enum mesa_status memory_store(struct mesa_broker *b, struct mesa_span id,
                                      struct mesa_span json)
 {
     struct memory_broker *m = self(b);
-    if (json.len > m->cfg->sync.max_bytes) { /* would only push out everything else and then itself */
+    if (json.len >
+        m->cfg->sync.max_bytes) { /* would only push out everything else and then itself */
         if (m->base.hooks.on_dropped != NULL)
             m->base.hooks.on_dropped(m->base.hooks_ctx, id, json);
         return MESA_ETOOBIG;
@@ -245,8 +246,7 @@ static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog
         }
         remove_if_empty(m, q);
     }
-    MESA_LIST_FOREACH(it, &taken)
-    {
+    MESA_LIST_FOREACH(it, &taken) {
         const struct stored *s = message(it);
         json[backlog.count] = (struct mesa_span){s->json, s->len};
         stored_ms[backlog.count++] = s->stored_ms;
@@ -255,8 +255,7 @@ static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog
     backlog.stored_ms = stored_ms;
     fn(ctx, rc, rc == MESA_OK ? &backlog : NULL);
 
-    MESA_LIST_FOREACH_SAFE(it, tmp, &taken)
-    {
+    MESA_LIST_FOREACH_SAFE(it, tmp, &taken) {
         stored_free(message(it));
     }
     free(json);

@@ -1,7 +1,8 @@
 /* client.h - what one connection may say and what follows from it (PROTOCOL 2, 4, 5, 6).
  *
- * A state machine without loop, socket or script: it is given parsed envelopes and answers with an action its owner carries out.
- * May include: base/, core/config.h, core/envelope.h, core/heartbeat.h.
+ * A state machine without loop, socket or script: it is given parsed envelopes and answers with an
+ * action its owner carries out. May include: base/, core/config.h, core/envelope.h,
+ * core/heartbeat.h.
  */
 #ifndef MESA_CORE_CLIENT_H
 #define MESA_CORE_CLIENT_H
@@ -43,17 +44,19 @@ struct mesa_action {
 
 void mesa_client_state_init(struct mesa_client_state *st);
 
-/* What an envelope from the client means. With client.enforceEqualVersions a CLIENT_VERSION dispatch ends here, whatever it says. */
+/* What an envelope from the client means. With client.enforceEqualVersions a CLIENT_VERSION
+ * dispatch ends here, whatever it says. */
 struct mesa_action mesa_client_state_receive(struct mesa_client_state *st,
                                              const struct mesa_config *cfg,
                                              const struct mesa_envelope *e);
-/* What follows from a text that is no envelope: `rc` and `err` as from mesa_envelope_parse. The error is "JSON" when the text is not JSON, "PROTOCOL" when
- * it is JSON but not an envelope. */
+/* What follows from a text that is no envelope: `rc` and `err` as from mesa_envelope_parse. The
+ * error is "JSON" when the text is not JSON, "PROTOCOL" when it is JSON but not an envelope. */
 struct mesa_action mesa_client_state_malformed(enum mesa_status rc, const char *text, size_t len,
                                                unsigned max_depth,
                                                const struct mesa_json_error *err);
 
-/* Answers check number `check`. False: it is not the one under way (answered before, or never given out), nothing changes. */
+/* Answers check number `check`. False: it is not the one under way (answered before, or never given
+ * out), nothing changes. */
 bool mesa_client_state_answer(struct mesa_client_state *st, uint32_t check, bool accepted);
 /* Whether `check` is under way. */
 bool mesa_client_state_is_checking(const struct mesa_client_state *st, uint32_t check);

@@ -1,7 +1,8 @@
 /* config.h - the validated configuration of one server.
  *
- * Plain data with defaults (PROTOCOL 3-8, DESIGN 5). Names of keys, types and ranges are checked where the configuration is written (lua/mesa/config.lua); the
- * invariants between fields are checked here. Strings are owned by the struct. May include: base/.
+ * Plain data with defaults (PROTOCOL 3-8, DESIGN 5). Names of keys, types and ranges are checked
+ * where the configuration is written (lua/mesa/config.lua); the invariants between fields are
+ * checked here. Strings are owned by the struct. May include: base/.
  */
 #ifndef MESA_CORE_CONFIG_H
 #define MESA_CORE_CONFIG_H
@@ -13,10 +14,10 @@
 #include "base/status.h"
 
 struct mesa_config {
-    char *host;      /* NULL: every address */
-    uint16_t port;   /* 4000; 0 is any free port */
-    char *path;      /* NULL: every path is a WebSocket path */
-    char *name_space; /* NULL: none */
+    char *host;        /* NULL: every address */
+    uint16_t port;     /* 4000; 0 is any free port */
+    char *path;        /* NULL: every path is a WebSocket path */
+    char *name_space;  /* NULL: none */
     char *static_root; /* NULL: no files; absolute otherwise */
     bool raw;
 
@@ -30,19 +31,19 @@ struct mesa_config {
         char *version;               /* "1.5.8" */
     } client;
 
-    uint32_t store_messages; /* how many of each direction a client keeps; 0: none. `true` in Lua means 100 */
+    uint32_t store_messages; /* of each direction of a client; 0: none. `true` in Lua means 100 */
 
     struct {
-        bool enabled;                   /* false */
+        bool enabled;                    /* false */
         uint32_t redelivery_interval_ms; /* 0: all at once */
-        uint32_t max_messages;          /* 1000 per id */
-        uint64_t max_bytes;             /* 1 MiB per id */
-        uint64_t max_age_ms;            /* 7 days */
+        uint32_t max_messages;           /* 1000 per id */
+        uint64_t max_bytes;              /* 1 MiB per id */
+        uint64_t max_age_ms;             /* 7 days */
     } sync;
 
     struct {
-        bool enabled;         /* false */
-        uint32_t interval_ms; /* 10000 */
+        bool enabled;          /* false */
+        uint32_t interval_ms;  /* 10000 */
         uint32_t max_attempts; /* 3 */
     } heartbeat;
 
@@ -52,10 +53,10 @@ struct mesa_config {
     } reconnect;
 
     struct {
-        uint32_t timeout_ms;       /* 10000; 0: off */
-        bool required;             /* false */
-        bool send_user_object;     /* true */
-        bool disconnect_on_fail;   /* true */
+        uint32_t timeout_ms;        /* 10000; 0: off */
+        bool required;              /* false */
+        bool send_user_object;      /* true */
+        bool disconnect_on_fail;    /* true */
         bool store_connected_users; /* true */
     } authentication;
 
@@ -75,9 +76,9 @@ struct mesa_config {
     } limits;
 
     struct {
-        char *host;    /* NULL: "127.0.0.1" */
+        char *host; /* NULL: "127.0.0.1" */
         uint16_t port;
-        bool enabled;  /* false */
+        bool enabled; /* false */
     } admin;
 };
 
@@ -85,7 +86,8 @@ struct mesa_config {
 enum mesa_status mesa_config_init(struct mesa_config *c);
 void mesa_config_deinit(struct mesa_config *c);
 
-/* Checks the invariants between fields. MESA_EINVAL: *err (static) names keys as a user writes them, e.g. "tls.key is missing: tls.cert needs it". */
+/* Checks the invariants between fields. MESA_EINVAL: *err (static) names keys as a user writes
+ * them, e.g. "tls.key is missing: tls.cert needs it". */
 enum mesa_status mesa_config_check(const struct mesa_config *c, const char **err);
 
 #endif

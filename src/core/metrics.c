@@ -9,9 +9,9 @@ struct metric {
     size_t offset;
 };
 
-#define COUNTER(field, suffix, help)                                                               \
-    {                                                                                              \
-        "mesa_" suffix, "counter", help, offsetof(struct mesa_metrics, field)                      \
+#define COUNTER(field, suffix, help)                                          \
+    {                                                                         \
+        "mesa_" suffix, "counter", help, offsetof(struct mesa_metrics, field) \
     }
 
 static const struct metric metrics[] = {
@@ -29,7 +29,8 @@ static const struct metric metrics[] = {
     COUNTER(sync_dropped, "sync_dropped_total", "Kept messages dropped before delivery."),
     COUNTER(auth_accepted, "authentication_accepted_total", "Authentications accepted."),
     COUNTER(auth_refused, "authentication_refused_total", "Authentications refused."),
-    COUNTER(auth_timeout, "authentication_timeout_total", "Clients closed for late authentication."),
+    COUNTER(auth_timeout, "authentication_timeout_total",
+            "Clients closed for late authentication."),
     COUNTER(script_errors, "script_errors_total", "Errors raised by script handlers."),
     COUNTER(reloads, "reloads_total", "Scripts reloaded."),
     COUNTER(reload_failures, "reload_failures_total", "Reloads that kept the old code."),

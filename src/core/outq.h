@@ -1,8 +1,8 @@
 /* outq.h - bounded queue of frames one client has still to be sent.
  *
- * Frames are encoded once and shared; each queue holds one reference. Small and cheap while idle: the first few frames need no
- * allocation, a drained queue holds none.
- * Loop thread only. Never calls Lua. May include: base/, core/frame.h.
+ * Frames are encoded once and shared; each queue holds one reference. Small and cheap while idle:
+ * the first few frames need no allocation, a drained queue holds none. Loop thread only. Never
+ * calls Lua. May include: base/, core/frame.h.
  */
 #ifndef MESA_CORE_OUTQ_H
 #define MESA_CORE_OUTQ_H
@@ -16,7 +16,7 @@
 
 enum { MESA_OUTQ_INLINE = 4 };
 
-struct mesa_outq { /* private fields; embedded for the sake of memory per connection */
+struct mesa_outq {            /* private fields; embedded for the sake of memory per connection */
     struct mesa_frame **ring; /* NULL: `inline_ring` is in use */
     struct mesa_frame *inline_ring[MESA_OUTQ_INLINE];
     uint32_t cap, head, count;
@@ -27,11 +27,18 @@ void mesa_outq_init(struct mesa_outq *q);
 void mesa_outq_deinit(struct mesa_outq *q); /* drops every frame */
 
 /* Queues `f`, taking a reference only on MESA_OK.
- * MESA_EAGAIN: would exceed `limit_bytes`, refused (an empty queue takes any one frame). MESA_ENOMEM: refused. */
+ * MESA_EAGAIN: would exceed `limit_bytes`, refused (an empty queue takes any one frame).
+ * MESA_ENOMEM: refused. */
 enum mesa_status mesa_outq_push(struct mesa_outq *q, struct mesa_frame *f, size_t limit_bytes);
 
-static inline size_t mesa_outq_count(const struct mesa_outq *q) { return q->count; }
-static inline size_t mesa_outq_bytes(const struct mesa_outq *q) { return q->bytes; }
+static inline size_t mesa_outq_count(const struct mesa_outq *q)
+{
+    return q->count;
+}
+static inline size_t mesa_outq_bytes(const struct mesa_outq *q)
+{
+    return q->bytes;
+}
 
 /* The i-th frame from the front, i < count. */
 struct mesa_frame *mesa_outq_at(const struct mesa_outq *q, size_t i);

@@ -208,8 +208,7 @@ struct mesa_registry_entry *mesa_registry_next_of(const struct mesa_registry *r,
     struct mesa_registry_user *u = mesa_map_get(r->users, id.p, id.len);
     if (u == NULL)
         return NULL;
-    MESA_LIST_FOREACH(it, &u->members)
-    {
+    MESA_LIST_FOREACH(it, &u->members) {
         if (after == NULL || member(it)->serial > after->serial)
             return member(it);
     }

@@ -1,7 +1,8 @@
 /* registry.h - every connection of a server, and who among them is which user.
  *
- * Entries are embedded in their owner; several may share a user id. Entries are kept in order of their serial numbers, so an iteration continues
- * correctly from an entry that was removed meanwhile. Loop thread only. May include: base/.
+ * Entries are embedded in their owner; several may share a user id. Entries are kept in order of
+ * their serial numbers, so an iteration continues correctly from an entry that was removed
+ * meanwhile. Loop thread only. May include: base/.
  */
 #ifndef MESA_CORE_REGISTRY_H
 #define MESA_CORE_REGISTRY_H
@@ -19,14 +20,14 @@ struct mesa_registry_user; /* opaque */
 
 struct mesa_registry_entry { /* private fields */
     struct mesa_list all, of_user;
-    struct mesa_registry_user *user; /* referenced, also after the entry has left: the id stays readable */
+    struct mesa_registry_user *user; /* referenced even after leaving: the id stays readable */
     uint64_t serial;                 /* in order of mesa_registry_add */
 };
 
 /* What joining or leaving changed. Spans live until the next call to the registry. */
 struct mesa_registry_change {
-    bool came_online;       /* the entry is the first of its id */
-    bool went_offline;      /* it was the last of the id it had before */
+    bool came_online;        /* the entry is the first of its id */
+    bool went_offline;       /* it was the last of the id it had before */
     struct mesa_span before; /* that id; absent when it had none */
 };
 
@@ -45,7 +46,8 @@ size_t mesa_registry_count(const struct mesa_registry *r);
 /* Number of different ids. */
 size_t mesa_registry_user_count(const struct mesa_registry *r);
 
-/* Gives the entry an id, instead of the one it may have: one step, nobody sees it under both or none. MESA_ENOMEM: nothing changed. */
+/* Gives the entry an id, instead of the one it may have: one step, nobody sees it under both or
+ * none. MESA_ENOMEM: nothing changed. */
 enum mesa_status mesa_registry_join(struct mesa_registry *r, struct mesa_registry_entry *e,
                                     struct mesa_span id, struct mesa_registry_change *change);
 /* Takes the entry out of its user's connections; repeating has no effect. */

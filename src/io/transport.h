@@ -25,11 +25,14 @@ struct mesa_header {
     struct mesa_span value;
 };
 
-/* The HTTP request a connection began with. Spans live until the callback that received the request returns. */
+/* The HTTP request a connection began with. Spans live until the callback that received the request returns.
+ * libwebsockets decodes the path and the query ('+' becomes a space in both) and resolves "..", "." and "//" in the path; the query is
+ * encoded again, so that it means the same but need not be the client's bytes. Of a repeated header known to the library the values come joined by
+ * ','; of another one the first is seen. */
 struct mesa_request {
     struct mesa_span method;   /* "GET" */
     struct mesa_span path;     /* percent-decoded, without the query; always begins with '/'; never contains NUL */
-    struct mesa_span query;    /* raw text behind '?', may be empty */
+    struct mesa_span query;    /* the text behind '?', encoded; may be empty */
     struct mesa_span ip;       /* the peer's address as text; "unix" for Unix sockets */
     struct mesa_span protocol; /* the subprotocol agreed on, or empty */
     bool secure;               /* TLS */
@@ -48,18 +51,19 @@ struct mesa_listener_config {
     size_t max_payload_bytes;       /* of one message; over it: close 1009 before buffering */
     uint32_t max_connections;       /* 0: no bound. Over it: accepted and closed at once, before lws spends anything */
     uint32_t max_connections_per_ip; /* 0: no bound; not applied to Unix sockets */
-    uint32_t handshake_timeout_ms;  /* TCP accept to complete request head, TLS handshake included */
+    uint32_t handshake_timeout_ms;  /* TCP accept to complete request head, TLS handshake included; 0: none */
     size_t max_body_bytes;          /* of an HTTP request body; 0: a request with a body gets 413 */
 };
 
 struct mesa_listener_hooks {
     /* An upgrade request. 0 accepts; otherwise the HTTP status (4xx, 5xx) to refuse with. */
     int (*on_upgrade)(void *ctx, const struct mesa_request *req);
+    /* Hooks may close any connection and free the listener. Only on_open, on_message, on_close and on_http must be there. */
     /* The connection is open. The result becomes mesa_conn_user. `req` lives until on_open returns. May write, may close. */
     void *(*on_open)(void *ctx, struct mesa_conn *c, const struct mesa_request *req);
     /* One whole message; `data` lives until the callback returns; text is valid UTF-8. Not called after mesa_conn_close. */
     void (*on_message)(void *user, const char *data, size_t len, bool binary);
-    void (*on_pong)(void *user);
+    void (*on_pong)(void *user); /* not for pongs without a payload, which libwebsockets keeps to itself: ping with one */
     /* Room again after a mesa_conn_write that returned MESA_EAGAIN. */
     void (*on_drained)(void *user);
     /* The connection is gone; the last callback for it. `code` is the peer's close code, 1005 when it sent none, 1006 without a closing handshake; when this side closed first, the
@@ -72,7 +76,8 @@ struct mesa_listener_hooks {
 };
 
 enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loop *loop);
-/* Every listener must have been freed and every connection closed or it is dropped now. NULL is accepted. */
+/* Listeners and connections that are left are dropped now. Runs the loop for a few turns; not from inside one. An unanswered mesa_http stays
+ * valid until it is answered. NULL is accepted. */
 void mesa_transport_free(struct mesa_transport *t);
 /* "4.1.6" */
 const char *mesa_transport_library_version(void);

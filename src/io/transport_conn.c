@@ -8,7 +8,11 @@
 
 static void on_timeout(struct mesa_timer *timer)
 {
-    mesa_conn_kill_later(MESA_CONTAINER_OF(timer, struct mesa_conn, timer));
+    struct mesa_conn *c = MESA_CONTAINER_OF(timer, struct mesa_conn, timer);
+    if (c->phase == MESA_CONN_HTTP)
+        mesa_http_timeout(c);
+    else
+        mesa_conn_kill_later(c);
 }
 
 void mesa_conn_arm(struct mesa_conn *c, uint64_t ms)

@@ -1,15 +1,17 @@
 /* transport_http.c - plain HTTP requests: their bodies, and answers now or later. */
 #include "io/transport_http.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-enum { CHUNK_BYTES = 64 * 1024 };
+enum {
+    CHUNK_BYTES = 64 * 1024,
+    STALL_CHECK_MS = 10, /* how often a reader that has stalled is looked at */
+};
 
 static void http_free(struct mesa_http *h)
 {
@@ -75,6 +77,36 @@ enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t co
     return rc;
 }
 
+static void set_reading(struct mesa_conn *c, bool reading)
+{
+    c->paused = !reading;
+    mesa_ws_update_reading(c);
+}
+
+static void more_time(struct mesa_http *h)
+{
+    h->deadline_ms = mesa_loop_now(h->conn->transport->loop) + MESA_HTTP_STALL_TIMEOUT_MS;
+    mesa_conn_arm(h->conn, STALL_CHECK_MS);
+}
+
+/* libwebsockets does not read a connection that is being answered, but polls it: with bytes or an end waiting to be read the loop would spin until
+ * the answer is out. And it does not flush a connection it was told not to poll. So one whose reader stalls is
+ * left alone, and looked at now and then. */
+void mesa_http_timeout(struct mesa_conn *c)
+{
+    struct mesa_http *h = c->http;
+    if (h == NULL || !h->answered || mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
+        mesa_conn_kill_later(c);
+        return;
+    }
+    struct pollfd fd = {.fd = lws_get_socket_fd(c->wsi), .events = POLLOUT};
+    bool writable = poll(&fd, 1, 0) > 0;
+    if (c->paused && writable)
+        lws_callback_on_writable(c->wsi);
+    set_reading(c, writable);
+    mesa_conn_arm(c, STALL_CHECK_MS);
+}
+
 void mesa_http_send(struct mesa_http *h)
 {
     struct mesa_conn *c = h->conn;
@@ -83,10 +115,8 @@ void mesa_http_send(struct mesa_http *h)
         http_free(h);
         return;
     }
-    /* libwebsockets does not call back a connection that must not be read from */
-    c->paused = false;
-    mesa_ws_update_reading(c);
-    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
+    set_reading(c, true);
+    more_time(h);
     lws_callback_on_writable(c->wsi);
 }
 
@@ -151,9 +181,7 @@ static int dispatch(struct mesa_http *h)
     struct mesa_listener *l = c->listener;
     h->dispatched = true;
     mesa_conn_arm(c, 0);
-    /* libwebsockets would spin on whatever arrives until the answer is there */
-    c->paused = true;
-    mesa_ws_update_reading(c);
+    set_reading(c, false); /* or the loop would spin on whatever arrives until there is an answer */
     if (l->hooks.on_http == NULL)
         return answer(h, 404);
     l->hooks.on_http(l->ctx, h, &h->capture.request, (struct mesa_span){h->body.data, h->body.len});
@@ -206,6 +234,7 @@ int mesa_http_begin(struct mesa_conn *c, const char *head)
         return answer(h, status);
     if (h->body_expected == 0)
         return dispatch(h);
+    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
 
     struct mesa_span expect = mesa_request_header(req, "expect");
     if (expect.len == 12 && strncasecmp(expect.p, "100-continue", 12) == 0) {
@@ -261,7 +290,10 @@ int mesa_http_writable(struct mesa_conn *c)
     if (lws_write(c->wsi, (unsigned char *)h->out.data + h->out_sent, n, LWS_WRITE_RAW) < 0)
         return -1;
     h->out_sent += n;
-    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
-    lws_callback_on_writable(c->wsi);
+    more_time(h);
+    if (lws_partial_buffered(c->wsi))
+        set_reading(c, false);
+    else
+        lws_callback_on_writable(c->wsi);
     return 0;
 }

@@ -20,6 +20,7 @@ struct mesa_http {
     bool head_only;        /* HEAD */
     struct mesa_buf out;   /* what is to be written next */
     size_t out_sent;
+    uint64_t deadline_ms;  /* of the response: moves as it is read */
     int file;              /* -1: none */
     uint64_t file_left;
 };

@@ -22,7 +22,7 @@
 
 enum {
     MESA_CLOSE_TIMEOUT_MS = 5000,       /* for the peer to answer a close frame */
-    MESA_HTTP_STALL_TIMEOUT_MS = 30000, /* for the peer of a response to read anything of it */
+    MESA_HTTP_STALL_TIMEOUT_MS = 30000, /* for a request body to arrive, and for a response to be read any further */
     MESA_MAX_HEADER_BYTES = 8192,       /* of a request head */
     MESA_MAX_REASON_BYTES = 123,        /* RFC 6455 section 5.5 */
 };
@@ -194,6 +194,7 @@ int mesa_http_begin(struct mesa_conn *c, const char *head);
 int mesa_http_body(struct mesa_conn *c, const char *data, size_t len);
 int mesa_http_body_complete(struct mesa_conn *c);
 int mesa_http_writable(struct mesa_conn *c);
+void mesa_http_timeout(struct mesa_conn *c);
 void mesa_http_detach(struct mesa_conn *c);
 const char *mesa_http_status_text(int status);
 /* Writes a small response at once; the caller closes the connection. */

@@ -51,6 +51,7 @@ static int load_ca(SSL_CTX *ctx)
 
 int mesa_vhost_load_tls(void *ssl_ctx)
 {
+    static const unsigned char session_id[] = "mesa"; /* or a client with a certificate could not resume */
     SSL_CTX *ctx = ssl_ctx;
     const struct mesa_listener_config *cfg = loading.cfg;
 
@@ -61,6 +62,8 @@ int mesa_vhost_load_tls(void *ssl_ctx)
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
     /* buffers of an idle connection go back; a write that is retried may come from another address */
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+
+    SSL_CTX_set_session_id_context(ctx, session_id, sizeof session_id - 1);
 
     const char *paths[] = {cfg->tls_cert, cfg->tls_key, cfg->tls_ca};
     const char *keys[] = {"tls.cert", "tls.key", "tls.ca"};

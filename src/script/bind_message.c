@@ -11,6 +11,9 @@
 
 static const char raw_key; /* its address is the private key */
 
+/* What mesa-lua sends, a peer with the default limit must accept; the envelope is a level of its own. */
+enum { DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
+
 #define PUSH_RAW_KEY(L) lua_pushlightuserdata((L), (void *)&raw_key)
 
 /* Pushes the unescaped text of a JSON string token. */
@@ -148,7 +151,7 @@ static enum mesa_status write_data(lua_State *L, int index, struct mesa_buf *out
         struct mesa_value_error err;
         enum mesa_status rc = mesa_buf_append(out, key, sizeof key - 1);
         if (rc == MESA_OK)
-            rc = mesa_value_encode(L, lua_gettop(L), MESA_JSON_DEPTH_DEFAULT, out, "data", &err);
+            rc = mesa_value_encode(L, lua_gettop(L), DATA_DEPTH_MAX, out, "data", &err);
         if (rc == MESA_EINVAL)
             luaL_error(L, "%s", err.text);
         lua_pop(L, 1);

@@ -84,8 +84,7 @@ static void task_resume(struct mesa_task *t, int nargs)
         mesa_list_append(&vm->waiting_tasks, &t->link);
     } else if (status == LUA_YIELD) {
         lua_settop(t->co, 0);
-        lua_pushliteral(t->co, "a handler called coroutine.yield itself and was abandoned; "
-                               "only the waiting functions of mesa (Mesa.sleep …) may suspend it");
+        lua_pushliteral(t->co, "it yielded from C code that is not mesa's, and was abandoned");
         mesa_script_log_error(vm, t->co, "handler");
         task_finish(t, false);
     } else {
@@ -163,6 +162,14 @@ static int l_sleep(lua_State *L)
     struct mesa_task *t = mesa_task_check(L, "Mesa.sleep");
     mesa_loop_arm(vm->loop, &t->timer, ms);
     return mesa_task_wait(t, NULL, NULL);
+}
+
+/* core.in_handler() -> whether the caller runs directly in a handler's coroutine */
+static int l_in_handler(lua_State *L)
+{
+    const struct mesa_task *t = mesa_script_vm(L)->current_task;
+    lua_pushboolean(L, t != NULL && t->co == L);
+    return 1;
 }
 
 /* -- timers of scripts ---------------------------------------------------------------------------------------- */
@@ -250,6 +257,8 @@ void mesa_bind_task(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, l_sleep);
     lua_setfield(L, -2, "sleep");
+    lua_pushcfunction(L, l_in_handler);
+    lua_setfield(L, -2, "in_handler");
     lua_pushcfunction(L, l_timer_start);
     lua_setfield(L, -2, "timer_start");
     lua_pushcfunction(L, l_timer_stop);

@@ -1,6 +1,7 @@
 /* admin.c - the operator's own listener: GET /metrics, GET /healthz, POST /reload.
  *
- * Meant for the loopback address. A request that a browser sent from a page (it has an Origin header) must not reload anything.
+ * Meant for the loopback address. A request that a browser sent from a page (it has an Origin
+ * header) must not reload anything.
  */
 #include "server/internal.h"
 
@@ -63,8 +64,8 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
 {
     (void)body;
     struct mesa_server *s = ctx;
-    bool get = mesa_span_eq(req->method, MESA_SPAN("GET")) ||
-               mesa_span_eq(req->method, MESA_SPAN("HEAD"));
+    bool get =
+        mesa_span_eq(req->method, MESA_SPAN("GET")) || mesa_span_eq(req->method, MESA_SPAN("HEAD"));
     bool post = mesa_span_eq(req->method, MESA_SPAN("POST"));
     bool readable = is(req, MESA_SPAN("/metrics")) || is(req, MESA_SPAN("/healthz"));
     bool writable = is(req, MESA_SPAN("/reload"));

@@ -9,7 +9,8 @@ static bool valid_id(struct mesa_span id)
     return id.len >= 1 && id.len <= ID_MAX && mesa_utf8_valid(id.p, id.len);
 }
 
-/* Gives the client an id. The new one is announced before the old one goes: nobody sees the user absent. */
+/* Gives the client an id. The new one is announced before the old one goes: nobody sees the user
+ * absent. */
 static enum mesa_status become(struct mesa_client *c, struct mesa_span id)
 {
     struct mesa_server *s = c->server;

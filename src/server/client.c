@@ -127,7 +127,8 @@ void mesa_client_store(struct mesa_client *c, enum mesa_stored which, struct mes
     while (mesa_outq_count(q) > 0 && (mesa_outq_count(q) >= cfg->store_messages ||
                                       mesa_outq_bytes(q) + f->len > cfg->limits.max_payload))
         mesa_outq_drop(q, 1);
-    mesa_outq_push(q, f, SIZE_MAX); /* without memory it is not kept: the message itself matters more */
+    mesa_outq_push(q, f,
+                   SIZE_MAX); /* without memory it is not kept: the message itself matters more */
 }
 
 bool mesa_client_stored(const struct mesa_client *c, enum mesa_stored which, size_t i,

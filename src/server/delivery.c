@@ -1,4 +1,5 @@
-/* delivery.c - the way out of one connection: queue, gather, write, and what happens when the peer reads too slowly. */
+/* delivery.c - the way out of one connection: queue, gather, write, and what happens when the peer
+ * reads too slowly. */
 #include <stdlib.h>
 
 #include "server/internal.h"
@@ -137,6 +138,9 @@ void mesa_server_flush_all(struct mesa_server *s)
 void mesa_client_drained(struct mesa_client *c)
 {
     c->backed_up = false;
+    /* It reads, so it lives: while its output was backed up, its answers were not read. */
+    c->received_ms = mesa_loop_now(c->server->loop);
+    mesa_heartbeat_acknowledge(&c->state.heartbeat);
     mesa_client_flush(c);
     if (c->closed) {
         if (mesa_outq_count(&c->outq) == 0)

@@ -75,8 +75,8 @@ void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_r
                              struct mesa_span body)
 {
     struct mesa_server *s = ctx;
-    bool readable = mesa_span_eq(req->method, MESA_SPAN("GET")) ||
-                    mesa_span_eq(req->method, MESA_SPAN("HEAD"));
+    bool readable =
+        mesa_span_eq(req->method, MESA_SPAN("GET")) || mesa_span_eq(req->method, MESA_SPAN("HEAD"));
     mesa_server_enter_transport(s);
     if (readable && s->cfg.static_root != NULL && mesa_http_file(h, s->cfg.static_root) == MESA_OK)
         goto out;

@@ -2,8 +2,10 @@
  *
  * Private to server/. Loop thread only. May include: what server.h may.
  *
- * Every entry from outside that may call a hook is bracketed by mesa_server_enter and mesa_server_leave: a hook may free the server, whose memory then
- * lives until the last bracket is closed. A client's memory lives as long as its references; the connection holds one, given back at the end of the turn.
+ * Every entry from outside that may call a hook is bracketed by mesa_server_enter and
+ * mesa_server_leave: a hook may free the server, whose memory then lives until the last bracket is
+ * closed. A client's memory lives as long as its references; the connection holds one, given back
+ * at the end of the turn.
  */
 #ifndef MESA_SERVER_INTERNAL_H
 #define MESA_SERVER_INTERNAL_H
@@ -22,7 +24,8 @@ enum {
     MESA_GATHER_BYTES = 256 * 1024, /* of small frames in one write */
 };
 
-/* Frames gathered for one write, kept while the next dirty connection may have the very same ones queued. */
+/* Frames gathered for one write, kept while the next dirty connection may have the very same ones
+ * queued. */
 struct mesa_gather {
     struct mesa_buf bytes;
     struct mesa_frame **frames; /* referenced, so that equal pointers mean equal frames */
@@ -40,16 +43,17 @@ struct mesa_server {
     struct mesa_broker *broker;
     struct mesa_registry *registry;
     struct mesa_metrics metrics;
-    struct mesa_frame *hello, *heartbeat, *ack; /* the same for everybody; NULL with cfg.raw, but heartbeat, which is a ping */
+    /* The same for everybody. With cfg.raw the heartbeat is a ping and the others are NULL. */
+    struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
-    struct mesa_list dirty; /* clients with frames queued in this turn */
-    struct mesa_list gone;  /* clients to give back at the end of the turn */
+    struct mesa_list dirty;        /* clients with frames queued in this turn */
+    struct mesa_list gone;         /* clients to give back at the end of the turn */
     struct mesa_client *receiving; /* whose message arrived last in this turn */
     struct mesa_gather gather;
     size_t open_count; /* clients not closing */
     size_t live_count; /* connections the transport still has */
     unsigned depth;    /* open brackets */
-    bool in_transport; /* the outermost bracket is a callback of the transport, which may still use the connection after it */
+    bool in_transport; /* the outermost bracket is a callback of the transport: it goes on after */
     bool closing, dead;
 
     struct mesa_timer close_timer;
@@ -74,7 +78,7 @@ struct mesa_client {
     void *data;
     struct mesa_request *request;
     struct mesa_outq outq;
-    struct mesa_list link; /* the server's dirty or gone */
+    struct mesa_list link;   /* the server's dirty or gone */
     struct mesa_timer timer; /* the earliest of what is due below */
     uint64_t heartbeat_due_ms;
     uint64_t deadline_ms; /* of authentication while open, of draining while closing; 0: none */
@@ -115,9 +119,11 @@ void mesa_server_connection_gone(struct mesa_server *s);
 
 /* -- session.c: one connection's life -- */
 extern const struct mesa_listener_hooks mesa_session_hooks;
-/* Tells the client good-bye and lets go of the server, which is being freed; the transport still has the connection. */
+/* Tells the client good-bye and lets go of the server, which is being freed; the transport still
+ * has the connection. */
 void mesa_session_abandon(struct mesa_client *c);
-/* Begins the end of a client: nothing is delivered from it any more. With `drop`, what is queued is lost; else it goes out first. */
+/* Begins the end of a client: nothing is delivered from it any more. With `drop`, what is queued is
+ * lost; else it goes out first. */
 void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason, bool drop);
 /* To be called when the queue of a closing client is empty. */
 void mesa_client_finish_close(struct mesa_client *c);
@@ -148,7 +154,8 @@ void mesa_client_drained(struct mesa_client *c);
 void mesa_gather_deinit(struct mesa_gather *g);
 
 /* -- sync.c: what waits for users who were offline -- */
-/* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop it. */
+/* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop
+ * it. */
 void mesa_redelivery_begin(struct mesa_client *c);
 /* Queues what is due and fits. May close the client. */
 void mesa_redelivery_continue(struct mesa_client *c);

@@ -44,7 +44,8 @@ void mesa_server_enter_transport(struct mesa_server *s)
 
 void mesa_server_leave_transport(struct mesa_server *s)
 {
-    /* A dead server waits for the end of the turn: the transport may still look at the connection. */
+    /* A dead server waits for the end of the turn: the transport may still look at the connection.
+     */
     if (--s->depth == 0 && !s->dead)
         s->in_transport = false;
 }
@@ -135,20 +136,21 @@ static enum mesa_status write_hello(struct mesa_buf *d, const struct mesa_config
 static enum mesa_status make_frames(struct mesa_server *s)
 {
     if (s->cfg.raw)
-        return mesa_frame_new(&s->heartbeat, MESA_WS_PING, NULL, 0);
+        return mesa_frame_new(&s->heartbeat, MESA_WS_PING, "mesa",
+                              4); /* libwebsockets 4.1 does not report empty pongs */
 
     struct mesa_buf d;
     mesa_buf_init(&d);
     enum mesa_status rc = write_hello(&d, &s->cfg);
     if (rc == MESA_OK)
-        rc = mesa_envelope_frame(&s->hello, &(struct mesa_outgoing){.op = MESA_OP_HELLO,
-                                                                    .d = {d.data, d.len}});
+        rc = mesa_envelope_frame(
+            &s->hello, &(struct mesa_outgoing){.op = MESA_OP_HELLO, .d = {d.data, d.len}});
     if (rc == MESA_OK)
-        rc = mesa_envelope_frame(&s->heartbeat, &(struct mesa_outgoing){.op = MESA_OP_HEARTBEAT,
-                                                                        .d = MESA_SPAN("{}")});
+        rc = mesa_envelope_frame(
+            &s->heartbeat, &(struct mesa_outgoing){.op = MESA_OP_HEARTBEAT, .d = MESA_SPAN("{}")});
     if (rc == MESA_OK)
-        rc = mesa_envelope_frame(&s->ack, &(struct mesa_outgoing){.op = MESA_OP_HEARTBEAT_ACK,
-                                                                  .d = MESA_SPAN("{}")});
+        rc = mesa_envelope_frame(
+            &s->ack, &(struct mesa_outgoing){.op = MESA_OP_HEARTBEAT_ACK, .d = MESA_SPAN("{}")});
     mesa_buf_deinit(&d);
     return rc;
 }

@@ -100,8 +100,9 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
     act(c, &a, &e, text);
 }
 
-/* A message of another connection: what was said to the earlier one alone goes out now, while its data are warm. What it shares with others waits for
- * the end of the turn, where equal queues are gathered once. */
+/* A message of another connection: what was said to the earlier one alone goes out now, while its
+ * data are warm. What it shares with others waits for the end of the turn, where equal queues are
+ * gathered once. */
 static void move_on(struct mesa_server *s, struct mesa_client *c)
 {
     struct mesa_client *earlier = s->receiving;
@@ -338,6 +339,10 @@ void mesa_client_resume(struct mesa_client *c)
 {
     c->script_paused = false;
     mesa_client_apply_pause(c);
+    if (!c->closed) {
+        c->received_ms = mesa_loop_now(c->server->loop); /* it could not be heard */
+        mesa_client_timing_update(c);
+    }
 }
 
 const struct mesa_listener_hooks mesa_session_hooks = {

@@ -1,7 +1,9 @@
-/* sync.c - redelivery: what was kept for a user while offline goes out in order after op 22 (PROTOCOL 8, Sync).
+/* sync.c - redelivery: what was kept for a user while offline goes out in order after op 22
+ * (PROTOCOL 8, Sync).
  *
- * A message counts as delivered once the transport took it. What was not goes back to the broker, the oldest first in line again. Each queued message
- * remembers its number in the client's queue, so that both questions are one comparison.
+ * A message counts as delivered once the transport took it. What was not goes back to the broker,
+ * the oldest first in line again. Each queued message remembers its number in the client's queue,
+ * so that both questions are one comparison.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +17,8 @@ struct item {
 };
 
 struct mesa_redelivery {
-    struct mesa_redelivery *older; /* stopped, but not wholly written yet (the client authenticated anew) */
+    struct mesa_redelivery
+        *older; /* stopped, but not wholly written yet (the client authenticated anew) */
     struct mesa_span id;
     const char *bytes;
     uint64_t due_ms;

@@ -1,6 +1,7 @@
 /* timing.c - the one timer of a client: heartbeats, deadlines, idleness and paced redelivery.
  *
- * Each of them is a due time; the timer is armed for the earliest. One timer instead of four keeps an idle connection small.
+ * Each of them is a due time; the timer is armed for the earliest. One timer instead of four keeps
+ * an idle connection small.
  */
 #include "server/internal.h"
 
@@ -15,7 +16,7 @@ static void earliest(uint64_t *due_ms, uint64_t candidate_ms)
 static uint64_t idle_due_ms(const struct mesa_client *c)
 {
     uint32_t idle_ms = c->server->cfg.limits.idle_timeout_ms;
-    return idle_ms > 0 ? c->received_ms + idle_ms : NEVER_MS;
+    return idle_ms > 0 && !c->script_paused ? c->received_ms + idle_ms : NEVER_MS;
 }
 
 void mesa_client_timing_update(struct mesa_client *c)
@@ -43,10 +44,11 @@ static void send_heartbeat(struct mesa_client *c)
     struct mesa_server *s = c->server;
     struct mesa_heartbeat *hb = &c->state.heartbeat;
     uint32_t max = s->cfg.heartbeat.max_attempts;
+    if (c->script_paused) /* its answers wait unread on our side */
+        mesa_heartbeat_acknowledge(hb);
     enum mesa_heartbeat_action action = mesa_heartbeat_tick(hb, max);
 
     if (action == MESA_HEARTBEAT_CLOSE) {
-        mesa_server_report(s, c, "HEARTBEAT", "heartbeats were not answered");
         mesa_client_close(c, 4009, MESA_SPAN("heartbeats unanswered"), false);
         return;
     }
@@ -60,8 +62,8 @@ static void send_heartbeat(struct mesa_client *c)
     mesa_buf_init(&d);
     enum mesa_status rc = mesa_buf_printf(&d, "{\"tries\":%u,\"max\":%u}", hb->tries, max);
     if (rc == MESA_OK)
-        rc = mesa_envelope_frame(&f, &(struct mesa_outgoing){.op = MESA_OP_HEARTBEAT,
-                                                             .d = {d.data, d.len}});
+        rc = mesa_envelope_frame(
+            &f, &(struct mesa_outgoing){.op = MESA_OP_HEARTBEAT, .d = {d.data, d.len}});
     if (rc == MESA_OK) {
         mesa_client_push(c, f);
         mesa_frame_unref(f);
@@ -72,7 +74,8 @@ static void send_heartbeat(struct mesa_client *c)
 static void tick_heartbeat(struct mesa_client *c, uint64_t now_ms)
 {
     uint32_t interval_ms = c->server->cfg.heartbeat.interval_ms;
-    /* The phase is that of the connection's own begin; a loop that was busy for several intervals ticks once. */
+    /* The phase is that of the connection's own begin; a loop that was busy for several intervals
+     * ticks once. */
     c->heartbeat_due_ms += (1 + (now_ms - c->heartbeat_due_ms) / interval_ms) * interval_ms;
     send_heartbeat(c);
 }
@@ -99,10 +102,8 @@ static void on_timer(struct mesa_timer *t)
 
     if (c->deadline_ms != NEVER_MS && c->deadline_ms <= now_ms)
         miss_deadline(c);
-    if (!c->closed && idle_due_ms(c) != NEVER_MS && idle_due_ms(c) <= now_ms) {
-        mesa_server_report(s, c, "IDLE", "nothing was received for limits.idleTimeout");
+    if (!c->closed && idle_due_ms(c) != NEVER_MS && idle_due_ms(c) <= now_ms)
         mesa_client_close(c, 1008, MESA_SPAN("idle timeout"), false);
-    }
     if (!c->closed && c->heartbeat_due_ms != NEVER_MS && c->heartbeat_due_ms <= now_ms)
         tick_heartbeat(c, now_ms);
     if (!c->closed)

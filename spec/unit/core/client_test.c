@@ -76,8 +76,8 @@ TEST(text_that_is_no_envelope_closes_with_1007)
         CHECK_EQ_STR(a.error_code, "JSON");
         CHECK(a.error_text != NULL);
     }
-    static const char *const no_envelope[] = {"[]", "1", "{}", "{\"op\":\"0\"}", "{\"op\":1.5}",
-                                              "{\"op\":0,\"t\":1}"};
+    static const char *const no_envelope[] = {
+        "[]", "1", "{}", "{\"op\":\"0\"}", "{\"op\":1.5}", "{\"op\":0,\"t\":1}"};
     for (size_t i = 0; i < sizeof no_envelope / sizeof no_envelope[0]; i++) {
         struct mesa_action a = receive(no_envelope[i]);
         CHECK_EQ_INT(a.close_code, 1007);

@@ -238,9 +238,8 @@ enum mesa_status app_send_to(const char *id, const char *d)
 {
     struct mesa_frame *f = app_frame(d);
     const struct mesa_span ids[] = {app_span(id)};
-    enum mesa_status rc =
-        mesa_server_send(app.server, f, &(struct mesa_recipients){.ids = ids, .id_count = 1}, true,
-                         NULL, NULL);
+    enum mesa_status rc = mesa_server_send(
+        app.server, f, &(struct mesa_recipients){.ids = ids, .id_count = 1}, true, NULL, NULL);
     mesa_frame_unref(f);
     return rc;
 }

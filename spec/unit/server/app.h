@@ -1,4 +1,5 @@
-/* app.h - a small application on the hooks of a server, for the tests of server/: it writes down what it is told.
+/* app.h - a small application on the hooks of a server, for the tests of server/: it writes down
+ * what it is told.
  */
 #ifndef MESA_SPEC_APP_H
 #define MESA_SPEC_APP_H
@@ -6,13 +7,14 @@
 #include "fake.h"
 #include "test.h"
 
-/* What the tests of one file share. `cfg` is filled with defaults by app_begin and given away by app_start. */
+/* What the tests of one file share. `cfg` is filled with defaults by app_begin and given away by
+ * app_start. */
 struct app {
     struct mesa_config cfg;
     struct mesa_server *server;
-    struct mesa_client *last;  /* the client that connected last; referenced */
-    uint32_t check;            /* the newest check */
-    char log[16384];           /* a line per event */
+    struct mesa_client *last; /* the client that connected last; referenced */
+    uint32_t check;           /* the newest check */
+    char log[16384];          /* a line per event */
     void (*on_message)(struct mesa_client *c, struct mesa_span d);
     void (*on_connection)(struct mesa_client *c);
     void (*on_disconnect)(struct mesa_client *c);

@@ -43,10 +43,10 @@ TEST(recipients_are_everybody_ids_or_all_but_some)
     CHECK_EQ_INT(send_to((const char *[]){"b", "a", "b", "a", "nobody", NULL}, NULL), 3);
     CHECK_EQ_INT(send_to((const char *[]){"a", "b", NULL}, (const char *[]){"a", NULL}), 1);
     CHECK_EQ_INT(send_to((const char *[]){NULL}, NULL), 0);
-    CHECK_EQ_INT(send_to((const char *[]){"1", "2", "3", "4", "5", "6", "7", "8", "9", "b", "b",
-                                          NULL},
-                         NULL),
-                 1);
+    CHECK_EQ_INT(
+        send_to((const char *[]){"1", "2", "3", "4", "5", "6", "7", "8", "9", "b", "b", NULL},
+                NULL),
+        1);
     app_end();
 }
 

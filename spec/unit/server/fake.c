@@ -117,8 +117,7 @@ static void tell_close(struct mesa_conn *c, int code, const char *reason, bool b
 void fake_turn(void)
 {
     run_turns();
-    MESA_LIST_FOREACH_SAFE(it, tmp, &fake_transport()->conns)
-    {
+    MESA_LIST_FOREACH_SAFE(it, tmp, &fake_transport()->conns) {
         struct mesa_conn *c = conn_of(it);
         if (!c->gone && c->close_code != 0)
             tell_close(c, c->close_code, c->close_reason, false);
@@ -142,8 +141,7 @@ void fake_end(void)
     CHECK(!mesa_wheel_next(loop->wheel, &due_ms));
     CHECK(mesa_list_empty(&loop->turns));
     CHECK(transport == NULL || mesa_list_empty(&transport->listeners));
-    MESA_LIST_FOREACH_SAFE(it, tmp, &fake_transport()->conns)
-    {
+    MESA_LIST_FOREACH_SAFE(it, tmp, &fake_transport()->conns) {
         struct mesa_conn *c = conn_of(it);
         CHECK(c->gone);
         mesa_buf_deinit(&c->received);
@@ -204,8 +202,7 @@ void mesa_listener_free(struct mesa_listener *l)
 {
     if (l == NULL)
         return;
-    MESA_LIST_FOREACH_SAFE(it, tmp, &transport->conns)
-    {
+    MESA_LIST_FOREACH_SAFE(it, tmp, &transport->conns) {
         struct mesa_conn *c = conn_of(it);
         if (!c->gone && c->listener == l)
             tell_close(c, 1006, "", false);

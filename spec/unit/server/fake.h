@@ -1,6 +1,8 @@
-/* fake.h - a loop with a clock of our own and a transport without sockets, for the tests of server/.
+/* fake.h - a loop with a clock of our own and a transport without sockets, for the tests of
+ * server/.
  *
- * fake.c implements the functions of io/loop.h and io/transport.h that the server uses; a test plays the peers. The turn's end runs when a test says so.
+ * fake.c implements the functions of io/loop.h and io/transport.h that the server uses; a test
+ * plays the peers. The turn's end runs when a test says so.
  */
 #ifndef MESA_SPEC_FAKE_H
 #define MESA_SPEC_FAKE_H
@@ -12,7 +14,8 @@
 /* -- the loop -- */
 struct mesa_loop *fake_loop(void);
 struct mesa_transport *fake_transport(void);
-/* The end of a turn; then the transport tells of the connections that were closed, and another turn ends. */
+/* The end of a turn; then the transport tells of the connections that were closed, and another turn
+ * ends. */
 void fake_turn(void);
 /* Lets the time pass, millisecond by millisecond, a turn each. */
 void fake_advance(uint64_t ms);
@@ -64,7 +67,8 @@ bool fake_close_drop(const struct mesa_conn *c);
 /* on_close was called. */
 bool fake_gone(const struct mesa_conn *c);
 
-/* The most recent result of a write was made of the same memory as the one before: the gathered bytes were used again. */
+/* The most recent result of a write was made of the same memory as the one before: the gathered
+ * bytes were used again. */
 bool fake_same_memory(const struct mesa_conn *a, const struct mesa_conn *b);
 
 #endif

@@ -9,9 +9,8 @@ TEST(a_port_in_use_is_reported_and_the_server_can_be_freed)
     char err[64] = "";
     const struct mesa_server_hooks none = {0};
     app_begin();
-    CHECK_EQ_INT(
-        mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &none, NULL),
-        MESA_OK);
+    CHECK_EQ_INT(mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &none, NULL),
+                 MESA_OK);
     CHECK(app.cfg.client.version == NULL); /* moved */
     fake_fail_listen();
     CHECK_EQ_INT(mesa_server_listen(app.server, err, sizeof err), MESA_EINUSE);

@@ -1,4 +1,5 @@
-/* session_test.c - one connection's life: hello, opcodes, heartbeats, limits, errors, closing (PROTOCOL 1-4, 6, 7). */
+/* session_test.c - one connection's life: hello, opcodes, heartbeats, limits, errors, closing
+ * (PROTOCOL 1-4, 6, 7). */
 #include <string.h>
 
 #include "app.h"
@@ -137,6 +138,7 @@ TEST(heartbeats_go_out_every_interval_and_silence_closes_with_4009)
     fake_advance(1);
     CHECK_EQ_INT(fake_close_code(c), 4009);
     CHECK_EQ_STR(fake_next(c), "");
+    CHECK_EQ_STR(app_log(), "disconnect 4009 heartbeats unanswered\n");
     app_end();
 }
 
@@ -372,5 +374,36 @@ TEST(a_script_can_stop_reading_a_client)
     mesa_client_pause(app.last);
     mesa_client_disconnect(app.last, 1000, MESA_SPAN(""));
     CHECK(!fake_paused(c)); /* to read the peer's answer */
+    app_end();
+}
+
+TEST(a_client_is_not_blamed_for_answers_that_were_not_read)
+{
+    app_begin();
+    app.cfg.heartbeat.enabled = true;
+    app.cfg.heartbeat.interval_ms = 100;
+    app.cfg.heartbeat.max_attempts = 1;
+    app.cfg.limits.idle_timeout_ms = 300;
+    app_start();
+    struct mesa_conn *c = app_connect();
+    mesa_client_pause(app.last); /* a handler that waits */
+    fake_advance(1000);
+    CHECK_EQ_INT(fake_close_code(c), 0);
+    mesa_client_resume(app.last);
+    fake_advance(90);
+    fake_receive(c, "{\"op\":11}");
+
+    for (int i = 0; i < 10; i++) { /* a slow reader that makes progress */
+        fake_stall(c);
+        app_send(app.last, "1");
+        fake_advance(90);
+        fake_drain(c);
+    }
+    CHECK_EQ_INT(fake_close_code(c), 0);
+    fake_stall(c);
+    app_send(app.last, "1");
+    fake_advance(300); /* one that makes none */
+    CHECK(mesa_client_closed(app.last));
+    fake_drain(c);
     app_end();
 }

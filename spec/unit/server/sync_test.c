@@ -1,4 +1,5 @@
-/* sync_test.c - messages for the offline: kept, redelivered in order, given back (PROTOCOL 8, Sync, without Redis). */
+/* sync_test.c - messages for the offline: kept, redelivered in order, given back (PROTOCOL 8, Sync,
+ * without Redis). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,0 +1,131 @@
+// Servers for the interop tests: mesa-lua and the Node library, both with the script "lab" (spec/server/fixtures/lab.lua, node_lab.cjs).
+const { spawn } = require('node:child_process')
+const { once } = require('node:events')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+
+const ROOT = path.resolve(__dirname, '../..')
+const BINARY = path.resolve(ROOT, process.env.MESA_BIN || 'build/mesa-lua')
+const START_MS = 15000
+const STOP_MS = 15000
+
+const running = new Set()
+process.on('exit', () => running.forEach(child => child.kill('SIGKILL')))
+
+// getVersion() of the Node client reads ../../package.json of the working folder; this puts one of Mesa's own version there.
+function enterFolderOfVersion(version) {
+  const top = fs.mkdtempSync(path.join(os.tmpdir(), 'mesa-interop-'))
+  fs.mkdirSync(path.join(top, 'a/b'), { recursive: true })
+  fs.writeFileSync(path.join(top, 'package.json'), JSON.stringify({ version }))
+  process.chdir(path.join(top, 'a/b'))
+  process.on('exit', () => fs.rmSync(top, { recursive: true, force: true }))
+}
+
+function toLua(value) {
+  if (Array.isArray(value)) return `{ ${value.map(toLua).join(', ')} }`
+  if (value && typeof value === 'object')
+    return `{ ${Object.entries(value).map(([key, item]) => `[${JSON.stringify(key)}] = ${toLua(item)}`).join(', ')} }`
+  return JSON.stringify(value)
+}
+
+class Server {
+  constructor(child, cleanUp) {
+    this.child = child
+    this.log = ''
+    this.cleanUp = cleanUp
+    this.ended = once(child, 'exit').then(([code, signal]) => {
+      running.delete(child)
+      return { code, signal }
+    })
+    running.add(child)
+    child.stdout.resume()
+    child.stderr.setEncoding('utf8').on('data', text => { this.log += text })
+  }
+
+  get url() {
+    return `ws://127.0.0.1:${this.port}`
+  }
+
+  async listening() {
+    const deadline = Date.now() + START_MS
+    while (!(this.port = Number(/listening on \S*:(\d+)/.exec(this.log)?.[1]))) {
+      const early = await Promise.race([this.ended, new Promise(done => setTimeout(done, 10))])
+      if (early || Date.now() > deadline) {
+        this.child.kill('SIGKILL')
+        throw new Error(`the server did not start:\n${this.log}`)
+      }
+    }
+    return this
+  }
+
+  async stop() {
+    this.child.kill('SIGTERM')
+    const late = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS)
+    const { code, signal } = await this.ended
+    clearTimeout(late)
+    this.cleanUp?.()
+    if (code !== 0 || /AddressSanitizer|LeakSanitizer|runtime error:/.test(this.log))
+      throw new Error(`the server ended with ${signal ?? code}:\n${this.log}`)
+  }
+}
+
+// mesa-lua with the lab; `extra` is Lua text behind it.
+function startMesaLua(config = {}, { extra = '', lab = { authenticate: true } } = {}) {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'mesa-interop-'))
+  const script = path.join(dir, 'server.lua')
+  fs.writeFileSync(script, [
+    `local config = ${toLua({ port: 0, host: '127.0.0.1', ...config })}`,
+    `local lab = ${toLua(lab)}`,
+    fs.readFileSync(path.join(ROOT, 'spec/server/fixtures/lab.lua'), 'utf8'),
+    extra
+  ].join('\n'))
+  const child = spawn(BINARY, ['--no-watch', script], { stdio: ['ignore', 'pipe', 'pipe'] })
+  return new Server(child, () => fs.rmSync(dir, { recursive: true, force: true })).listening()
+}
+
+// The Node library with the same commands.
+function startNodeMesa(config = {}) {
+  const child = spawn(process.execPath, [path.join(__dirname, 'node_lab.cjs'), JSON.stringify(config)], {
+    stdio: ['ignore', 'pipe', 'pipe']
+  })
+  return new Server(child).listening()
+}
+
+// Collects what an emitter or a callback delivers and lets tests wait for it.
+class Inbox {
+  constructor() {
+    this.items = []
+    this.waiting = new Set()
+  }
+
+  push(item) {
+    this.items.push(item)
+    this.waiting.forEach(look => look())
+  }
+
+  // The first item that matches, now or within the timeout; it is taken out.
+  take(matches = () => true, timeout = 5000) {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const at = this.items.findIndex(matches)
+        if (at === -1) return
+        clearTimeout(late)
+        this.waiting.delete(look)
+        resolve(this.items.splice(at, 1)[0])
+      }
+      const late = setTimeout(() => {
+        this.waiting.delete(look)
+        reject(new Error(`nothing matched within ${timeout} ms among ${JSON.stringify(this.items)}`))
+      }, timeout)
+      this.waiting.add(look)
+      look()
+    })
+  }
+
+  ofType(type, timeout) {
+    return this.take(message => message.type === type || message.t === type, timeout)
+  }
+}
+
+module.exports = { Inbox, enterFolderOfVersion, startMesaLua, startNodeMesa }
