@@ -31,10 +31,10 @@ void mesa_client_leave_user(struct mesa_client *c)
 {
     struct mesa_server *s = c->server;
     struct mesa_registry_change change;
+    mesa_redelivery_stop(c); /* first: whoever finds the user offline adds behind it */
     mesa_registry_leave(s->registry, &c->entry, &change);
     if (change.went_offline)
         s->broker->ops->user_offline(s->broker, change.before);
-    mesa_redelivery_stop(c);
 }
 
 static void set_deadline(struct mesa_client *c, uint64_t deadline_ms)
@@ -60,6 +60,7 @@ static void announce(struct mesa_client *c)
     struct mesa_server *s = c->server;
     s->metrics.auth_accepted++;
     set_deadline(c, 0);
+    mesa_server_tell_portal(c, MESA_PORTAL_AUTHENTICATION, NULL);
     if (s->hooks.on_authenticated != NULL)
         s->hooks.on_authenticated(s->ctx, c);
 }

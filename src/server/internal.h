@@ -55,6 +55,7 @@ struct mesa_server {
     unsigned depth;    /* open brackets */
     bool in_transport; /* the outermost bracket is a callback of the transport: it goes on after */
     bool closing, dead;
+    bool left; /* the broker was told that this server goes */
 
     struct mesa_timer close_timer;
     char *close_reason;
@@ -96,6 +97,7 @@ struct mesa_client {
     bool close_sent : 1; /* mesa_conn_close was called */
     bool backed_up : 1;  /* the transport takes nothing until on_drained */
     bool wants_drain : 1;
+    bool backlog_missed : 1; /* it could not be fetched: Redis was away */
     bool script_paused : 1;
     bool conn_paused : 1;
 };
@@ -157,6 +159,8 @@ void mesa_gather_deinit(struct mesa_gather *g);
 /* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop
  * it. */
 void mesa_redelivery_begin(struct mesa_client *c);
+/* Fetches what could not be fetched while Redis was away. */
+void mesa_redelivery_retry(struct mesa_client *c);
 /* Queues what is due and fits. May close the client. */
 void mesa_redelivery_continue(struct mesa_client *c);
 /* When the next message is due; false: nothing waits for a time. */
@@ -167,6 +171,18 @@ void mesa_redelivery_trim(struct mesa_client *c);
 void mesa_redelivery_stop(struct mesa_client *c);
 /* Puts back everything that was not written. */
 void mesa_redelivery_end(struct mesa_client *c);
+
+/* -- recipients.c -- */
+/* Sends a message from elsewhere in the cluster to the connections here. `sent` may be NULL. */
+enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
+                                     const struct mesa_recipients *to, mesa_sent_fn sent,
+                                     void *ctx);
+
+/* -- cluster.c -- */
+extern const struct mesa_broker_hooks mesa_server_broker_hooks;
+/* Tells one portal, with portal.enabled. `e` is the message of MESA_PORTAL_MESSAGE, else NULL. */
+void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
+                             const struct mesa_envelope *e);
 
 /* -- http.c -- */
 int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req);

@@ -28,10 +28,12 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     s->live_count++;
     s->metrics.connections_total++;
     s->metrics.connections_open++;
+    s->broker->ops->connected(s->broker);
     mesa_rate_init(&c->rate, mesa_loop_now(s->loop), mesa_server_burst(s));
     mesa_client_timing_init(c);
     if (s->hello != NULL)
         mesa_client_push(c, s->hello);
+    mesa_server_tell_portal(c, MESA_PORTAL_CONNECTION, NULL);
     if (s->hooks.on_connection != NULL)
         s->hooks.on_connection(s->ctx, c);
 out:
@@ -60,6 +62,7 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
         break;
     case MESA_ACTION_MESSAGE:
         store_received(c, text);
+        mesa_server_tell_portal(c, MESA_PORTAL_MESSAGE, e);
         if (s->hooks.on_message != NULL)
             s->hooks.on_message(s->ctx, c, e, text);
         break;
@@ -234,15 +237,17 @@ out:
 static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
 {
     struct mesa_server *s = c->server;
+    mesa_redelivery_end(c); /* back in front before the user is seen to leave */
     mark_closed(c);
     mesa_loop_cancel(s->loop, &c->timer);
-    mesa_redelivery_end(c);
     mesa_outq_drop(&c->outq, mesa_outq_count(&c->outq));
     mesa_list_remove(&c->link);
     if (s->receiving == c)
         s->receiving = NULL;
     s->live_count--;
     s->metrics.connections_open--;
+    s->broker->ops->disconnected(s->broker);
+    mesa_server_tell_portal(c, MESA_PORTAL_DISCONNECTION, NULL);
     mesa_metrics_count_close(&s->metrics, code);
     c->told = true;
     if (s->hooks.on_disconnect != NULL)

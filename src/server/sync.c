@@ -223,7 +223,9 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
         mesa_server_enter(s);
 
     if (rc != MESA_OK) {
-        if (s != NULL)
+        if (rc == MESA_EUNAVAILABLE)
+            c->backlog_missed = true; /* that Redis is away has been told */
+        else if (s != NULL)
             mesa_server_report(s, c, "SYNC", "kept messages could not be fetched");
     } else if (backlog->count > 0) {
         if (!t->wanted && s != NULL)
@@ -254,5 +256,12 @@ void mesa_redelivery_begin(struct mesa_client *c)
     mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
     *t = (struct taking){mesa_client_ref(c), s->broker, c->state.should_sync, id.len};
     memcpy(t->id, id.p, id.len);
+    c->backlog_missed = false;
     s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, on_taken, t);
+}
+
+void mesa_redelivery_retry(struct mesa_client *c)
+{
+    if (c->backlog_missed && !c->closed)
+        mesa_redelivery_begin(c);
 }

@@ -102,7 +102,8 @@ TEST(wrong_shapes_are_refused)
                   "excluding is not an array");
     check_refused("{\"message\":[],\"recipients\":[]}", "the envelope is not an object");
     check_refused("{\"message\":{\"d\":1},\"recipients\":[]}", "op is missing");
-    check_refused("{\"message\":{\"op\":0},\"recipients\":[]}x", "unexpected bytes after the value");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":[]}x",
+                  "unexpected bytes after the value");
     check_refused("{\"message\":{\"op\":0},\"recipients\":[}", "expected a value");
 }
 
@@ -114,7 +115,8 @@ TEST(bad_utf8_is_refused)
 TEST(portals_come_and_go)
 {
     struct mesa_portal_update u;
-    const char *join = "{\"id\":\"p\\u0031\",\"ready\":true}", *leave = "{\"ready\":false,\"id\":\"x\"}";
+    const char *join = "{\"id\":\"p\\u0031\",\"ready\":true}",
+               *leave = "{\"ready\":false,\"id\":\"x\"}";
     CHECK_OR_RETURN(mesa_portal_update_parse(join, strlen(join), DEPTH, &u, &err) == MESA_OK);
     CHECK(u.ready);
     CHECK_EQ_MEM(u.id.data, u.id.len, "p1", 2);
