@@ -5,6 +5,23 @@ local redis = require "spec.support.redis"
 describe("the example cluster", function()
   local store, first, second, portal
 
+  local function login(server, name)
+    local client = server:join()
+    client:send { op = 2, d = { name = name } }
+    client:expect(22)
+    return client
+  end
+
+  -- Until the server has reached Redis and read the pool, it knows of no portal.
+  local function wait_for_portal(server)
+    for n = 1, 50 do
+      local name = ("probe %d of %d"):format(n, server.port)
+      login(server, name):close(1000)
+      if harness.loop.wait(function() return portal.process.stdout:find(name .. " logged in", 1, true) end, 100) then return end
+    end
+    error "the server never told the portal"
+  end
+
   before_each(function()
     store = redis.start()
     local options = { flags = { "--port", "0" }, env = { REDIS_URL = store.uri, CLUSTER_NAMESPACE = "spec" } }
@@ -13,6 +30,8 @@ describe("the example cluster", function()
     pool:expect()
     first = harness.start("examples/cluster/server.lua", options)
     second = harness.start("examples/cluster/server.lua", options)
+    wait_for_portal(first)
+    wait_for_portal(second)
   end)
 
   after_each(function()
@@ -21,13 +40,6 @@ describe("the example cluster", function()
     second:stop()
     store:stop()
   end)
-
-  local function login(server, name)
-    local client = server:join()
-    client:send { op = 2, d = { name = name } }
-    client:expect(22)
-    return client
-  end
 
   local function dispatch(...)
     local started = harness.launch("examples/cluster/dispatcher.lua", {
