@@ -82,6 +82,8 @@ enum mesa_status mesa_redis_command(struct mesa_redis *r, size_t argc, const str
 enum mesa_status mesa_redis_subscribe(struct mesa_redis *r, struct mesa_span channel);
 /* No message of the channel is reported any more, from now on. */
 enum mesa_status mesa_redis_unsubscribe(struct mesa_redis *r, struct mesa_span channel);
+/* Whether Redis has confirmed the channel on this connection, and it is ready. */
+bool mesa_redis_subscribed(const struct mesa_redis *r, struct mesa_span channel);
 
 enum mesa_redis_type mesa_redis_reply_type(const struct mesa_redis_reply *reply);
 /* 0 unless it is an integer. */

@@ -41,12 +41,11 @@ struct mesa_redis_options {
     char *master;
     char *sentinel_user, *sentinel_password;
 
-    uint32_t
-        connect_timeout_ms; /* 5000; for one address, up to the last reply before it is ready */
+    uint32_t connect_timeout_ms; /* 5000; for looking a name up, and for each address */
     uint32_t command_timeout_ms; /* 5000; a command that takes longer costs the connection */
     uint32_t keepalive_ms;       /* 10000; of silence, until a PING */
     uint32_t backoff_min_ms;     /* 50; doubles with each failure, with jitter */
-    uint32_t backoff_max_ms;     /* 2000 */
+    uint32_t backoff_max_ms;     /* 1000 */
     uint32_t refused_retry_ms;   /* 10000; when Redis refused the password, the user or the db */
     size_t queue_limit;          /* commands kept while there is no connection; 0: none */
     size_t output_limit;         /* 64 MiB; bytes not yet taken by the socket */
