@@ -236,6 +236,65 @@ describe("a connection to Redis", function()
     assert.same({ null, "redis unavailable", "UNAVAILABLE" }, { answer(client) })
   end)
 
+  it("gives up on a Redis that hangs", function()
+    run [[
+      state.c = Mesa.redis.connect { uri = os.getenv "REDIS_URL", commandTimeout = 200 }
+      state.c:ping()
+    ]]
+    store:freeze()
+    assert.same({ null, "redis unavailable", "UNAVAILABLE" }, { run "return state.c:ping()" })
+    assert.same({ null, "redis unavailable", "UNAVAILABLE" }, { run "return state.c:ping()" })
+    store:thaw()
+    assert.equal("PONG", (run "local reply repeat reply = state.c:ping() until reply or Mesa.sleep(10) return reply"))
+  end)
+
+  it("may be closed from within what it calls", function()
+    assert.same({ "command", "subscription", "active" }, (run [[
+      local done = {}
+      local function new() return Mesa.redis.connect(os.getenv "REDIS_URL") end
+      local a, b, c = new(), new(), new()
+      a:ping(function() a:close() collectgarbage() table.insert(done, "command") end)
+      while #done < 1 do Mesa.sleep(1) end
+      b:subscribe("x", function()
+        b:close()
+        collectgarbage()
+        table.insert(done, "subscription")
+      end, function() r:publish("x", 1) end)
+      while #done < 2 do Mesa.sleep(1) end
+      c:subscribe("x", print, function() c:close() collectgarbage() table.insert(done, "active") end)
+      while #done < 3 do Mesa.sleep(1) end
+      return done
+    ]]))
+  end)
+
+  it("calls everybody although nobody holds it", function()
+    assert.equal(200, run [[
+      state.n = 0
+      for _ = 1, 100 do
+        local c = Mesa.redis.connect(os.getenv "REDIS_URL")
+        c:ping(function() state.n = state.n + 1 end)
+        c:pipeline({ { "PING" } }, function() state.n = state.n + 1 end)
+        collectgarbage "step"
+      end
+      while state.n < 200 do collectgarbage() Mesa.sleep(1) end
+      return state.n
+    ]])
+  end)
+
+  it("gets every message of a crowd, in order", function()
+    assert.equal(20000, run [[
+      state.last = 0
+      r:subscribe("many", function(payload)
+        assert(tonumber(payload) == state.last + 1)
+        state.last = state.last + 1
+      end, function() state.active = true end)
+      while not state.active do Mesa.sleep(1) end
+      for i = 0, 19 do r:pipeline(function(p) for n = 1, 1000 do p:publish("many", i * 1000 + n) end end) end
+      while state.last < 20000 do Mesa.sleep(1) end
+      return state.last
+    ]])
+  end)
+
   it("is closed when the commands under way have been answered", function()
     assert.same({ "PONG", null, "closed", "CLOSED" }, { run [[
       local c = Mesa.redis.connect(os.getenv "REDIS_URL")
@@ -312,6 +371,12 @@ describe("a program that only talks to Redis", function()
       end)
     ]]
     assert.equal("set\tnil\tOK\nget\tnil\tv\nwaits\tv\n", ends(started))
+  end)
+
+  it("connects to nothing when it is only checked", function()
+    local checked = harness.run({ "--check", "examples/cluster/portal.lua" }, { env = { REDIS_URL = "redis://127.0.0.1:1" } })
+    assert.equal(0, checked.exit_code)
+    assert.is_nil(checked.stderr:find "lost")
   end)
 
   it("cannot wait while it loads", function()
