@@ -134,16 +134,21 @@ function Dispatcher:_publish(text, recipients, excluding)
   return self.redis:command("PUBLISH", self._channel, table.concat(parts), self._on_reply)
 end
 
---- Publishes for those who are online and stores for the others, in one step. The script goes along each time: what is sent stays
---- in order even when Redis has lost it.
+--- Publishes for those who are online and stores for the others, in one step.
 function Dispatcher:_route(text, recipients)
   local sync = self.config.sync
   local ok, err
   for first = 1, #recipients, ROUTE_MAX do
-    local arguments = { self._script, 0, "", text, sync.maxMessages, sync.maxBytes, sync.maxAge }
+    local arguments = { "EVALSHA", self._script_hash, 0, "", text, sync.maxMessages, sync.maxBytes, sync.maxAge }
     for i = first, math.min(first + ROUTE_MAX - 1, #recipients) do arguments[#arguments + 1] = "-" .. recipients[i] end
-    arguments[#arguments + 1] = self._on_reply
-    ok, err = self.redis:command("EVAL", unpack(arguments))
+    local n = #arguments
+    arguments[n + 1] = function(failure, reply, code)
+      if not failure or not failure:find "^NOSCRIPT" then return self._on_reply(failure, reply, code) end
+      -- somebody emptied Redis's cache of scripts
+      arguments[1], arguments[2], arguments[n + 1] = "EVAL", self._script, self._on_reply
+      self.redis:command(unpack(arguments))
+    end
+    ok, err = self.redis:command(unpack(arguments))
   end
   return ok, err
 end
@@ -167,8 +172,10 @@ local function new_dispatcher(connection, options)
     redis = redis,
     _own = own,
     _channel = cluster.name("ws", config.namespace),
-    _script = core.redis_route_script(cluster.name("", config.namespace)),
   }, Dispatcher)
+  if config.sync.enabled then
+    self._script_hash, self._script = core.redis_route_script(redis._core, cluster.name("", config.namespace))
+  end
   self._on_reply = on_reply(self)
   return self
 end

@@ -107,6 +107,20 @@ describe("a dispatcher", function()
     assert.same({ 2, 3 }, { stored[1].d.n, stored[2].d.n })
   end)
 
+  it("stores although Redis has forgotten its script", function()
+    program [[
+      local dispatcher = Mesa.Dispatcher(uri, { sync = { enabled = true } })
+      local function dispatch(n) dispatcher:dispatch(Mesa.Message(0, { n = n }), { "off" }) end
+      dispatch(1)
+      dispatcher.redis:script("FLUSH", function()
+        dispatch(2)
+        dispatcher.redis:ping(function() dispatch(3) end)
+      end)
+    ]]
+    local stored = cjson.decode(store:command("HGET", "undelivered_messages", "off"))
+    assert.same({ 1, 2, 3 }, { stored[1].d.n, stored[2].d.n, stored[3].d.n })
+  end)
+
   it("reports what Redis refuses, and goes on", function()
     store:command("SET", "undelivered_messages", "no hash")
     local out, err = program [[

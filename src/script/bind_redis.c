@@ -5,12 +5,19 @@
  * forgotten. Loop thread only.
  */
 #include <math.h>
+#include <openssl/evp.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "broker/redis_scripts.h"
 #include "script/redis_batch.h"
+#include "script/redis_options.h"
 
-enum { QUEUE_LIMIT = 100000 }; /* commands that wait for the first connection */
+static void check_status(lua_State *L, enum mesa_status rc)
+{
+    if (rc == MESA_ENOMEM)
+        luaL_error(L, "not enough memory");
+}
 
 static struct script_redis *check_redis(lua_State *L, int index)
 {
@@ -36,10 +43,29 @@ void mesa_script_redis_unpin(struct script_redis *r)
     luaL_unref(r->vm->L, LUA_REGISTRYINDEX, ref);
 }
 
+static void load_script(struct script_redis *r, struct mesa_span text)
+{
+    const struct mesa_span args[] = {MESA_SPAN("SCRIPT"), MESA_SPAN("LOAD"), text};
+    mesa_redis_command(r->commands, 3, args, NULL, NULL);
+}
+
+/* Scripts go out before the commands that have waited. */
 static void on_ready(void *ctx)
 {
     struct script_redis *r = ctx;
+    lua_State *L = r->vm->L;
     r->away = false;
+    if (r->scripts_ref == LUA_NOREF)
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->scripts_ref);
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        struct mesa_span text;
+        text.p = lua_tolstring(L, -1, &text.len);
+        load_script(r, text);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
 }
 
 /* Outstanding replies are lost. */
@@ -128,6 +154,7 @@ static void forget(struct script_redis *r)
         return;
     close_subscriber(r);
     close_commands(r);
+    luaL_unref(vm->L, LUA_REGISTRYINDEX, r->scripts_ref);
     mesa_list_remove(&r->link);
     r->vm = NULL;
     if (mesa_list_empty(&vm->redis))
@@ -154,72 +181,16 @@ static int l_redis_gc(lua_State *L)
     return 0;
 }
 
-/* -- options -------------------------------------------------------------------------------------------------- */
-
-static void check_status(lua_State *L, enum mesa_status rc)
-{
-    if (rc == MESA_ENOMEM)
-        luaL_error(L, "not enough memory");
-}
-
-static void read_string(lua_State *L, const char *key, char **out)
-{
-    lua_getfield(L, 1, key);
-    if (lua_isstring(L, -1))
-        check_status(L, mesa_redis_options_set(out, lua_tostring(L, -1)));
-    lua_pop(L, 1);
-}
-
-static void read_number(lua_State *L, const char *key, uint32_t *out)
-{
-    lua_getfield(L, 1, key);
-    if (lua_isnumber(L, -1))
-        *out = (uint32_t)lua_tonumber(L, -1);
-    lua_pop(L, 1);
-}
-
-/* Reads the table at 1, which lua/mesa/config.lua has checked. */
-static enum mesa_status read_options(lua_State *L, struct mesa_redis_options *o, char *err,
-                                     size_t err_len)
-{
-    enum mesa_status rc = MESA_OK;
-    uint32_t port = o->port;
-    lua_getfield(L, 1, "uri");
-    if (lua_isstring(L, -1))
-        rc = mesa_redis_options_set_uri(o, lua_tostring(L, -1), err, err_len);
-    lua_pop(L, 1);
-    if (rc != MESA_OK)
-        return rc;
-    port = o->port;
-    read_string(L, "host", &o->host);
-    read_number(L, "port", &port);
-    o->port = (uint16_t)port;
-    read_string(L, "path", &o->path);
-    read_string(L, "user", &o->user);
-    read_string(L, "password", &o->password);
-    read_number(L, "db", &o->db);
-    read_string(L, "name", &o->master);
-    read_number(L, "connectTimeout", &o->connect_timeout_ms);
-    read_number(L, "commandTimeout", &o->command_timeout_ms);
-    lua_getfield(L, 1, "sentinels");
-    for (int i = 1; rc == MESA_OK && lua_istable(L, -1) && i <= (int)lua_objlen(L, -1); i++) {
-        lua_rawgeti(L, -1, i);
-        rc = mesa_redis_options_add_sentinel(o, luaL_checkstring(L, -1), err, err_len);
-        lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-    o->queue_limit = QUEUE_LIMIT;
-    return rc == MESA_OK ? mesa_redis_options_check(o, err, err_len) : rc;
-}
-
 /* core.redis_open(options) -> object | nil, reason */
 static int l_redis_open(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     struct script_redis *r = lua_newuserdata(L, sizeof *r);
-    *r = (struct script_redis){
-        .self_ref = LUA_NOREF, .deliver_ref = LUA_NOREF, .active_ref = LUA_NOREF};
+    *r = (struct script_redis){.self_ref = LUA_NOREF,
+                               .deliver_ref = LUA_NOREF,
+                               .active_ref = LUA_NOREF,
+                               .scripts_ref = LUA_NOREF};
     mesa_list_init(&r->link);
     mesa_list_init(&r->batches);
     mesa_redis_options_init(&r->options);
@@ -227,7 +198,7 @@ static int l_redis_open(lua_State *L)
     lua_setmetatable(L, -2); /* from now on the collector frees the options, whatever raises */
 
     char err[256] = "";
-    enum mesa_status rc = read_options(L, &r->options, err, sizeof err);
+    enum mesa_status rc = mesa_script_redis_options(L, 1, &r->options, err, sizeof err);
     if (rc != MESA_OK) {
         lua_pushnil(L);
         lua_pushstring(L, rc == MESA_EINVAL ? err : mesa_status_text(rc));
@@ -452,15 +423,45 @@ static int l_redis_error_class(lua_State *L)
     return 0;
 }
 
-/* core.redis_route_script(suffix) -> the script that sends to ids or stores for them, the same as the servers' */
+static void push_sha1(lua_State *L, struct mesa_span text)
+{
+    unsigned char sum[EVP_MAX_MD_SIZE];
+    char hex[2 * EVP_MAX_MD_SIZE + 1];
+    unsigned len = 0;
+    if (EVP_Digest(text.p, text.len, sum, &len, EVP_sha1(), NULL) != 1)
+        luaL_error(L, "SHA-1 is not to be had");
+    for (unsigned i = 0; i < len; i++)
+        snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+    lua_pushlstring(L, hex, 2 * len);
+}
+
+/* core.redis_route_script(object, suffix) -> hash, text of the script that publishes to ids or stores for them, the same as the
+ * servers'. Redis knows it before any command that is issued from now on, unless somebody makes it forget. */
 static int l_redis_route_script(lua_State *L)
 {
+    struct script_redis *r = check_redis(L, 1);
     struct mesa_vm *vm = mesa_script_vm(L);
-    struct mesa_span suffix = check_channel(L, 1);
+    struct mesa_span suffix = check_channel(L, 2), text;
     mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
     check_status(L, mesa_redis_script_text(&vm->scratch, MESA_SCRIPT_ROUTE, suffix));
     lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
-    return 1;
+    text.p = lua_tolstring(L, -1, &text.len);
+    push_sha1(L, text);
+    lua_insert(L, -2);
+    if (r->closing || r->vm == NULL)
+        return 2;
+    if (r->scripts_ref == LUA_NOREF) {
+        lua_newtable(L);
+        r->scripts_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->scripts_ref);
+    lua_pushvalue(L, -3);
+    lua_pushvalue(L, -3);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    if (r->commands != NULL && mesa_redis_ready(r->commands))
+        load_script(r, text);
+    return 2;
 }
 
 void mesa_bind_redis(lua_State *L)

@@ -20,8 +20,9 @@ struct script_redis {
     int self_ref;    /* pins this object while batches or subscriptions exist */
     int deliver_ref; /* called with (channel, payload) */
     int active_ref; /* called with (channel) when its subscription has begun, again after each loss */
-    bool away;      /* commands would not be answered now */
-    bool closing;   /* closed by the script; ends when the last batch is over */
+    int scripts_ref; /* table hash -> text of the scripts that commands run; NOREF: none */
+    bool away;       /* commands would not be answered now */
+    bool closing;    /* closed by the script; ends when the last batch is over */
 };
 
 struct redis_batch; /* opaque */
