@@ -161,9 +161,12 @@ local function new(connection, options)
   }, Portal)
   self._lease = cluster.name("mesa:portal", config.namespace) .. ":" .. self.id
   function self._listener(payload) self:_on_update(payload) end
-  redis:subscribe(self._channel, self._listener, function() self:_enter(true) end)
+  redis:subscribe(self._channel, self._listener, function()
+    self._subscribed = true
+    self:_enter(true)
+  end)
   self._refresh = core.timer_start(function()
-    if self._entered then self:_enter(false) end
+    if self._subscribed then self:_enter(false) end
   end, LEASE_MS / 3, true)
   portals[#portals + 1] = self
   modules.own(function() self:close() end)
