@@ -304,9 +304,10 @@ static void on_connected(struct mesa_redis_link *l)
         return;
     }
     if (l->tls != NULL) {
-        l->ssl = mesa_redis_tls_start(l->tls, c, l->host);
+        char reason[200];
+        l->ssl = mesa_redis_tls_start(l->tls, c, l->host, reason, sizeof reason);
         if (l->ssl == NULL) {
-            mesa_redis_link_fail(l, c->err != 0 ? c->errstr : "TLS cannot be started");
+            mesa_redis_link_fail(l, reason);
             return;
         }
     }

@@ -75,16 +75,17 @@ static bool expect_host(SSL *ssl, const char *host)
 }
 
 struct ssl_st *mesa_redis_tls_start(struct mesa_redis_tls *t, redisContext *context,
-                                    const char *host)
+                                    const char *host, char *err, size_t err_len)
 {
     SSL *ssl = SSL_new(t->ctx);
-    if (ssl == NULL)
-        return NULL;
-    if (!expect_host(ssl, host) || redisInitiateSSL(context, ssl) != REDIS_OK) {
-        SSL_free(ssl);
-        return NULL;
-    }
-    return ssl;
+    if (ssl != NULL && expect_host(ssl, host) && redisInitiateSSL(context, ssl) == REDIS_OK)
+        return ssl;
+    const char *problem = ssl != NULL ? mesa_redis_tls_problem(ssl) : NULL;
+    if (problem == NULL)
+        problem = context->err != 0 ? context->errstr : "cannot be started";
+    snprintf(err, err_len, "TLS: %s", problem);
+    SSL_free(ssl);
+    return NULL;
 }
 
 bool mesa_redis_tls_wants_input(const struct ssl_st *ssl)
@@ -119,11 +120,12 @@ void mesa_redis_tls_free(struct mesa_redis_tls *t)
 }
 
 struct ssl_st *mesa_redis_tls_start(struct mesa_redis_tls *t, redisContext *context,
-                                    const char *host)
+                                    const char *host, char *err, size_t err_len)
 {
     (void)t;
     (void)context;
     (void)host;
+    snprintf(err, err_len, "TLS: not there");
     return NULL;
 }
 

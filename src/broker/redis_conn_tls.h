@@ -21,9 +21,10 @@ enum mesa_status mesa_redis_tls_new(struct mesa_redis_tls **out,
                                     size_t err_len);
 void mesa_redis_tls_free(struct mesa_redis_tls *t);
 
-/* Starts TLS on a connected context; NULL on failure. `host` is whom the certificate must name. */
+/* Starts TLS on a connected context; on failure NULL, and `err` says why. `host` is whom the
+ * certificate must name. */
 struct ssl_st *mesa_redis_tls_start(struct mesa_redis_tls *t, redisContext *context,
-                                    const char *host);
+                                    const char *host, char *err, size_t err_len);
 /* Whether output that was not taken waits for input, not for room. */
 bool mesa_redis_tls_wants_input(const struct ssl_st *ssl);
 /* What is wrong with the peer's certificate, or NULL. */

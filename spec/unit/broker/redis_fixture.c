@@ -325,9 +325,10 @@ enum mesa_status seen_command(struct seen *s, const char *words)
     return mesa_redis_command(s->redis, argc, argv, seen_on_reply, s);
 }
 
+/* Wakes the loop again and again, so that waits look at their condition. */
 static void on_tick(struct mesa_timer *t)
 {
-    mesa_timer_init(t, on_tick); /* that it fired is enough: the loop has woken */
+    mesa_loop_arm(loop, t, 5);
 }
 
 bool wait_for(const char *what, const int *counter, int value)
@@ -335,10 +336,9 @@ bool wait_for(const char *what, const int *counter, int value)
     struct mesa_timer tick;
     uint64_t end = uv_hrtime() + FIXTURE_DEADLINE_MS * UINT64_C(1000000);
     mesa_timer_init(&tick, on_tick);
-    while (*counter < value && uv_hrtime() < end) {
-        mesa_loop_arm(loop, &tick, 50);
+    on_tick(&tick);
+    while (*counter < value && uv_hrtime() < end)
         uv_run(mesa_loop_uv(loop), UV_RUN_ONCE);
-    }
     mesa_loop_cancel(loop, &tick);
     if (*counter >= value)
         return true;
@@ -351,9 +351,8 @@ void run_for(unsigned ms)
     struct mesa_timer tick;
     uint64_t end = uv_hrtime() + ms * UINT64_C(1000000);
     mesa_timer_init(&tick, on_tick);
-    while (uv_hrtime() < end) {
-        mesa_loop_arm(loop, &tick, 5);
+    on_tick(&tick);
+    while (uv_hrtime() < end)
         uv_run(mesa_loop_uv(loop), UV_RUN_ONCE);
-    }
     mesa_loop_cancel(loop, &tick);
 }
