@@ -135,6 +135,23 @@ describe("a portal", function()
     started:check_output()
   end)
 
+  it("is taken out of the pool by a server when it is killed", function()
+    local id = launch()
+    local server = harness.start(([[
+      local Mesa = require "mesa"
+      local server = Mesa.new { port = 0, host = "127.0.0.1", redis = { uri = %q, lease = 1000 }, portal = { enabled = true } }
+      server:use(function()
+        return { onPortalJoin = function(id) print("joined", id) end, onPortalLeave = function(id) print("left", id) end }
+      end)
+    ]]):format(store.uri))
+    server:stdout_contains("joined\t" .. id:gsub("%p", "%%%0"))
+    started:signal "sigkill"
+    server:stdout_contains("left\t" .. id:gsub("%p", "%%%0"), 25000) -- at the latest when its lease ends
+    assert.same({}, store:command("SMEMBERS", "available_portals_pool"))
+    assert.same({ id = id, ready = false }, cjson.decode(news:expect()))
+    server:stop()
+  end)
+
   it("does not hang when Redis does", function()
     launch()
     store:freeze()
