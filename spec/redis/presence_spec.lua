@@ -70,7 +70,9 @@ describe("presence", function()
     c:expect_presence({ "bert", "user7" }, 2, 1500) -- the lease is 1000
     assert.equal(1, #c.redis:command("SMEMBERS", "mesa:nodes"))
     send(bert, { t = "LATER" }, { "user8" })
-    assert.equal('[{"op":0,"d":{},"t":"LATER"}]', c.redis:command("HGET", "undelivered_messages", "user8"))
+    assert(loop.wait(function()
+      return c.redis:command("HGET", "undelivered_messages", "user8") == '[{"op":0,"d":{},"t":"LATER"}]'
+    end, 2000))
     local late = b:login "user8"
     assert.equal(1, late:expect("LATER").s)
   end)

@@ -78,9 +78,12 @@ struct mesa_broker_ops {
     /* A connection was made / has ended. */
     void (*connected)(struct mesa_broker *b);
     void (*disconnected)(struct mesa_broker *b);
-    /* The first connection of `id` on this server was authenticated / the last one left. */
+    /* The first connection of `id` on this server was authenticated. */
     void (*user_online)(struct mesa_broker *b, struct mesa_span id);
-    void (*user_offline)(struct mesa_broker *b, struct mesa_span id);
+    /* The last one left. `unread` are messages that it may not have received: they go back in
+     * front of what is stored, and of what is sent from now on. */
+    void (*user_offline)(struct mesa_broker *b, struct mesa_span id,
+                         const struct mesa_backlog *unread);
     /* Brings a message to where else its recipients are, and keeps it for those who are offline, within sync.maxMessages, maxBytes and maxAge: the oldest go first.
      * MESA_EUNAVAILABLE: the cluster cannot be reached. MESA_ENOMEM. */
     enum mesa_status (*send)(struct mesa_broker *b, const struct mesa_publication *p);

@@ -181,7 +181,7 @@ static void memory_changed(struct mesa_broker *b)
     (void)b;
 }
 
-static void memory_user_changed(struct mesa_broker *b, struct mesa_span id)
+static void memory_user_online(struct mesa_broker *b, struct mesa_span id)
 {
     (void)b;
     (void)id;
@@ -322,13 +322,19 @@ static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
     report_dropped(m, &dropped);
 }
 
+static void memory_user_offline(struct mesa_broker *b, struct mesa_span id,
+                                const struct mesa_backlog *unread)
+{
+    memory_put_back(b, id, unread);
+}
+
 static const struct mesa_broker_ops memory_ops = {
     .free = memory_free,
     .close = memory_close,
     .connected = memory_changed,
     .disconnected = memory_changed,
-    .user_online = memory_user_changed,
-    .user_offline = memory_user_changed,
+    .user_online = memory_user_online,
+    .user_offline = memory_user_offline,
     .send = memory_send,
     .take = memory_take,
     .put_back = memory_put_back,

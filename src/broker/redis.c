@@ -268,6 +268,7 @@ static void on_lost(void *ctx, const char *why)
     struct mesa_redis_broker *r = ctx;
     mesa_loop_cancel(r->loop, &r->tick);
     set_available(r, false);
+    mesa_redis_part_all(r);
     if (r->closing) {
         closed(r);
         return;
@@ -294,6 +295,7 @@ static void on_subscriber_lost(void *ctx, const char *why)
 {
     struct mesa_redis_broker *r = ctx;
     char line[300];
+    mesa_redis_part_all(r);
     if (!r->up || r->closing)
         return; /* Redis is away altogether: that has been told */
     snprintf(line, sizeof line, "messages of the cluster cannot arrive: %.200s", why);
@@ -324,6 +326,7 @@ static void on_message(struct mesa_redis_broker *r, const char *text, size_t len
         return; /* the connections here have it */
     enum mesa_status rc = mesa_cluster_message_parse(text, len, r->cfg->limits.max_depth, &m, &err);
     if (rc == MESA_OK) {
+        mesa_redis_part_catch(r, &m);
         r->base.hooks.on_delivery(r->base.hooks_ctx, &m);
         mesa_cluster_message_deinit(&m);
         return;
@@ -341,6 +344,8 @@ static void on_published(void *ctx, struct mesa_span channel, struct mesa_span t
         return;
     if (mesa_span_eq(channel, mesa_redis_span(&r->channel)))
         on_message(r, text.p, text.len);
+    else if (mesa_span_eq(channel, mesa_redis_span(&r->own)))
+        mesa_redis_part_token(r, text);
     else if (r->cfg->portal.enabled)
         mesa_redis_portal_update(r, text.p, text.len);
 }
@@ -368,19 +373,25 @@ static void on_left(struct mesa_redis_call *c, const struct mesa_redis_reply *re
         mesa_loop_arm(c->broker->loop, &c->broker->closing_timer, 0);
 }
 
+void mesa_redis_leave(struct mesa_redis_broker *r)
+{
+    const struct mesa_span incarnation = mesa_redis_text(r->incarnation);
+    if (r->closing && r->up && !r->leaving && mesa_map_count(r->partings) == 0) {
+        r->leaving = true;
+        mesa_redis_do(r, MESA_SCRIPT_LEAVE, &incarnation, 1, on_left, NULL);
+    }
+}
+
 static void redis_close(struct mesa_broker *b, mesa_broker_closed_fn fn, void *ctx)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
-    const struct mesa_span incarnation = mesa_redis_text(r->incarnation);
-    bool told = r->up;
     r->closed_fn = fn;
     r->closed_ctx = ctx;
     mesa_redis_presence_count(r);
     r->closing = true;
     mesa_loop_cancel(r->loop, &r->tick);
-    mesa_loop_arm(r->loop, &r->closing_timer, told ? CLOSE_MS : 0);
-    if (told)
-        mesa_redis_do(r, MESA_SCRIPT_LEAVE, &incarnation, 1, on_left, NULL);
+    mesa_loop_arm(r->loop, &r->closing_timer, r->up ? CLOSE_MS : 0);
+    mesa_redis_leave(r);
 }
 
 static void redis_free(struct mesa_broker *b)
@@ -389,6 +400,9 @@ static void redis_free(struct mesa_broker *b)
     r->freeing = true;
     mesa_redis_free(r->commands);
     mesa_redis_free(r->subscriber);
+    mesa_redis_waiting_free(r);
+    mesa_redis_part_free(r);
+    mesa_loop_cancel(r->loop, &r->retry);
     mesa_loop_cancel(r->loop, &r->tick);
     mesa_loop_cancel(r->loop, &r->closing_timer);
     mesa_loop_remove_turn(&r->turn);
@@ -403,6 +417,7 @@ static void redis_free(struct mesa_broker *b)
     mesa_buf_deinit(&r->channel);
     mesa_buf_deinit(&r->pool);
     mesa_buf_deinit(&r->portal);
+    mesa_buf_deinit(&r->own);
     mesa_buf_deinit(&r->scratch);
     mesa_buf_deinit(&r->echo);
     free(r);
@@ -503,6 +518,8 @@ static enum mesa_status connect_both(struct mesa_redis_broker *r,
         rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->channel));
     if (rc == MESA_OK)
         rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->pool));
+    if (rc == MESA_OK)
+        rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->own));
     return rc;
 }
 
@@ -517,6 +534,8 @@ enum mesa_status mesa_broker_redis_new(struct mesa_broker **out, struct mesa_loo
     r->loop = loop;
     r->cfg = cfg;
     mesa_list_init(&r->kept);
+    mesa_list_init(&r->waiting);
+    mesa_timer_init(&r->retry, mesa_redis_on_retry);
     mesa_list_init(&r->portals);
     r->next_portal = &r->portals;
     mesa_list_init(&r->turn.link);
@@ -526,6 +545,8 @@ enum mesa_status mesa_broker_redis_new(struct mesa_broker **out, struct mesa_loo
 
     mesa_redis_options_init(&options);
     enum mesa_status rc = mesa_map_new(&r->users);
+    if (rc == MESA_OK)
+        rc = mesa_map_new(&r->partings);
     if (rc == MESA_OK)
         rc = make_names(r);
     if (rc == MESA_OK)

@@ -58,6 +58,7 @@ struct mesa_redis_broker {
     struct mesa_redis *commands, *subscriber;
     struct mesa_buf suffix;                /* of every name: "" or "_<namespace>" */
     struct mesa_buf channel, pool, portal; /* ws, available_portals_pool, portal */
+    struct mesa_buf own;                   /* the channel of this node alone */
     struct mesa_buf scratch;
     struct mesa_buf echo; /* how the messages of this node begin */
     char sha[MESA_SCRIPT_COUNT_][41];
@@ -75,6 +76,10 @@ struct mesa_redis_broker {
     size_t kept_messages, kept_bytes, sent_bytes;
     struct mesa_turn turn;
     struct mesa_timer tick;
+    struct mesa_map *partings; /* struct mesa_redis_parting by user */
+    uint64_t parting_token;
+    struct mesa_list waiting; /* takes to be tried again */
+    struct mesa_timer retry;
     struct mesa_list portals;
     struct mesa_list *next_portal; /* the one that had the latest event */
     size_t portal_count;
@@ -84,7 +89,7 @@ struct mesa_redis_broker {
     struct mesa_timer closing_timer;
     size_t unsure; /* messages of which nobody knows whether they were kept */
     bool up;       /* all was restored */
-    bool closing, freeing;
+    bool closing, leaving, freeing;
 };
 
 static inline struct mesa_redis_broker *mesa_redis_self(struct mesa_broker *b)
@@ -120,6 +125,9 @@ static inline struct mesa_span mesa_redis_span(const struct mesa_buf *b)
     return (struct mesa_span){b->data != NULL ? b->data : "", b->len};
 }
 
+/* Takes this node out of Redis, when it is closing and nobody is parting any more. */
+void mesa_redis_leave(struct mesa_redis_broker *r);
+
 /* -- redis_presence.c -- */
 /* Announces a new incarnation with all this node has. */
 void mesa_redis_presence_restore(struct mesa_redis_broker *r);
@@ -128,7 +136,8 @@ void mesa_redis_presence_tend(struct mesa_redis_broker *r);
 /* Tells Redis of connections made and ended since the last time. */
 void mesa_redis_presence_count(struct mesa_redis_broker *r);
 void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id);
-void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id);
+void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
+                             const struct mesa_backlog *unread);
 void mesa_redis_connected(struct mesa_broker *b);
 void mesa_redis_disconnected(struct mesa_broker *b);
 
@@ -137,6 +146,29 @@ enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_public
 void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx);
 void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
                          const struct mesa_backlog *backlog);
+
+/* Puts back what was written like a backlog: `json` joined by commas, `times` of 13 digits each, zeros
+ * for now. `incarnation` ends a parting; absent: there is none. */
+void mesa_redis_put_back_written(struct mesa_redis_broker *r, struct mesa_span id,
+                                 struct mesa_span json, struct mesa_span times,
+                                 struct mesa_span incarnation);
+enum mesa_status mesa_redis_write_backlog(const struct mesa_backlog *backlog, struct mesa_buf *json,
+                                          struct mesa_buf *times);
+/* Appends an envelope with nothing in it but what a client may see. MESA_EPROTO: it is none. */
+enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct mesa_envelope *e);
+void mesa_redis_waiting_free(struct mesa_redis_broker *r);
+void mesa_redis_on_retry(struct mesa_timer *t);
+
+/* -- redis_part.c -- */
+void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
+                     const struct mesa_backlog *unread);
+/* A token came back on the channel of this node. */
+void mesa_redis_part_token(struct mesa_redis_broker *r, struct mesa_span text);
+/* Takes out of the recipients those who have just left. */
+void mesa_redis_part_catch(struct mesa_redis_broker *r, struct mesa_cluster_message *m);
+/* Ends all partings: tokens may be lost. */
+void mesa_redis_part_all(struct mesa_redis_broker *r);
+void mesa_redis_part_free(struct mesa_redis_broker *r);
 
 /* -- redis_portal.c -- */
 void mesa_redis_tell_portal(struct mesa_broker *b, const struct mesa_portal_event *e);

@@ -39,10 +39,16 @@ void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id)
     change_user(r, MESA_SCRIPT_ONLINE, id);
 }
 
-void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id)
+void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
+                             const struct mesa_backlog *unread)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
     mesa_map_remove(r->users, id.p, id.len);
+    if (r->up && r->cfg->sync.enabled && mesa_redis_ready(r->subscriber)) {
+        mesa_redis_part(r, id, unread);
+        return;
+    }
+    mesa_redis_put_back(b, id, unread); /* first: whoever finds the user offline adds behind it */
     change_user(r, MESA_SCRIPT_OFFLINE, id);
 }
 

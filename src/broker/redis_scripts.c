@@ -11,6 +11,7 @@ static const char names[] =
     "local AGES, NODES, ONLINE = 'mesa:ages'..S, 'mesa:nodes'..S, 'mesa:online'..S\n"
     "local COUNTS, PORTAL = 'mesa:counts'..S, 'mesa:portal'..S..':'\n"
     "local LEASE, USERS = 'mesa:lease'..S..':', 'mesa:users'..S..':'\n"
+    "local LEAVING = 'mesa:leaving'..S\n"
     "local call, me = redis.call, ARGV[1]\n";
 
 /* -- presence -- */
@@ -29,6 +30,10 @@ static const char presence[] =
     "  if #ids == 2000 then return false end\n"
     "  local n = tonumber(call('HGET', COUNTS, inc) or 0)\n"
     "  if n ~= 0 then call('DECRBY', COUNT, n) end\n"
+    "  local leaving = call('HGETALL', LEAVING)\n"
+    "  for i = 1, #leaving, 2 do\n"
+    "    if leaving[i + 1] == inc then call('HDEL', LEAVING, leaving[i]) end\n"
+    "  end\n"
     "  call('HDEL', COUNTS, inc)\n"
     "  call('SREM', NODES, inc)\n"
     "  call('DEL', LEASE..inc)\n"
@@ -56,6 +61,11 @@ static const char offline_body[] =
     "for i = 2, #ARGV do\n"
     "  if call('SREM', USERS..me, ARGV[i]) == 1 then leave(ARGV[i]) end\n"
     "end\n";
+
+/* Messages sent while the user was here come before the token, those sent from now on are stored. */
+static const char part_body[] = "if call('SREM', USERS..me, ARGV[2]) == 1 then leave(ARGV[2]) end\n"
+                                "call('HSET', LEAVING, ARGV[2], me)\n"
+                                "call('PUBLISH', ARGV[3], ARGV[4])\n";
 
 static const char count_body[] = "call('INCRBY', COUNT, ARGV[2])\n"
                                  "call('HINCRBY', COUNTS, me, ARGV[2])\n";
@@ -169,18 +179,23 @@ static const char route_body[] =
     "end\n"
     "if #online > 0 then\n"
     "  call('PUBLISH', WS, '{\"origin\":\"'..me..'\",\"message\":'..json..',\"recipients\":['..\n"
-    "    table.concat(online, ',')..']}')\n"
+    "    table.concat(online, ',')..'],\"sync\":true}')\n"
     "end\n"
     "return {stored, dropped, errors}\n";
 
 static const char take_body[] =
+    "local by = call('HGET', LEAVING, me)\n"
+    "if by and call('EXISTS', LEASE..by) == 1 then return {false, '', ms(now), false, 1} end\n"
     "local body, n, times = load(me)\n"
-    "if #errors > 0 or n == 0 then return {false, '', ms(now), errors[1] or false} end\n"
+    "if #errors > 0 or n == 0 then return {false, '', ms(now), errors[1] or false, 0} end\n"
     "call('HDEL', STORE, me)\n"
     "call('HDEL', AGES, me)\n"
-    "return {'['..body..']', times, ms(now), false}\n";
+    "return {'['..body..']', times, ms(now), false, 0}\n";
 
 static const char put_back_body[] =
+    "if ARGV[7] and call('HGET', LEAVING, me) == ARGV[7] then call('HDEL', LEAVING, me) end\n"
+    "if ARGV[2] == '' then return {{}, {}, {}} end\n"
+    "ARGV[3] = ARGV[3]:gsub(('.'):rep(13), { [('0'):rep(13)] = ms(now) })\n"
     "local body, n, times = load(me)\n"
     "save(me, n > 0 and ARGV[2]..','..body or ARGV[2], n + #ARGV[3] / 13, ARGV[3]..times,\n"
     "  tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))\n"
@@ -210,6 +225,7 @@ static const struct {
     [MESA_SCRIPT_ONLINE] = {"", online_body},
     [MESA_SCRIPT_FINISH] = {presence, finish_body},
     [MESA_SCRIPT_OFFLINE] = {presence, offline_body},
+    [MESA_SCRIPT_PART] = {presence, part_body},
     [MESA_SCRIPT_COUNT] = {"", count_body},
     [MESA_SCRIPT_TEND] = {presence, tend_body},
     [MESA_SCRIPT_LEAVE] = {presence, leave_body},

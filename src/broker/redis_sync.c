@@ -180,10 +180,33 @@ enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_public
 
 /* -- taking -- */
 
+enum { RETRY_MS = 10 };
+
 struct taking {
+    struct mesa_list link; /* broker.waiting */
     mesa_backlog_fn fn;
     void *ctx;
+    size_t id_len;
+    char id[];
 };
+
+enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct mesa_envelope *e)
+{
+    if (e->op == MESA_OP_INTERNAL)
+        return MESA_EPROTO;
+    enum mesa_status rc = MESA_OK;
+    struct mesa_outgoing m = {.op = e->op, .d = e->d};
+    struct mesa_buf type;
+    mesa_buf_init(&type);
+    if (e->t.p != NULL) {
+        rc = mesa_json_unescape(e->t, &type);
+        m.type = mesa_redis_span(&type);
+    }
+    if (rc == MESA_OK)
+        rc = mesa_envelope_write(out, &m);
+    mesa_buf_deinit(&type);
+    return rc;
+}
 
 /* A stored envelope as mesa-lua writes it; others may have stored more in it than a client may see.
  * MESA_EPROTO: it is none. */
@@ -191,20 +214,8 @@ static enum mesa_status normalise(struct mesa_buf *out, struct mesa_span json, u
 {
     struct mesa_envelope e;
     struct mesa_json_error err;
-    struct mesa_buf type;
     enum mesa_status rc = mesa_envelope_parse(json.p, json.len, max_depth, &e, &err);
-    if (rc != MESA_OK || e.op == MESA_OP_INTERNAL)
-        return MESA_EPROTO;
-    struct mesa_outgoing m = {.op = e.op, .d = e.d};
-    mesa_buf_init(&type);
-    if (e.t.p != NULL) {
-        rc = mesa_json_unescape(e.t, &type);
-        m.type = mesa_redis_span(&type);
-    }
-    if (rc == MESA_OK)
-        rc = mesa_envelope_write(out, &m);
-    mesa_buf_deinit(&type);
-    return rc;
+    return rc == MESA_OK ? mesa_redis_write_envelope(out, &e) : MESA_EPROTO;
 }
 
 static uint64_t read_ms(struct mesa_span times, size_t i)
@@ -293,35 +304,81 @@ static void deliver_parcel(struct mesa_redis_call *c, const struct mesa_redis_re
     parcel_deinit(&p);
 }
 
+/* Somebody is about to put back what the user did not read elsewhere. */
+static bool is_busy(const struct mesa_redis_reply *reply)
+{
+    return mesa_redis_reply_integer(mesa_redis_reply_element(reply, 4)) == 1;
+}
+
 static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
     struct taking *t = c->ctx;
-    if (c->broker->freeing)
+    struct mesa_redis_broker *r = c->broker;
+    if (r->freeing) {
         t->fn(t->ctx, MESA_ECLOSED, NULL);
-    else if (reply == NULL)
+    } else if (reply == NULL) {
         t->fn(t->ctx, MESA_EUNAVAILABLE, NULL);
-    else if (mesa_redis_reply_count(reply) < 4)
+    } else if (mesa_redis_reply_count(reply) < 5) {
         t->fn(t->ctx, MESA_EIO, NULL);
-    else
+    } else if (is_busy(reply)) {
+        mesa_list_append(&r->waiting, &t->link);
+        if (!mesa_timer_armed(&r->retry))
+            mesa_loop_arm(r->loop, &r->retry, RETRY_MS);
+        return;
+    } else {
         deliver_parcel(c, reply);
+    }
     free(t);
+}
+
+static void fetch(struct mesa_redis_broker *r, struct taking *t)
+{
+    const struct mesa_span id = {t->id, t->id_len};
+    enum mesa_status rc = MESA_EUNAVAILABLE;
+    if (r->up)
+        rc = mesa_redis_do(r, MESA_SCRIPT_TAKE, &id, 1, on_taken, t);
+    if (rc == MESA_OK)
+        return;
+    t->fn(t->ctx, rc, NULL);
+    free(t);
+}
+
+void mesa_redis_on_retry(struct mesa_timer *timer)
+{
+    struct mesa_redis_broker *r = MESA_CONTAINER_OF(timer, struct mesa_redis_broker, retry);
+    struct mesa_list waiting;
+    mesa_list_init(&waiting);
+    mesa_list_splice(&waiting, &r->waiting);
+    while (!mesa_list_empty(&waiting)) {
+        struct taking *t = MESA_CONTAINER_OF(waiting.next, struct taking, link);
+        mesa_list_remove(&t->link);
+        fetch(r, t);
+    }
+}
+
+void mesa_redis_waiting_free(struct mesa_redis_broker *r)
+{
+    while (!mesa_list_empty(&r->waiting)) {
+        struct taking *t = MESA_CONTAINER_OF(r->waiting.next, struct taking, link);
+        mesa_list_remove(&t->link);
+        t->fn(t->ctx, MESA_ECLOSED, NULL);
+        free(t);
+    }
 }
 
 void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx)
 {
-    struct mesa_redis_broker *r = mesa_redis_self(b);
-    if (!r->up) {
-        fn(ctx, MESA_EUNAVAILABLE, NULL);
+    struct taking *t = calloc(1, sizeof *t + id.len);
+    if (t == NULL) {
+        fn(ctx, MESA_ENOMEM, NULL);
         return;
     }
-    struct taking *t = malloc(sizeof *t);
-    if (t != NULL) {
-        *t = (struct taking){fn, ctx};
-        if (mesa_redis_do(r, MESA_SCRIPT_TAKE, &id, 1, on_taken, t) == MESA_OK)
-            return;
-        free(t);
-    }
-    fn(ctx, MESA_ENOMEM, NULL);
+    mesa_list_init(&t->link);
+    t->fn = fn;
+    t->ctx = ctx;
+    t->id_len = id.len;
+    memcpy(t->id, id.p, id.len);
+    fetch(mesa_redis_self(b), t);
 }
 
 /* -- putting back -- */
@@ -342,8 +399,8 @@ static void on_put_back(struct mesa_redis_call *c, const struct mesa_redis_reply
         mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
 }
 
-static enum mesa_status write_backlog(const struct mesa_backlog *backlog, struct mesa_buf *json,
-                                      struct mesa_buf *times)
+enum mesa_status mesa_redis_write_backlog(const struct mesa_backlog *backlog, struct mesa_buf *json,
+                                          struct mesa_buf *times)
 {
     enum mesa_status rc = MESA_OK;
     for (size_t i = 0; rc == MESA_OK && i < backlog->count; i++) {
@@ -352,36 +409,47 @@ static enum mesa_status write_backlog(const struct mesa_backlog *backlog, struct
         if (rc == MESA_OK)
             rc = mesa_buf_append(json, backlog->json[i].p, backlog->json[i].len);
         if (rc == MESA_OK)
-            rc = mesa_buf_printf(times, "%013" PRIu64, backlog->stored_ms[i]);
+            rc = mesa_buf_printf(times, "%013" PRIu64,
+                                 backlog->stored_ms != NULL ? backlog->stored_ms[i] : 0);
     }
     return rc;
+}
+
+void mesa_redis_put_back_written(struct mesa_redis_broker *r, struct mesa_span id,
+                                 struct mesa_span json, struct mesa_span times,
+                                 struct mesa_span incarnation)
+{
+    struct bounds bounds;
+    write_bounds(r, &bounds);
+    const struct mesa_span args[] = {id,
+                                     json,
+                                     times,
+                                     mesa_redis_text(bounds.messages),
+                                     mesa_redis_text(bounds.bytes),
+                                     mesa_redis_text(bounds.age),
+                                     incarnation};
+    struct mesa_redis_call *c = mesa_redis_call_new(
+        r, MESA_SCRIPT_PUT_BACK, args, incarnation.p != NULL ? 7 : 6, on_put_back, NULL);
+    if (c != NULL && r->up)
+        mesa_redis_call_send(c);
+    else if (c == NULL || !mesa_redis_keep(c))
+        mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
 }
 
 void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
                          const struct mesa_backlog *backlog)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
-    struct bounds bounds;
     struct mesa_buf json, times;
-    struct mesa_redis_call *c = NULL;
     if (backlog->count == 0)
         return;
-    write_bounds(r, &bounds);
     mesa_buf_init(&json);
     mesa_buf_init(&times);
-    if (write_backlog(backlog, &json, &times) == MESA_OK) {
-        const struct mesa_span args[] = {id,
-                                         mesa_redis_span(&json),
-                                         mesa_redis_span(&times),
-                                         mesa_redis_text(bounds.messages),
-                                         mesa_redis_text(bounds.bytes),
-                                         mesa_redis_text(bounds.age)};
-        c = mesa_redis_call_new(r, MESA_SCRIPT_PUT_BACK, args, 6, on_put_back, NULL);
-    }
-    if (c != NULL && r->up)
-        mesa_redis_call_send(c);
-    else if (c == NULL || !mesa_redis_keep(c))
-        mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
+    if (mesa_redis_write_backlog(backlog, &json, &times) == MESA_OK)
+        mesa_redis_put_back_written(r, id, mesa_redis_span(&json), mesa_redis_span(&times),
+                                    (struct mesa_span){NULL, 0});
+    else
+        mesa_redis_error(r, "MEMORY", "no memory to put kept messages back");
     mesa_buf_deinit(&json);
     mesa_buf_deinit(&times);
 }

@@ -6,7 +6,7 @@
 
 #include "core/json_scan.h"
 
-enum { MEMBERS_MAX = 3 };
+enum { MEMBERS_MAX = 4 };
 
 /* A key that is looked for, and the last value seen under it. */
 struct member {
@@ -190,6 +190,7 @@ static enum mesa_status interpret(const struct member *members, unsigned max_dep
         rc = read_ids(recipients, max_depth, &m->recipients, err);
     if (rc == MESA_OK && excluding.p != NULL && *excluding.p == '[')
         rc = read_ids(excluding, max_depth, &m->excluding, err);
+    m->sync = members[3].value.p != NULL && *members[3].value.p == 't';
     for (size_t i = 0; rc == MESA_OK && i < m->recipients.count; i++) {
         if (mesa_span_eq(m->recipients.at[i], MESA_SPAN("*")))
             m->everybody = true;
@@ -202,7 +203,7 @@ enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsign
                                             struct mesa_json_error *err)
 {
     struct member members[MEMBERS_MAX] = {
-        {.key = "message"}, {.key = "recipients"}, {.key = "excluding"}};
+        {.key = "message"}, {.key = "recipients"}, {.key = "excluding"}, {.key = "sync"}};
     enum mesa_status rc = read_object(len > 0 ? text : "", len, max_depth, members, err);
     if (rc != MESA_OK)
         return rc;

@@ -26,11 +26,12 @@ static void on_taken(void *ctx, struct mesa_client *c)
     t->at[t->count++] = mesa_client_ref(c);
 }
 
-static void deliver(struct mesa_server *s, struct mesa_frame *f, const struct mesa_recipients *to)
+static void deliver(struct mesa_server *s, struct mesa_frame *f, const struct mesa_recipients *to,
+                    bool sync)
 {
     struct takers t = {NULL, 0, 0};
     bool told = s->hooks.on_delivered != NULL;
-    if (mesa_server_deliver(s, f, to, told ? on_taken : NULL, &t) != MESA_OK)
+    if (mesa_server_deliver(s, f, to, sync, told ? on_taken : NULL, &t) != MESA_OK)
         mesa_server_report(s, NULL, "MEMORY", "no memory to deliver a message of the cluster");
     if (t.count > 0 && s->hooks.on_delivered != NULL)
         s->hooks.on_delivered(s->ctx, mesa_frame_payload(f), t.at, t.count);
@@ -74,7 +75,7 @@ static void on_delivery(void *ctx, const struct mesa_cluster_message *m)
         if (mesa_envelope_type_is(&m->envelope, "DISCONNECT_CLIENT"))
             mesa_server_disconnect(s, &to, false);
     } else if (make_frame(&f, &m->envelope) == MESA_OK) {
-        deliver(s, f, &to);
+        deliver(s, f, &to, m->sync);
         mesa_frame_unref(f);
     } else {
         mesa_server_report(s, NULL, "MEMORY", "no memory to deliver a message of the cluster");

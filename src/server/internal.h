@@ -44,6 +44,7 @@ struct mesa_server {
     struct mesa_registry *registry;
     struct mesa_metrics metrics;
     /* The same for everybody. With cfg.raw the heartbeat is a ping and the others are NULL. */
+    struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
     struct mesa_list dirty;        /* clients with frames queued in this turn */
@@ -87,6 +88,7 @@ struct mesa_client {
     struct mesa_client_state state;
     struct mesa_rate rate;
     struct mesa_redelivery *redelivery; /* NULL: none */
+    struct mesa_unread *unread;         /* NULL: nobody asks what was received */
     struct mesa_outq *stored;           /* NULL, or one ring for each enum mesa_stored */
     struct mesa_pending_close *pending_close;
     uint64_t pushed; /* frames ever queued; minus what waits: frames ever written */
@@ -142,8 +144,9 @@ void mesa_client_timing_init(struct mesa_client *c);
 void mesa_client_timing_update(struct mesa_client *c);
 
 /* -- auth.c -- */
-/* The client stops being its user: presence, and what was still to be redelivered. */
-void mesa_client_leave_user(struct mesa_client *c);
+/* The client stops being its user: presence, and what was still to be redelivered. `vanished`: what
+ * it did not confirm goes back, else what was not queued. */
+void mesa_client_leave_user(struct mesa_client *c, bool vanished);
 
 /* -- delivery.c: out -- */
 /* Queues a frame of the core's own. The statuses of mesa_client_send. */
@@ -171,11 +174,23 @@ void mesa_redelivery_trim(struct mesa_client *c);
 void mesa_redelivery_stop(struct mesa_client *c);
 /* Puts back everything that was not written. */
 void mesa_redelivery_end(struct mesa_client *c);
+/* Whether all of it was queued. */
+bool mesa_redelivery_queued(const struct mesa_client *c);
+/* What mesa_unread_list_init listed is somebody else's now. */
+void mesa_redelivery_forget(struct mesa_client *c, bool vanished);
+/* What a leaving client did not read: the messages redelivered to it, then live ones. */
+struct mesa_unread_list {
+    struct mesa_backlog backlog;
+    size_t redelivered; /* of these */
+};
+enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_client *c,
+                                       bool vanished);
+void mesa_unread_list_deinit(struct mesa_unread_list *u);
 
 /* -- recipients.c -- */
 /* Sends a message from elsewhere in the cluster to the connections here. `sent` may be NULL. */
 enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
-                                     const struct mesa_recipients *to, mesa_sent_fn sent,
+                                     const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
                                      void *ctx);
 
 /* -- cluster.c -- */
@@ -183,6 +198,26 @@ extern const struct mesa_broker_hooks mesa_server_broker_hooks;
 /* Tells one portal, with portal.enabled. `e` is the message of MESA_PORTAL_MESSAGE, else NULL. */
 void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
                              const struct mesa_envelope *e);
+
+/* -- unread.c: what a user was sent and may not have received -- */
+/* Sends a message of the cluster to a client; with `sync` it counts as received only when the client
+ * confirmed it. While kept messages are on their way, it waits behind them. The statuses of
+ * mesa_client_send. */
+enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, bool sync);
+/* Kept messages are on their way / were queued. */
+void mesa_unread_hold(struct mesa_client *c);
+void mesa_unread_release(struct mesa_client *c);
+/* Asks the client to confirm what it was sent. */
+void mesa_unread_ask(struct mesa_client *c);
+void mesa_unread_confirmed(struct mesa_client *c);
+/* Forgets everything: the client is another user now. */
+void mesa_unread_reset(struct mesa_client *c);
+/* How many of the frames ever queued were received, as far as is known. */
+uint64_t mesa_unread_received(const struct mesa_client *c);
+/* The frames that go back, oldest first; all that was sent and not confirmed, with `vanished`. */
+size_t mesa_unread_count(const struct mesa_client *c, bool vanished);
+struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i);
+void mesa_unread_free(struct mesa_client *c);
 
 /* -- http.c -- */
 int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req);

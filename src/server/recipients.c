@@ -104,12 +104,13 @@ struct sending {
     struct mesa_frame *f;
     mesa_sent_fn sent;
     void *ctx;
+    bool sync; /* to be kept for those who turn out not to have received it */
 };
 
 /* Whether the client took it. */
 static bool send_to(const struct sending *m, struct mesa_client *c)
 {
-    enum mesa_status rc = mesa_client_send(c, m->f);
+    enum mesa_status rc = mesa_unread_send(c, m->f, m->sync);
     if (rc != MESA_OK && rc != MESA_EAGAIN)
         return false;
     if (m->sent != NULL)
@@ -188,7 +189,7 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
     if (rc != MESA_OK)
         return rc;
 
-    const struct sending m = {s, mesa_frame_ref(f), sent, ctx};
+    const struct sending m = {s, mesa_frame_ref(f), sent, ctx, sync && !r.everybody};
     mesa_server_enter(s);
     if (r.everybody) {
         send_to_everybody(&m, &r);
@@ -203,13 +204,14 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
 }
 
 enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
-                                     const struct mesa_recipients *to, mesa_sent_fn sent, void *ctx)
+                                     const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
+                                     void *ctx)
 {
     struct recipients r;
     enum mesa_status rc = recipients_init(&r, to);
     if (rc != MESA_OK)
         return rc;
-    const struct sending m = {s, f, sent, ctx};
+    const struct sending m = {s, f, sent, ctx, sync && !r.everybody};
     if (r.everybody)
         send_to_everybody(&m, &r);
     for (size_t i = 0; i < r.ids.count && !s->dead; i++)

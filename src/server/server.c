@@ -17,6 +17,7 @@ static void destroy(struct mesa_server *s)
     if (s->broker != NULL)
         s->broker->ops->free(s->broker);
     mesa_registry_free(s->registry);
+    mesa_frame_unref(s->confirm);
     mesa_frame_unref(s->hello);
     mesa_frame_unref(s->heartbeat);
     mesa_frame_unref(s->ack);
@@ -133,6 +134,8 @@ static enum mesa_status make_frames(struct mesa_server *s)
     struct mesa_buf d;
     mesa_buf_init(&d);
     enum mesa_status rc = write_hello(&d, &s->cfg);
+    if (rc == MESA_OK && s->cfg.redis.enabled && s->cfg.sync.enabled)
+        rc = mesa_frame_new(&s->confirm, MESA_WS_PING, "mesa", 4);
     if (rc == MESA_OK)
         rc = mesa_envelope_frame(
             &s->hello, &(struct mesa_outgoing){.op = MESA_OP_HELLO, .d = {d.data, d.len}});

@@ -146,6 +146,12 @@ static void on_pong(void *user)
     c->received_ms = mesa_loop_now(c->server->loop);
     if (c->server->cfg.raw)
         mesa_heartbeat_acknowledge(&c->state.heartbeat);
+    if (c->unread == NULL)
+        return;
+    struct mesa_server *s = c->server;
+    mesa_server_enter_transport(s);
+    mesa_unread_confirmed(c);
+    mesa_server_leave_transport(s);
 }
 
 static void on_drained(void *user)
@@ -162,14 +168,14 @@ static void on_drained(void *user)
 /* -- the end -- */
 
 /* The client is not open any more: no timer, no user, no message from it. */
-static void mark_closed(struct mesa_client *c)
+static void mark_closed(struct mesa_client *c, bool vanished)
 {
     if (c->closed)
         return;
     c->closed = true;
     c->deadline_ms = 0;
     c->server->open_count--;
-    mesa_client_leave_user(c);
+    mesa_client_leave_user(c, vanished);
     mesa_client_timing_update(c);
 }
 
@@ -208,7 +214,7 @@ void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason,
         return;
     struct mesa_server *s = c->server;
     mesa_server_enter(s);
-    mark_closed(c);
+    mark_closed(c, false);
     if (!drop)
         mesa_client_flush(c);
     if (c->conn == NULL)
@@ -237,9 +243,9 @@ out:
 static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
 {
     struct mesa_server *s = c->server;
-    mesa_redelivery_end(c); /* back in front before the user is seen to leave */
-    mark_closed(c);
+    mark_closed(c, true);
     mesa_loop_cancel(s->loop, &c->timer);
+    mesa_redelivery_end(c);
     mesa_outq_drop(&c->outq, mesa_outq_count(&c->outq));
     mesa_list_remove(&c->link);
     if (s->receiving == c)
@@ -300,7 +306,7 @@ static void on_protocol_error(void *user, int code, const char *text)
     mesa_server_report(s, c, name, text);
     if (c->server != NULL) {
         c->close_sent = true; /* the transport is closing it */
-        mark_closed(c);
+        mark_closed(c, true);
     }
     mesa_server_leave_transport(s);
 }
