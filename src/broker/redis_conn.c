@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/siphash.h"
 #include "broker/redis_conn_internal.h"
 
 enum login_step { STEP_AUTH, STEP_NAME, STEP_SELECT, STEP_LAST };
@@ -65,14 +66,32 @@ static uint64_t retry_delay(struct mesa_redis *r, bool refused)
     return delay / 2 + chance % (delay / 2 + 1);
 }
 
+/* Whether this outage has not been explained so before; notes that it is now. */
+static bool is_news(struct mesa_redis *r, const char *reason)
+{
+    static const uint64_t key[2] = {0};
+    uint64_t hash = mesa_siphash13(key, reason, strlen(reason));
+    for (size_t i = 0; i < r->reason_count; i++) {
+        if (r->reasons[i] == hash)
+            return false;
+    }
+    if (r->reason_count == MESA_REDIS_REASONS)
+        return false;
+    r->reasons[r->reason_count++] = hash;
+    return true;
+}
+
 static void report(struct mesa_redis *r, const char *reason)
 {
-    bool first = !r->outage, same = !first && strcmp(r->reason, reason) == 0;
+    bool first = !r->outage;
     r->outage = true;
-    snprintf(r->reason, sizeof r->reason, "%s", reason);
+    if (first)
+        r->reason_count = 0;
+    if (!is_news(r, reason))
+        return;
     if (first && r->hooks.on_lost != NULL)
         r->hooks.on_lost(r->ctx, reason);
-    else if (!first && !same && r->hooks.on_failed != NULL)
+    else if (!first && r->hooks.on_failed != NULL)
         r->hooks.on_failed(r->ctx, reason);
 }
 
@@ -80,7 +99,7 @@ static void report(struct mesa_redis *r, const char *reason)
 static void fail_attempt(struct mesa_redis *r, const char *reason, bool refused)
 {
     bool was_ready = r->state == MESA_REDIS_READY;
-    char text[sizeof r->reason];
+    char text[MESA_REDIS_REASON_BYTES];
     snprintf(text, sizeof text, "%s", reason);
 
     mesa_redis_ref(r);
@@ -98,7 +117,7 @@ static void fail_attempt(struct mesa_redis *r, const char *reason, bool refused)
 
 void mesa_redis_fail(struct mesa_redis *r, const char *reason, bool refused)
 {
-    char text[sizeof r->reason];
+    char text[MESA_REDIS_REASON_BYTES];
     snprintf(text, sizeof text, "%.159s: %.320s", r->address, reason);
     fail_attempt(r, text, refused);
 }

@@ -47,7 +47,7 @@ struct mesa_redis_hooks {
     /* An outage begins: a ready connection ended, or the first attempt of all failed. Commands that
      * were pending have had their callbacks. Once for each outage. */
     void (*on_lost)(void *ctx, const char *reason);
-    /* During an outage: another attempt failed, for another reason than the last one reported. */
+    /* During an outage: an attempt failed for a reason not reported in it before; a few of them. */
     void (*on_failed)(void *ctx, const char *reason);
     void (*on_subscribed)(void *ctx, struct mesa_span channel);
     void (*on_message)(void *ctx, struct mesa_span channel, struct mesa_span payload);

@@ -21,7 +21,7 @@ enum mesa_redis_state {
     MESA_REDIS_READY,
 };
 
-enum { MESA_REDIS_LOGIN_STEPS = 4 };
+enum { MESA_REDIS_LOGIN_STEPS = 4, MESA_REDIS_REASONS = 8, MESA_REDIS_REASON_BYTES = 512 };
 
 struct mesa_redis {
     struct mesa_loop *loop;
@@ -48,7 +48,8 @@ struct mesa_redis {
 
     bool outage; /* on_lost was called */
     char address[160];
-    char reason[512]; /* reported last */
+    uint64_t reasons[MESA_REDIS_REASONS]; /* hashes of those reported in this outage */
+    size_t reason_count;
 
     struct mesa_list queue;
     size_t queue_count, queue_bytes;

@@ -70,8 +70,9 @@ static bool is_at(const struct redis_child *c)
     return CHECK_EQ_STR(mesa_redis_address(s.redis), address);
 }
 
-/* The sentinel has to learn of the replica before it can fail over to it. */
-static void await_replica(void)
+/* The sentinel has to learn of the replica before it can fail over to it; then it gets `command`, or
+ * nothing when that is NULL. */
+static void await_replica(const char *command)
 {
     struct seen ask;
     seen_init(&ask);
@@ -88,6 +89,14 @@ static void await_replica(void)
         run_for(50);
     }
     CHECK(strstr(ask.text, "slaves=1") != NULL);
+    for (int i = 0; command != NULL && i < 100; i++) { /* the replica may not be good yet */
+        int before = ask.ok;
+        seen_command(&ask, command);
+        CHECK(WAIT_FOR(ask.ok, before + 1));
+        if (ask.type != MESA_REDIS_ERROR)
+            break;
+        run_for(50);
+    }
     seen_close(&ask);
 }
 
@@ -98,7 +107,7 @@ TEST(the_master_is_found_and_followed_when_it_dies)
     CHECK(WAIT_FOR(s.ready, 1));
     CHECK_EQ_INT(s.lost, 0);
     is_at(&servers[0]);
-    await_replica();
+    await_replica(NULL);
     fixture_redis_stop(&servers[0], SIGKILL);
     CHECK(WAIT_FOR(s.lost, 1));
     CHECK(WAIT_FOR(s.ready, 2));
@@ -117,12 +126,33 @@ TEST(a_switch_is_followed_when_the_old_master_hangs)
     seen_open(&s, MESA_REDIS_SUBSCRIBER);
     mesa_redis_subscribe(s.redis, MESA_SPAN("a"));
     CHECK(WAIT_FOR(s.ready, 1));
-    await_replica();
+    await_replica(NULL);
     kill(servers[0].pid, SIGSTOP);
     CHECK(WAIT_FOR(s.ready, 2));
     CHECK(strstr(s.reason, "the master has moved to 127.0.0.1:") != NULL);
     is_at(&servers[1]);
     CHECK_EQ_INT(s.subscribed, 2);
+    end();
+}
+
+TEST(a_planned_failover_is_followed_too)
+{
+    CHECK_OR_RETURN(begin());
+    seen_open(&s, MESA_REDIS_COMMANDS);
+    CHECK(WAIT_FOR(s.ready, 1));
+    await_replica("SENTINEL FAILOVER mymaster");
+    CHECK(WAIT_FOR(s.ready, 2));
+    for (int i = 0; i < 100; i++) {
+        char address[32];
+        snprintf(address, sizeof address, "127.0.0.1:%u", servers[1].port);
+        if (strcmp(mesa_redis_address(s.redis), address) == 0 && mesa_redis_ready(s.redis))
+            break;
+        run_for(50);
+    }
+    is_at(&servers[1]);
+    CHECK_EQ_INT(seen_command(&s, "SET k v"), MESA_OK);
+    CHECK(WAIT_FOR(s.ok, 1));
+    CHECK_EQ_STR(s.text, "OK");
     end();
 }
 
