@@ -101,6 +101,17 @@ for (const [dispatcher, kind] of [['Node', 'mesa-lua'], ['Lua', 'Node'], ['Lua',
       assert.deepEqual(await guest.inbox.take(), { op: 0, d: { end: true }, t: 'ALL' })
     })
 
+    if (dispatcher === 'Lua' && kind === 'mesa-lua') {
+      it('sends to everybody but some', async () => {
+        const server = await start(kind)
+        const [ann, bob, guest] = [await login(server, 'ann'), await login(server, 'bob'), await join(server)]
+        await dispatch([{ t: 'NOT_ANN', to: ['*'], excluding: ['ann'] }, { t: 'ALL' }])
+        assert.equal((await ann.inbox.take()).t, 'ALL')
+        assert.equal((await bob.inbox.take()).t, 'NOT_ANN')
+        assert.equal((await guest.inbox.take()).t, 'NOT_ANN')
+      })
+    }
+
     it('disconnects', async () => {
       const server = await start(kind)
       const [ann, bob] = [await login(server, 'ann'), await login(server, 'bob')]

@@ -121,6 +121,33 @@ describe("a dispatcher", function()
     assert.same({ 1, 2, 3 }, { stored[1].d.n, stored[2].d.n, stored[3].d.n })
   end)
 
+  it("goes on when Redis comes back empty", function()
+    local started = harness.launch([[
+      local Mesa = require "mesa"
+      local dispatcher = Mesa.Dispatcher(os.getenv "REDIS_URL", { sync = { enabled = true } })
+      local n, failed = 0, 0
+      dispatcher:on("error", function() failed = failed + 1 end)
+      local timer
+      timer = Mesa.setInterval(function()
+        n = n + 1
+        dispatcher:dispatch(Mesa.Message(0, { n = n }), { "off" })
+        if failed > 0 and dispatcher.redis:hexists("undelivered_messages", "off") == 1 then
+          print "stored again"
+          Mesa.clearTimer(timer)
+        end
+        if n == 3 then print "running" end
+      end, 10)
+    ]], { env = { REDIS_URL = store.uri } })
+    started:stdout_contains "running"
+    store:kill()
+    started:log_contains "lost"
+    store:restart()
+    assert.equal(0, (started:wait_exit()))
+    assert.matches("stored again", started.process.stdout)
+    started:check_output()
+    started:destroy()
+  end)
+
   it("reports what Redis refuses, and goes on", function()
     store:command("SET", "undelivered_messages", "no hash")
     local out, err = program [[
