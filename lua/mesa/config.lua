@@ -7,12 +7,6 @@ local config = {}
 
 local ROOT = schema.root.fields
 
--- A key that must not be set by this version: why.
-local UNSUPPORTED = {
-  redis = "redis is not supported by this build",
-  ["portal.enabled"] = "portal.enabled needs redis, which is not supported by this build",
-}
-
 -- ---- keys that do not exist ---------------------------------------------------------------------------------------
 
 -- Edits (insert, delete, replace, swap neighbours) between two words.
@@ -150,12 +144,14 @@ function check_section(fields, given, prefix)
   return result
 end
 
--- What this version cannot do, whatever the values.
-local function unsupported(c)
-  if c.redis ~= nil then
-    return UNSUPPORTED.redis
-  elseif c.portal.enabled then
-    return UNSUPPORTED["portal.enabled"]
+-- A Redis that cannot be where it is said to be.
+local function impossible_redis(redis)
+  if redis.uri and (redis.host or redis.path or redis.sentinels) then
+    return "redis.uri says where Redis is: it cannot be used with redis.host, redis.path or redis.sentinels"
+  elseif redis.path and (redis.host or redis.port or redis.sentinels) then
+    return "redis.path cannot be used with redis.host, redis.port or redis.sentinels"
+  elseif redis.sentinels and not redis.name then
+    return "redis.name is missing: redis.sentinels needs the name of the master"
   end
   return nil
 end
@@ -177,6 +173,8 @@ local function impossible(c)
     return "sync.enabled needs authentication.storeConnectedUsers, which is false"
   elseif c.limits.burst > 0 and c.limits.messagesPerSecond == 0 then
     return "limits.burst needs limits.messagesPerSecond, which is not set"
+  elseif c.portal.enabled and not c.redis then
+    return "portal.enabled needs redis, which is not set"
   elseif c.limits.maxConnections > 0 and c.limits.maxConnectionsPerIp > c.limits.maxConnections then
     return ("limits.maxConnectionsPerIp must not exceed limits.maxConnections, got %d and %d"):format(
       c.limits.maxConnectionsPerIp,
@@ -187,6 +185,7 @@ local function impossible(c)
     local needs_envelope = {
       ["scripts.auth"] = type(c.scripts) == "table" and c.scripts.auth ~= nil,
       ["sync.enabled"] = c.sync.enabled,
+      redis = c.redis ~= nil,
       ["reconnect.enabled"] = c.reconnect.enabled,
       ["client.enforceEqualVersions"] = c.client.enforceEqualVersions,
       ["options.storeMessages"] = c.options.storeMessages > 0,
@@ -197,12 +196,20 @@ local function impossible(c)
       end
     end
   end
-  return nil
+  return c.redis and impossible_redis(c.redis) or nil
+end
+
+--- A section as others than servers take it: `redis` of dispatchers and portals. Returns it with its defaults, or nil and a message.
+ROOT.redis.check = function(value, key)
+  local checked, message = check_entry(ROOT.redis, value, key)
+  message = message or impossible_redis(checked)
+  if message then return nil, message end
+  return checked
 end
 
 --- Checks a configuration and returns a copy with every default filled in; the given table is left as it is.
--- In the copy `authentication.timeout = false` is 0, `options.storeMessages` is a number, and the sections `tls`, `admin`
--- and `scripts` are absent unless given.
+-- In the copy `authentication.timeout = false` is 0, `options.storeMessages` is a number, and the sections `tls`, `admin`,
+-- `redis` and `scripts` are absent unless given.
 -- @param given what the script passed; nil is an empty configuration
 -- @param level whom an error names, counted as error() does from the caller of this function: 2, the default, is the caller's caller
 function config.validate(given, level)
@@ -214,7 +221,7 @@ function config.validate(given, level)
   end
 
   local result, message = check_section(ROOT, given, "")
-  message = message or unsupported(result) or impossible(result)
+  message = message or impossible(result)
   if message then
     error(message, level)
   end

@@ -137,15 +137,34 @@ end
 
 local redis_schemes = { redis = true, rediss = true, unix = true }
 
-local function redis_check(value, key)
-  local allowed = "a URI (redis://[user:password@]host[:port][/db], unix://path) or a table"
-  if type(value) == "table" then
-    return value
-  elseif type(value) ~= "string" or not redis_schemes[value:match("^(%a+)://.+") or ""] then
-    -- a password may be in it: what was found is not repeated
-    return nil, ("%s must be %s, got %s"):format(key, allowed, type(value) == "string" and "another string" or schema.found(value))
+-- A password may be in it: what was found is not repeated.
+local function redis_uri_check(value, key)
+  if type(value) ~= "string" or not redis_schemes[value:match("^(%a+)://.+") or ""] then
+    return nil, ("%s must be a URI (redis://[user:password@]host[:port][/db], unix://path) or a table, got %s"):format(
+      key, type(value) == "string" and "another string" or schema.found(value))
   end
   return value
+end
+
+local function secret_check(value, key)
+  if type(value) ~= "string" or value == "" or value:find("%z") then
+    return nil, ("%s must be a string that is not empty, got %s"):format(key, type(value) == "string" and "another" or schema.found(value))
+  end
+  return value
+end
+
+local function sentinels_check(value, key)
+  if type(value) ~= "table" or #value == 0 then
+    return nil, wrong(key, 'a list such as { "10.0.0.1:26379" }', value)
+  end
+  local list = {}
+  for i = 1, #value do
+    if type(value[i]) ~= "string" or value[i] == "" then
+      return nil, wrong(("%s[%d]"):format(key, i), '"host" or "host:port"', value[i])
+    end
+    list[i] = value[i]
+  end
+  return list
 end
 
 local function compression_check(value, key)
@@ -187,13 +206,42 @@ local admin = section {
 }
 admin.optional = true
 
+local redis = section {
+  uri = field { type = "string", check = redis_uri_check, allowed = "a URI", doc = "redis://[user:password@]host[:port][/db] or unix://path" },
+  host = text { doc = "host of Redis, 127.0.0.1 without it" },
+  port = integer { min = 1, max = 65535, doc = "port of Redis, 6379 without it" },
+  path = text { doc = "Unix socket of Redis, instead of host and port" },
+  user = text { doc = "user of Redis" },
+  password = field { type = "string", allowed = "a string", check = secret_check, doc = "password of Redis" },
+  db = integer { max = 65535, doc = "number of the database, 0 without it" },
+  sentinels = field {
+    type = "list of strings", allowed = "a list of addresses", check = sentinels_check,
+    doc = "Sentinels that know the master called name",
+  },
+  name = text { doc = "name of the master that the sentinels know" },
+  connectTimeout = milliseconds { min = 1, default = 5000, doc = "time to connect to Redis" },
+  commandTimeout = milliseconds { min = 1, default = 5000, doc = "time for a command, after which the connection is made anew" },
+  lease = milliseconds { min = 100, default = 15000, doc = "time after which a dead server's users and connections are taken out of Redis" },
+  queue = integer { max = 1000000, default = 0, doc = "messages kept for the cluster while Redis is away" },
+}
+redis.shorthand = field {
+  type = "string", allowed = "a URI", doc = "Redis to cluster through",
+  check = function(value, key)
+    local uri, message = redis_uri_check(value, key)
+    if message then return nil, message end
+    return { uri = uri }
+  end,
+}
+redis.allowed = "a URI (redis://[user:password@]host[:port][/db], unix://path) or a table"
+redis.optional = true
+
 --- Every key. A section has `fields`; an optional one is absent from the result unless it was given.
 schema.root = section {
   port = integer { max = 65535, default = 4000, doc = "port to listen on; 0 is any free port" },
   host = text { doc = "address to listen on, every address without it; unix:/path is a Unix socket" },
   path = text { pattern = "^/[^%s?#]*$", allowed = 'a path that begins with "/"', doc = "path of the WebSocket, any without it" },
   namespace = text { pattern = "^[%w_.:-]+$", allowed = "a word of letters, digits and _ . : -", doc = "suffix of every Redis name" },
-  redis = field { type = "string or table", check = redis_check, doc = "Redis to cluster through" },
+  redis = redis,
   static = text { doc = "folder of files served for plain GET on the same port" },
   raw = boolean(false, "plain WebSockets without the Mesa envelope"),
   compression = field { type = "boolean", check = compression_check, default = false, doc = "permessage-deflate" },

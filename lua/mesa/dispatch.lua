@@ -138,6 +138,8 @@ function dispatch.new(server)
       server:_run_middleware("onRedeliverUndeliverableMessages", #messages, client, messages)
     end,
     dropped = function(message, id) server:_run_middleware("onUndeliverableMessageDropped", message, id) end,
+    delivered = function(message, clients) server:_run_middleware("onMessageSent", message, clients, false) end,
+    portal = function(id, joined) server:_run_middleware(joined and "onPortalJoin" or "onPortalLeave", id) end,
     closed = function() server:emit("close") end,
     listening = function(port)
       server.port = port

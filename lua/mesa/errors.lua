@@ -51,4 +51,7 @@ function errors.catch(value)
   return err
 end
 
+--- The metatable of error objects.
+errors.class = Error
+
 return errors

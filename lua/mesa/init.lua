@@ -1,12 +1,19 @@
 --- mesa: the public module. `local Mesa = require "mesa"`.
 local core = require "mesa.core"
+local dispatcher = require "mesa.dispatcher"
 local log = require "mesa.log"
+local portal = require "mesa.portal"
+local redis = require "mesa.redis"
 local server = require "mesa.server"
 local timer = require "mesa.timer"
 
 ---@class Mesa
 local Mesa = {
   Message = require "mesa.message",
+  Dispatcher = dispatcher.new,
+  DispatchEvent = dispatcher.event,
+  Portal = portal.new,
+  redis = redis.public,
   json = core.json,
   null = core.json.null,
   array = core.json.array,

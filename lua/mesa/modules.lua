@@ -1,7 +1,7 @@
 --- The application's modules: who requires whom, so that a change reaches the scripts that depend on it.
 --
 -- A unit is one loaded file: a module, a handler script or the main script. While a unit loads, it is on top of the
--- stack; what it requires are its dependencies and the timers it starts are its own.
+-- stack; what it requires are its dependencies, and the timers, subscriptions and portals it starts are its own.
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 
@@ -11,18 +11,19 @@ local modules = {}
 ---@field path string absolute path of the file
 ---@field deps table<string, boolean> paths of the application's modules it required
 ---@field timers userdata[] timers its load has started
+---@field others fun()[] what ends everything else that its load has started
 ---@field name? string the name a module is required by
 
 local app_dir = core.app_dir()
 local search_path = app_dir .. "/?.lua;" .. app_dir .. "/?/init.lua"
 local stack = {}
 local main -- the unit of the main script
-local runtime = { path = "", deps = {}, timers = {} } -- what handlers required while they ran
+local runtime = { path = "", deps = {}, timers = {}, others = {} } -- what handlers required while they ran
 local units = {} -- by path: the current unit of each module
 local original_require = require
 
 local function new_unit(path, name)
-  return { path = path, deps = {}, timers = {}, name = name }
+  return { path = path, deps = {}, timers = {}, others = {}, name = name }
 end
 
 --- The file's name as error messages show it: relative to the application's folder.
@@ -120,7 +121,7 @@ function modules.load_script(path)
     return chunk()
   end)
   if not ok then
-    modules.stop_timers(unit)
+    modules.stop_all(unit)
     error(result, 0)
   end
   return result, unit
@@ -133,10 +134,19 @@ function modules.own_timer(timer)
   if unit and unit ~= main then unit.timers[#unit.timers + 1] = timer end
 end
 
+--- Something else that goes on was started, which `stop` ends: it belongs to that unit, too.
+---@param stop fun()
+function modules.own(stop)
+  local unit = stack[#stack]
+  if unit and unit ~= main then unit.others[#unit.others + 1] = stop end
+end
+
+--- Ends what the load of `unit` has started.
 ---@param unit mesa.Unit
-function modules.stop_timers(unit)
+function modules.stop_all(unit)
   for _, timer in ipairs(unit.timers) do core.timer_stop(timer) end
-  unit.timers = {}
+  for _, stop in ipairs(unit.others) do stop() end
+  unit.timers, unit.others = {}, {}
 end
 
 --- All that `unit` depends on, directly or through modules, as a set of paths.
@@ -196,7 +206,7 @@ end
 --- The load failed: the old modules are back.
 function modules.restore(staged)
   for path, entry in pairs(staged) do
-    if units[path] then modules.stop_timers(units[path]) end
+    if units[path] then modules.stop_all(units[path]) end
     package.loaded[entry.unit.name] = entry.value
     units[path] = entry.unit
   end
@@ -208,7 +218,7 @@ function modules.commit(staged)
   local held = main and closure(main) or {}
   for path, entry in pairs(staged) do
     if not held[path] then
-      modules.stop_timers(entry.unit)
+      modules.stop_all(entry.unit)
     elseif not units[path] then
       package.loaded[entry.unit.name] = entry.value
       units[path] = entry.unit

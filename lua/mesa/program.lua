@@ -16,6 +16,7 @@ coroutine.yield = function(...) -- luacheck: ignore 122
   return yield(...)
 end
 
+local portals = require "mesa.portals"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
 local program = {}
@@ -31,13 +32,24 @@ function program.load(path)
   end)
 end
 
+--- Runs a function that no server called: `what` it is, its arguments.
+local function call(what, fn, ...)
+  local ok, err = xpcall(fn, errors.catch, ...)
+  if ok then return end
+  log.error(("error in a %s: %s"):format(what, err.traceback or err.message), "script")
+  for _, server in ipairs(servers) do server:_emit_error(err, what) end
+end
+
 --- Runs a timer's function.
 ---@param fn function
 function program.timer(fn)
-  local ok, err = xpcall(fn, errors.catch)
-  if ok then return end
-  log.error("error in a timer: " .. (err.traceback or err.message), "script")
-  for _, server in ipairs(servers) do server:_emit_error(err, "timer") end
+  call("timer", fn)
+end
+
+--- Runs what was given to a command or a subscription of Redis.
+---@param fn function
+function program.redis_callback(fn, ...)
+  call("Redis callback", fn, ...)
 end
 
 --- "a=1&b=x%20y" -> { a = "1", b = "x y" }; of duplicates the last one counts.
@@ -76,13 +88,25 @@ function program.files_changed(paths)
   end
 end
 
+--- Closes every portal; `done` is called when Redis knows, or has been given up on.
+local function leave_pools(done)
+  local open = { unpack(portals) }
+  local count = #open
+  local function left()
+    count = count - 1
+    if count == 0 then done() end
+  end
+  if count == 0 then return done() end
+  for _, portal in ipairs(open) do portal:close(left) end
+end
+
 --- SIGTERM or SIGINT: asks every beforeExit, then ends.
 ---@param signal string
 function program.shutdown(signal)
   local waiting = {}
   local code = 0
   local function proceed()
-    if next(waiting) == nil then core.finish_shutdown(code) end
+    if next(waiting) == nil then leave_pools(function() core.finish_shutdown(code) end) end
   end
   log.info(signal .. ": shutting down", "server")
   for _, server in ipairs(servers) do

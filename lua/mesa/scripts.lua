@@ -37,7 +37,7 @@ local function load_script(path)
   core.watch(path) -- before it is read, so that no change in between is missed
   local fn, unit = modules.load_script(path)
   if type(fn) ~= "function" then
-    modules.stop_timers(unit)
+    modules.stop_all(unit)
     error(errors.new(("%s must return a function, it returned %s"):format(modules.display(path), type(fn)), "LOAD"), 0)
   end
   return fn, unit
@@ -101,7 +101,7 @@ local function load_all(work)
     for _, slot in ipairs(item.slots) do
       local ok, fn, unit = pcall(load_script, item.set._paths[slot])
       if not ok then
-        for _, entry in ipairs(loaded) do modules.stop_timers(entry.unit) end
+        for _, entry in ipairs(loaded) do modules.stop_all(entry.unit) end
         return nil, fn
       end
       loaded[#loaded + 1] = { set = item.set, slot = slot, fn = fn, unit = unit }
@@ -113,7 +113,7 @@ end
 local function swap(loaded)
   for _, entry in ipairs(loaded) do
     local set, slot = entry.set, entry.slot
-    if set._units[slot] then modules.stop_timers(set._units[slot]) end
+    if set._units[slot] then modules.stop_all(set._units[slot]) end
     set[slot], set._units[slot] = entry.fn, entry.unit
     if slot == "auth" and set._server._core then set._server:_enable_auth() end
   end

@@ -5,6 +5,7 @@ local dispatch = require "mesa.dispatch"
 local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
+local redis = require "mesa.redis"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
 
@@ -14,11 +15,19 @@ local servers = require "mesa.servers"
 ---@field namespace? string
 ---@field state table free for scripts; survives reloads
 ---@field raw boolean
+---@field redis? mesa.Redis a connection to the server's Redis, made when first used; nil without one
 local Server = {}
-Server.__index = Server
 Server.__name = "mesa.server"
 emitter.mixin(Server)
 core.server_methods(Server)
+
+function Server.__index(self, key)
+  if key ~= "redis" then return Server[key] end
+  local cfg = rawget(self, "config")
+  local connection = cfg and cfg.redis and redis.connect(cfg.redis) or nil
+  rawset(self, "redis", connection)
+  return connection
+end
 
 local middleware_events = {
   "onConnection", "onDisconnection", "onMessageReceived", "onMessageSent", "onAuthenticated",
@@ -63,6 +72,31 @@ function Server:_run_middleware(name, ...)
     local ok, err = xpcall(list[i], errors.catch, ...)
     if not ok then self:_report(err, name) end
   end
+end
+
+--- The name that a middleware called `name` gives its Redis key `prefix`, apart from other middleware and other namespaces.
+---@param prefix string
+---@param name string
+---@return string
+function Server:getMiddlewareNamespace(prefix, name)
+  if type(prefix) ~= "string" or type(name) ~= "string" then
+    error("server:getMiddlewareNamespace expects the key and the name of the middleware as strings", 2)
+  end
+  local key = prefix .. "_mw-" .. name
+  return self.namespace and key .. "_" .. self.namespace or key
+end
+
+--- As getMiddlewareNamespace, for a list of keys.
+---@param prefixes string[]
+---@param name string
+---@return string[]
+function Server:mapMiddlewareNamespace(prefixes, name)
+  if type(prefixes) ~= "table" then
+    error("server:mapMiddlewareNamespace expects a list of keys, got " .. type(prefixes), 2)
+  end
+  local keys = {}
+  for i, prefix in ipairs(prefixes) do keys[i] = self:getMiddlewareNamespace(prefix, name) end
+  return keys
 end
 
 --- Iterates over the open connections: `for client in server:clients() do`.

@@ -104,6 +104,18 @@ describe("the types for editors", function()
     assert.same(levels, collect({}, meta "log", "\nfunction log%.(%w+)"))
   end)
 
+  it("declare dispatchers, portals and Redis", function()
+    local dispatcher = collect({}, read "lua/mesa/dispatcher.lua", "\nfunction Dispatcher:([%w_]+)")
+    assert.same(with_emitter(dispatcher), collect({}, meta "dispatcher", "\nfunction Dispatcher:(%w+)"))
+    local portal = collect({}, read "lua/mesa/portal.lua", "\nfunction Portal:([%w_]+)")
+    assert.same(with_emitter(portal), collect({}, meta "portal", "\nfunction Portal:(%w+)"))
+
+    local source, text = read "lua/mesa/redis.lua", meta "redis"
+    assert.same(collect({}, source, "\nfunction Redis:(%w+)"), collect({}, text, "\nfunction Redis:(%w+)"))
+    assert.same(collect({}, source, "\nfunction Pipeline:(%w+)"), collect({}, text, "\nfunction Pipeline:(%w+)"))
+    assert.same(collect({}, source:match "redis%.public = (%b{})", "(%w+) ="), collect({}, text, "\nfunction redis%.(%w+)"))
+  end)
+
   it("declare every handler of a middleware", function()
     local names = collect({}, block(read "lua/mesa/server.lua", "local middleware_events = {"), '"(%w+)"')
     assert.same(names, fields_of(meta "events", "mesa.MiddlewareHandlers"))

@@ -24,6 +24,8 @@ const char *mesa_status_text(enum mesa_status s)
         return "not found";
     case MESA_EINUSE:
         return "already in use";
+    case MESA_EUNAVAILABLE:
+        return "unavailable";
     case MESA_EIO:
         return "input/output error";
     }

@@ -7,16 +7,17 @@
 
 enum mesa_status {
     MESA_OK = 0,
-    MESA_EAGAIN,    /* would exceed a bound now; may succeed later */
-    MESA_ENOMEM,    /* the allocator refused */
-    MESA_ECLOSED,   /* the connection, client or server is closed or closing */
-    MESA_EINVAL,    /* an argument is outside its documented range */
-    MESA_ETOOBIG,   /* larger than the configured limit */
-    MESA_EPROTO,    /* the peer broke the protocol */
-    MESA_EUTF8,     /* invalid UTF-8 */
-    MESA_ENOTFOUND, /* no such entry */
-    MESA_EINUSE,    /* the address or name is taken */
-    MESA_EIO,       /* the operating system or a library failed */
+    MESA_EAGAIN,       /* would exceed a bound now; may succeed later */
+    MESA_ENOMEM,       /* the allocator refused */
+    MESA_ECLOSED,      /* the connection, client or server is closed or closing */
+    MESA_EINVAL,       /* an argument is outside its documented range */
+    MESA_ETOOBIG,      /* larger than the configured limit */
+    MESA_EPROTO,       /* the peer broke the protocol */
+    MESA_EUTF8,        /* invalid UTF-8 */
+    MESA_ENOTFOUND,    /* no such entry */
+    MESA_EINUSE,       /* the address or name is taken */
+    MESA_EUNAVAILABLE, /* what it needs, such as Redis, cannot be reached now */
+    MESA_EIO,          /* the operating system or a library failed */
 };
 
 /* A short lower-case English text for `s`, never NULL. */

@@ -1,10 +1,7 @@
-/* broker.h - what reaches users beyond this server's own connections: publishing, presence, the
- * sync store.
+/* broker.h - what reaches users beyond this server's own connections: messages, presence, the sync store, portals.
  *
- * An interface: memory.c implements it inside one process, redis.c over Redis. Every operation may
- * complete later, on the loop thread; callbacks are never called from inside the operation that was
- * given them unless documented, and always exactly once; on_dropped may be called from inside store
- * and put_back. Loop thread only. May include: base/, core/, io/loop.h.
+ * An interface: memory.c implements it inside one process, redis.c over Redis. Callbacks come on the loop thread, possibly from inside the operation
+ * that causes them, and each exactly once. Loop thread only. May include: base/, core/, io/loop.h.
  */
 #ifndef MESA_BROKER_BROKER_H
 #define MESA_BROKER_BROKER_H
@@ -15,46 +12,88 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "core/cluster.h"
 #include "core/config.h"
+#include "core/frame.h"
 #include "io/loop.h"
 
 struct mesa_broker; /* implementations embed it first */
 
-/* Stored messages taken for one user, oldest first; `json` are envelopes without "s". Valid during
- * the callback. */
+/* Stored messages taken for one user, oldest first; `json` are envelopes without "s". Valid during the callback. */
 struct mesa_backlog {
     const struct mesa_span *json;
-    /* When each was stored, in the broker's own clock; goes back to put_back as it is. NULL:
-     * unknown, counts as now. */
-    const uint64_t *stored_ms;
+    const uint64_t *
+        stored_ms; /* when each was stored, in the broker's own clock, to be handed back to put_back unchanged. NULL: unknown, counts as now */
     size_t count;
 };
 
 typedef void (*mesa_backlog_fn)(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog);
+typedef void (*mesa_broker_closed_fn)(void *ctx);
+
+/* A message of this server, after its own connections got it. */
+struct mesa_publication {
+    struct mesa_frame *frame;    /* the envelope as a text frame */
+    const struct mesa_span *ids; /* each once; NULL: everybody */
+    const bool *taken;           /* whether a connection here took it, for each id */
+    size_t id_count;
+    const struct mesa_span *excluding; /* of everybody */
+    size_t excluding_count;
+    bool sync; /* to be kept for ids that are offline everywhere */
+};
+
+/* Something a portal may want to know (PROTOCOL 9). */
+enum mesa_portal_event_type {
+    MESA_PORTAL_CONNECTION,
+    MESA_PORTAL_AUTHENTICATION,
+    MESA_PORTAL_MESSAGE,
+    MESA_PORTAL_DISCONNECTION,
+};
+
+struct mesa_portal_event {
+    enum mesa_portal_event_type type;
+    struct mesa_span client_id;           /* absent before authentication */
+    const struct mesa_envelope *envelope; /* of MESA_PORTAL_MESSAGE */
+};
 
 struct mesa_broker_hooks {
-    /* Stored messages of `id` went to make room or were too old; `json` is each envelope. */
+    /* A message was kept for these offline ids; `json` is its envelope. */
+    void (*on_stored)(void *ctx, struct mesa_span json, const struct mesa_span *ids,
+                      size_t id_count);
+    /* A stored message of `id` went to make room or was too old, or was too big to be stored at all. */
     void (*on_dropped)(void *ctx, struct mesa_span id, struct mesa_span json);
+    /* A message from elsewhere in the cluster, for connections here. */
+    void (*on_delivery)(void *ctx, const struct mesa_cluster_message *m);
+    void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
+    /* Redis can be reached and knows of all that is here / it cannot. */
+    void (*on_available)(void *ctx, bool available);
+    /* `code` is a stable upper-case word: "REDIS", "CLUSTER", "SYNC", "MEMORY". */
+    void (*on_error)(void *ctx, const char *code, const char *text);
 };
 
 struct mesa_broker_ops {
+    /* Ends at once; backlogs that are on their way are reported with MESA_ECLOSED. No hook is called any more. */
     void (*free)(struct mesa_broker *b);
-    /* The first connection of `id` on this server was authenticated / the last one left. */
+    /* Takes what this server announced back and tells when that is done, or when it cannot be; bounded in time. Only free may follow. */
+    void (*close)(struct mesa_broker *b, mesa_broker_closed_fn fn, void *ctx);
+    /* A connection was made / has ended. */
+    void (*connected)(struct mesa_broker *b);
+    void (*disconnected)(struct mesa_broker *b);
+    /* The first connection of `id` on this server was authenticated. */
     void (*user_online)(struct mesa_broker *b, struct mesa_span id);
-    void (*user_offline)(struct mesa_broker *b, struct mesa_span id);
-    /* Whether the user may be online elsewhere in the cluster; the memory broker says no. */
-    bool (*may_be_elsewhere)(struct mesa_broker *b, struct mesa_span id);
-    /* Appends an envelope to the backlog of an offline user, within sync.maxMessages, maxBytes and
-     * maxAge: the oldest go first. MESA_ETOOBIG: alone it exceeds maxBytes; it was reported as
-     * dropped. MESA_ENOMEM. */
-    enum mesa_status (*store)(struct mesa_broker *b, struct mesa_span id, struct mesa_span json);
-    /* Takes the whole backlog of `id`: it is no longer stored. Calls `fn` exactly once, possibly
-     * before returning. */
+    /* The last one left. `unread` are messages that it may not have received: they go back in
+     * front of what is stored, and of what is sent from now on. */
+    void (*user_offline)(struct mesa_broker *b, struct mesa_span id,
+                         const struct mesa_backlog *unread);
+    /* Brings a message to where else its recipients are, and keeps it for those who are offline, within sync.maxMessages, maxBytes and maxAge: the oldest go first.
+     * MESA_EUNAVAILABLE: the cluster cannot be reached. MESA_ENOMEM. */
+    enum mesa_status (*send)(struct mesa_broker *b, const struct mesa_publication *p);
+    /* Takes the whole backlog of `id`: it is no longer stored. MESA_EUNAVAILABLE, MESA_EIO: it may still be. */
     void (*take)(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx);
-    /* Puts back, in front of what is stored, messages that were taken but never written; the bounds
-     * hold, the oldest go first. */
+    /* Puts back, in front of what is stored, messages that were taken but never written; the bounds hold, the oldest go first. */
     void (*put_back)(struct mesa_broker *b, struct mesa_span id,
                      const struct mesa_backlog *backlog);
+    /* Tells one portal. */
+    void (*tell_portal)(struct mesa_broker *b, const struct mesa_portal_event *e);
 };
 
 struct mesa_broker {
@@ -63,9 +102,12 @@ struct mesa_broker {
     void *hooks_ctx;
 };
 
-/* The broker for one process without Redis. `cfg` outlives it. Ages are checked on access and by a
- * slow periodic sweep on the loop's wheel. */
+/* The broker for one process without Redis. `cfg` outlives it. Ages are checked on access and by a slow periodic sweep on the loop's wheel. */
 enum mesa_status mesa_broker_memory_new(struct mesa_broker **out, struct mesa_loop *loop,
                                         const struct mesa_config *cfg);
+/* The broker over cfg->redis. Connects at once and again whenever the connection is lost; a Redis that is not there is no failure.
+ * MESA_EINVAL: cfg->redis does not say where Redis is, `err` is a line for people. `cfg` outlives it. */
+enum mesa_status mesa_broker_redis_new(struct mesa_broker **out, struct mesa_loop *loop,
+                                       const struct mesa_config *cfg, char *err, size_t err_len);
 
 #endif

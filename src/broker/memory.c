@@ -1,8 +1,6 @@
-/* memory.c - the broker of one process without Redis: the sync store, kept in memory within its
- * bounds.
+/* memory.c - the broker of one process without Redis: the sync store, kept in memory within its bounds.
  *
- * What is dropped is first taken out of every structure and reported afterwards, because the hook
- * may call the broker again.
+ * What is dropped is first taken out of every structure and reported afterwards, because the hook may call the broker again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -178,23 +176,31 @@ static void memory_free(struct mesa_broker *b)
 }
 
 /* Who is online is known from the server's own connections: there is nothing to tell anybody. */
-static void memory_user_changed(struct mesa_broker *b, struct mesa_span id)
+static void memory_changed(struct mesa_broker *b)
+{
+    (void)b;
+}
+
+static void memory_user_online(struct mesa_broker *b, struct mesa_span id)
 {
     (void)b;
     (void)id;
 }
 
-static bool memory_may_be_elsewhere(struct mesa_broker *b, struct mesa_span id)
+static void memory_tell_portal(struct mesa_broker *b, const struct mesa_portal_event *e)
 {
     (void)b;
-    (void)id;
-    return false;
+    (void)e;
 }
 
-static enum mesa_status memory_store(struct mesa_broker *b, struct mesa_span id,
-                                     struct mesa_span json)
+static void memory_close(struct mesa_broker *b, mesa_broker_closed_fn fn, void *ctx)
 {
-    struct memory_broker *m = self(b);
+    (void)b;
+    fn(ctx);
+}
+
+static enum mesa_status store(struct memory_broker *m, struct mesa_span id, struct mesa_span json)
+{
     if (json.len >
         m->cfg->sync.max_bytes) { /* would only push out everything else and then itself */
         if (m->base.hooks.on_dropped != NULL)
@@ -220,6 +226,34 @@ static enum mesa_status memory_store(struct mesa_broker *b, struct mesa_span id,
     enforce(m, q, &dropped);
     report_dropped(m, &dropped);
     return MESA_OK;
+}
+
+/* What nobody here took is kept; nobody else is there. */
+static enum mesa_status memory_send(struct mesa_broker *b, const struct mesa_publication *p)
+{
+    struct memory_broker *m = self(b);
+    if (!p->sync || p->ids == NULL || p->id_count == 0)
+        return MESA_OK;
+    struct mesa_span *kept = calloc(p->id_count, sizeof *kept);
+    if (kept == NULL)
+        return MESA_ENOMEM;
+
+    enum mesa_status rc = MESA_OK;
+    size_t count = 0;
+    struct mesa_span json = mesa_frame_payload(p->frame);
+    for (size_t i = 0; i < p->id_count; i++) {
+        if (p->taken[i])
+            continue;
+        enum mesa_status stored = store(m, p->ids[i], json);
+        if (stored == MESA_OK)
+            kept[count++] = p->ids[i];
+        else if (stored != MESA_ETOOBIG)
+            rc = stored;
+    }
+    if (count > 0 && m->base.hooks.on_stored != NULL)
+        m->base.hooks.on_stored(m->base.hooks_ctx, json, kept, count);
+    free(kept);
+    return rc;
 }
 
 static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx)
@@ -288,14 +322,23 @@ static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
     report_dropped(m, &dropped);
 }
 
+static void memory_user_offline(struct mesa_broker *b, struct mesa_span id,
+                                const struct mesa_backlog *unread)
+{
+    memory_put_back(b, id, unread);
+}
+
 static const struct mesa_broker_ops memory_ops = {
     .free = memory_free,
-    .user_online = memory_user_changed,
-    .user_offline = memory_user_changed,
-    .may_be_elsewhere = memory_may_be_elsewhere,
-    .store = memory_store,
+    .close = memory_close,
+    .connected = memory_changed,
+    .disconnected = memory_changed,
+    .user_online = memory_user_online,
+    .user_offline = memory_user_offline,
+    .send = memory_send,
     .take = memory_take,
     .put_back = memory_put_back,
+    .tell_portal = memory_tell_portal,
 };
 
 enum mesa_status mesa_broker_memory_new(struct mesa_broker **out, struct mesa_loop *loop,

@@ -14,6 +14,11 @@ enum mesa_status mesa_config_init(struct mesa_config *c)
 {
     *c = (struct mesa_config){
         .port = 4000,
+        .redis = {.port = 6379,
+                  .connect_timeout_ms = 5000,
+                  .command_timeout_ms = 5000,
+                  .lease_ms = 15000},
+        .portal = {.distribute_load = true},
         .sync = {.max_messages = 1000, .max_bytes = MEBI, .max_age_ms = week_ms},
         .heartbeat = {.interval_ms = 10000, .max_attempts = 3},
         .reconnect = {.interval_ms = 5000},
@@ -43,6 +48,15 @@ void mesa_config_deinit(struct mesa_config *c)
     for (size_t i = 0; i < c->origin_count; i++)
         free(c->origins[i]);
     free(c->origins);
+    free(c->redis.uri);
+    free(c->redis.host);
+    free(c->redis.path);
+    free(c->redis.user);
+    free(c->redis.password);
+    free(c->redis.name);
+    for (size_t i = 0; i < c->redis.sentinel_count; i++)
+        free(c->redis.sentinels[i]);
+    free(c->redis.sentinels);
     free(c->admin.host);
     memset(c, 0, sizeof *c);
 }
@@ -97,6 +111,23 @@ static const char *check_protocol(const struct mesa_config *c)
     return NULL;
 }
 
+static const char *check_cluster(const struct mesa_config *c)
+{
+    if (c->portal.enabled && !c->redis.enabled)
+        return "portal.enabled needs redis";
+    if (!c->redis.enabled)
+        return NULL;
+    if (c->raw)
+        return "redis needs the Mesa envelope: it cannot be used with raw";
+    if (c->redis.sentinel_count > 0 && c->redis.name == NULL)
+        return "redis.name is missing: redis.sentinels needs the name of the master";
+    if (c->redis.path != NULL && (c->redis.host != NULL || c->redis.sentinel_count > 0))
+        return "redis.path cannot be used with redis.host or redis.sentinels";
+    if (c->redis.lease_ms < 100)
+        return "redis.lease must be at least 100";
+    return NULL;
+}
+
 static const char *check_limits(const struct mesa_config *c)
 {
     if (c->limits.max_payload == 0)
@@ -118,6 +149,8 @@ enum mesa_status mesa_config_check(const struct mesa_config *c, const char **err
     const char *text = check_places(c);
     if (text == NULL)
         text = check_protocol(c);
+    if (text == NULL)
+        text = check_cluster(c);
     if (text == NULL)
         text = check_limits(c);
     if (text == NULL)

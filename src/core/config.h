@@ -31,6 +31,28 @@ struct mesa_config {
         char *version;               /* "1.5.8" */
     } client;
 
+    struct {
+        bool enabled;  /* false */
+        char *uri;     /* instead of the fields up to `db`; NULL: those count */
+        char *host;    /* NULL: "127.0.0.1" */
+        uint16_t port; /* 6379 */
+        char *path;    /* of a Unix socket, instead of host and port */
+        char *user, *password;
+        uint32_t db;      /* 0 */
+        char **sentinels; /* "host:port", to be asked for the master called `name` */
+        size_t sentinel_count;
+        char *name;
+        uint32_t connect_timeout_ms; /* 5000 */
+        uint32_t command_timeout_ms; /* 5000 */
+        uint32_t lease_ms;           /* 15000; a dead node's users are gone after this time */
+        uint32_t queue;              /* 0; messages kept for the cluster while Redis is away */
+    } redis;
+
+    struct {
+        bool enabled;         /* false */
+        bool distribute_load; /* true: portals take turns; false: at random */
+    } portal;
+
     uint32_t store_messages; /* of each direction of a client; 0: none. `true` in Lua means 100 */
 
     struct {

@@ -38,6 +38,20 @@ static const struct field fields[] = {
     FIELD("client", "enforceEqualVersions", BOOL, client.enforce_equal_versions),
     FIELD("client", "version", STRING, client.version),
     FIELD("options", "storeMessages", U32, store_messages),
+    FIELD("redis", "uri", STRING, redis.uri),
+    FIELD("redis", "host", STRING, redis.host),
+    FIELD("redis", "port", U16, redis.port),
+    FIELD("redis", "path", STRING, redis.path),
+    FIELD("redis", "user", STRING, redis.user),
+    FIELD("redis", "password", STRING, redis.password),
+    FIELD("redis", "db", U32, redis.db),
+    FIELD("redis", "name", STRING, redis.name),
+    FIELD("redis", "connectTimeout", U32, redis.connect_timeout_ms),
+    FIELD("redis", "commandTimeout", U32, redis.command_timeout_ms),
+    FIELD("redis", "lease", U32, redis.lease_ms),
+    FIELD("redis", "queue", U32, redis.queue),
+    FIELD("portal", "enabled", BOOL, portal.enabled),
+    FIELD("portal", "distributeLoad", BOOL, portal.distribute_load),
     FIELD("sync", "enabled", BOOL, sync.enabled),
     FIELD("sync", "redeliveryInterval", U32, sync.redelivery_interval_ms),
     FIELD("sync", "maxMessages", U32, sync.max_messages),
@@ -149,24 +163,25 @@ static void read_field(lua_State *L, struct reader *r, const struct field *f)
     }
 }
 
-/* The list of origins is on top of the stack. */
-static void read_origins(lua_State *L, struct reader *r)
+/* A list of strings called `name` is on top of the stack. */
+static void read_list(lua_State *L, struct reader *r, const char *name, char ***list, size_t *count)
 {
     size_t n = lua_objlen(L, -1);
-    r->out->origins = calloc(n > 0 ? n : 1, sizeof *r->out->origins);
-    if (r->out->origins == NULL) {
+    *list = calloc(n > 0 ? n : 1, sizeof **list);
+    if (*list == NULL) {
         fail(r, MESA_ENOMEM, "not enough memory");
         return;
     }
     for (size_t i = 0; i < n && r->status == MESA_OK; i++) {
         lua_rawgeti(L, -1, (int)i + 1);
         if (lua_type(L, -1) != LUA_TSTRING) {
-            fail(r, MESA_EINVAL, "origins must be a list of strings");
+            r->status = MESA_EINVAL;
+            snprintf(r->err->text, sizeof r->err->text, "%s must be a list of strings", name);
             return;
         }
         /* Counted before it is copied, so that what was copied is freed whatever happens. */
-        r->out->origin_count = i + 1;
-        copy_string(L, r, &r->out->origins[i]);
+        *count = i + 1;
+        copy_string(L, r, &(*list)[i]);
         lua_pop(L, 1);
     }
 }
@@ -196,7 +211,14 @@ static int read_config(lua_State *L)
     r->out->admin.enabled = lua_istable(L, -1);
     lua_getfield(L, 1, "origins");
     if (lua_istable(L, -1))
-        read_origins(L, r);
+        read_list(L, r, "origins", &r->out->origins, &r->out->origin_count);
+    lua_getfield(L, 1, "redis");
+    r->out->redis.enabled = lua_istable(L, -1);
+    if (!r->out->redis.enabled || r->status != MESA_OK)
+        return 0;
+    lua_getfield(L, -1, "sentinels");
+    if (lua_istable(L, -1))
+        read_list(L, r, "redis.sentinels", &r->out->redis.sentinels, &r->out->redis.sentinel_count);
     return 0;
 }
 

@@ -14,6 +14,8 @@ static const char *const event_names[MESA_EVENT_COUNT] = {
     [MESA_ON_UNDELIVERABLE] = "undeliverable",
     [MESA_ON_REDELIVER] = "redeliver",
     [MESA_ON_DROPPED] = "dropped",
+    [MESA_ON_DELIVERED] = "delivered",
+    [MESA_ON_PORTAL] = "portal",
     [MESA_ON_CLOSED] = "closed",
     [MESA_ON_LISTENING] = "listening",
 };
@@ -48,7 +50,8 @@ static int l_server_new(lua_State *L)
     if (rc == MESA_OK) {
         if (vm->opts.port >= 0 && mesa_list_empty(&vm->servers))
             cfg.port = (uint16_t)vm->opts.port;
-        rc = mesa_server_new(&s->server, vm->loop, vm->transport, &cfg, &mesa_script_hooks, s);
+        rc = mesa_server_new(&s->server, vm->loop, vm->transport, &cfg, &mesa_script_hooks, s,
+                             err.text, sizeof err.text);
         mesa_config_deinit(&cfg);
     }
     if (rc != MESA_OK) {
@@ -207,7 +210,23 @@ enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int mes
     return rc;
 }
 
-/* server:send(message [, recipients [, excluding]]) -> true | nil, "closed"
+int mesa_script_push_sent(lua_State *L, enum mesa_status rc)
+{
+    if (rc == MESA_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    if (rc == MESA_ECLOSED)
+        lua_pushliteral(L, "closed");
+    else if (rc == MESA_EUNAVAILABLE)
+        lua_pushliteral(L, "redis unavailable");
+    else
+        lua_pushstring(L, mesa_status_text(rc));
+    return 2;
+}
+
+/* server:send(message [, recipients [, excluding]]) -> true | nil, "closed" | nil, "redis unavailable"
  * In raw mode: server:send(string [, recipients [, excluding [, {binary = true}]]]). */
 static int l_server_send(lua_State *L)
 {
@@ -225,18 +244,12 @@ static int l_server_send(lua_State *L)
 
     enum mesa_status rc;
     if (m.disconnect) {
-        rc = mesa_server_disconnect(s->server, &to);
+        rc = mesa_server_disconnect(s->server, &to, true);
     } else {
         rc = mesa_script_send(L, s, 2, &m, &to);
         mesa_frame_unref(m.frame);
     }
-    if (rc != MESA_OK) {
-        lua_pushnil(L);
-        lua_pushstring(L, rc == MESA_ECLOSED ? "closed" : mesa_status_text(rc));
-        return 2;
-    }
-    lua_pushboolean(L, 1);
-    return 1;
+    return mesa_script_push_sent(L, rc);
 }
 
 /* server:client(id) -> list of the user's open connections here */

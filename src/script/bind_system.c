@@ -1,6 +1,7 @@
 /* bind_system.c - log, clock, watched files, exit: what the Lua modules need of the process. */
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "base/log.h"
 #include "io/watch.h"
@@ -102,6 +103,18 @@ static int l_app_dir(lua_State *L)
     return 1;
 }
 
+/* core.random(count) -> that many bytes nobody can guess */
+static int l_random(lua_State *L)
+{
+    unsigned char bytes[256];
+    int count = luaL_checkint(L, 1);
+    luaL_argcheck(L, count >= 0 && count <= (int)sizeof bytes, 1, "0 to 256 expected");
+    if (getrandom(bytes, (size_t)count, 0) != count)
+        return luaL_error(L, "the system has no random bytes");
+    lua_pushlstring(L, (const char *)bytes, (size_t)count);
+    return 1;
+}
+
 void mesa_bind_system(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -113,6 +126,7 @@ void mesa_bind_system(lua_State *L)
         {"unwatch", l_unwatch},
         {"finish_shutdown", l_finish_shutdown},
         {"app_dir", l_app_dir},
+        {"random", l_random},
         {NULL, NULL},
     };
     luaL_register(L, NULL, functions);

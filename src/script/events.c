@@ -263,6 +263,42 @@ static void on_undeliverable_dropped(void *ctx, struct mesa_span id, struct mesa
     mesa_task_run(t, 2, NULL, NULL);
 }
 
+/* Without a handler for it nothing is made: this is every message of the cluster. */
+static void on_delivered(void *ctx, struct mesa_span json, struct mesa_client *const *clients,
+                         size_t client_count)
+{
+    struct script_server *s = ctx;
+    lua_State *L = s->vm->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
+    lua_pushliteral(L, "_on_sent");
+    lua_rawget(L, -2);
+    bool observed = lua_isfunction(L, -1);
+    lua_pop(L, 2);
+    struct mesa_task *t = observed ? begin(s, MESA_ON_DELIVERED) : NULL;
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_stored(s->vm, co, json);
+    lua_createtable(co, (int)client_count, 0);
+    for (size_t i = 0; i < client_count; i++) {
+        mesa_script_push_client(co, s, clients[i]);
+        lua_rawseti(co, -2, (int)i + 1);
+    }
+    mesa_task_run(t, 2, NULL, NULL);
+}
+
+static void on_portal(void *ctx, struct mesa_span id, bool joined)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin(s, MESA_ON_PORTAL);
+    if (t == NULL)
+        return;
+    lua_State *co = mesa_task_state(t);
+    lua_pushlstring(co, id.p, id.len);
+    lua_pushboolean(co, joined);
+    mesa_task_run(t, 2, NULL, NULL);
+}
+
 static bool on_reload(void *ctx, struct mesa_buf *report)
 {
     struct script_server *s = ctx;
@@ -286,6 +322,8 @@ const struct mesa_server_hooks mesa_script_hooks = {
     .on_undeliverable = on_undeliverable,
     .on_redeliver = on_redeliver,
     .on_undeliverable_dropped = on_undeliverable_dropped,
+    .on_delivered = on_delivered,
+    .on_portal = on_portal,
     .on_reload = on_reload,
     .on_closed = on_closed,
 };

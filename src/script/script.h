@@ -32,6 +32,8 @@ enum mesa_event {
     MESA_ON_UNDELIVERABLE,
     MESA_ON_REDELIVER,
     MESA_ON_DROPPED,
+    MESA_ON_DELIVERED,
+    MESA_ON_PORTAL,
     MESA_ON_CLOSED,
     MESA_ON_LISTENING,
     MESA_EVENT_COUNT,
@@ -48,6 +50,8 @@ struct mesa_vm {
     struct mesa_list idle_tasks;
     struct mesa_list waiting_tasks;
     struct mesa_list timers; /* armed Lua timers */
+    struct mesa_list redis;  /* connections of scripts to Redis */
+    struct mesa_turn redis_turn;
     unsigned idle_task_count;
     struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
     struct mesa_buf
@@ -129,12 +133,16 @@ void mesa_task_close_all(struct mesa_vm *vm);
 /* Stops every timer a script has armed. */
 void mesa_task_close_timers(struct mesa_vm *vm);
 
+/* Ends every connection of scripts to Redis; no task waits any more. */
+void mesa_script_close_redis(struct mesa_vm *vm);
+
 /* -- bind_*.c: each fills functions into the table on top of the stack (the module mesa.core) ------------------- */
 void mesa_bind_task(lua_State *L);
 void mesa_bind_server(lua_State *L);
 void mesa_bind_client(lua_State *L);
 void mesa_bind_message(lua_State *L);
 void mesa_bind_system(lua_State *L);
+void mesa_bind_redis(lua_State *L);
 /* The opener of the module luv, on the server's own loop. */
 int mesa_script_open_luv(lua_State *L);
 void mesa_script_close_luv(struct mesa_vm *vm);
@@ -168,6 +176,9 @@ void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, bool
 /* Sends what mesa_script_check_message made of the value at `message`, and tells the middleware whom it reached. */
 enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,
                                   const struct message_ref *m, const struct mesa_recipients *to);
+/* The results of a send through the server: true, or nil and why not. Returns their number. */
+int mesa_script_push_sent(lua_State *L, enum mesa_status rc);
+
 /* The server has closed: frees it, lets scripts know, and ends the program when it was the last one of a shutdown. */
 void mesa_script_server_closed(struct script_server *s);
 /* Unpins a closed server that nothing refers to. */

@@ -127,6 +127,7 @@ static int open_core(lua_State *L)
     mesa_bind_client(L);
     mesa_bind_message(L);
     mesa_bind_system(L);
+    mesa_bind_redis(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
@@ -202,6 +203,8 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_list_init(&vm->idle_tasks);
     mesa_list_init(&vm->waiting_tasks);
     mesa_list_init(&vm->timers);
+    mesa_list_init(&vm->redis);
+    mesa_list_init(&vm->redis_turn.link);
 
     char *script = resolved(opts->script);
     vm->app_dir = script != NULL ? dir_of(script) : NULL;
@@ -247,6 +250,7 @@ void mesa_vm_free(struct mesa_vm *vm)
             mesa_script_close_luv(vm);
         mesa_task_close_timers(vm);
         mesa_task_close_all(vm);
+        mesa_script_close_redis(vm);
         lua_close(vm->L);
     }
     mesa_buf_deinit(&vm->scratch);

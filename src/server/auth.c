@@ -20,23 +20,35 @@ static enum mesa_status become(struct mesa_client *c, struct mesa_span id)
     enum mesa_status rc = mesa_registry_join(s->registry, &c->entry, id, &change);
     if (rc != MESA_OK)
         return rc;
+    const struct mesa_backlog nothing = {NULL, NULL, 0};
     if (change.came_online)
         s->broker->ops->user_online(s->broker, id);
-    if (change.went_offline)
-        s->broker->ops->user_offline(s->broker, change.before);
-    if (change.before.p != NULL)
+    if (change.before.p != NULL) {
         mesa_redelivery_stop(c);
+        mesa_unread_reset(c);
+    }
+    if (change.went_offline)
+        s->broker->ops->user_offline(s->broker, change.before, &nothing);
     return MESA_OK;
 }
 
-void mesa_client_leave_user(struct mesa_client *c)
+void mesa_client_leave_user(struct mesa_client *c, bool vanished)
 {
     struct mesa_server *s = c->server;
     struct mesa_registry_change change;
+    struct mesa_unread_list unread;
+    if (mesa_unread_list_init(&unread, c, vanished) != MESA_OK)
+        mesa_server_report(s, NULL, "MEMORY", "unread messages were lost on their way back");
     mesa_registry_leave(s->registry, &c->entry, &change);
-    if (change.went_offline)
-        s->broker->ops->user_offline(s->broker, change.before);
-    mesa_redelivery_stop(c);
+    if (change.went_offline) {
+        s->broker->ops->user_offline(s->broker, change.before, &unread.backlog);
+    } else if (unread.redelivered > 0) { /* live ones have reached the other connections */
+        unread.backlog.count = unread.redelivered;
+        s->broker->ops->put_back(s->broker, mesa_client_id(c), &unread.backlog);
+    }
+    mesa_redelivery_forget(c, vanished);
+    mesa_unread_list_deinit(&unread);
+    mesa_unread_free(c);
 }
 
 static void set_deadline(struct mesa_client *c, uint64_t deadline_ms)
@@ -62,6 +74,7 @@ static void announce(struct mesa_client *c)
     struct mesa_server *s = c->server;
     s->metrics.auth_accepted++;
     set_deadline(c, 0);
+    mesa_server_tell_portal(c, MESA_PORTAL_AUTHENTICATION, NULL);
     if (s->hooks.on_authenticated != NULL)
         s->hooks.on_authenticated(s->ctx, c);
 }

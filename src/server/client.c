@@ -60,6 +60,7 @@ static enum mesa_status make_server_id(char out[MESA_SERVER_ID_LEN])
 static void free_client(struct mesa_client *c)
 {
     mesa_outq_deinit(&c->outq);
+    mesa_unread_free(c);
     if (c->stored != NULL) {
         mesa_outq_deinit(&c->stored[MESA_STORED_SENT]);
         mesa_outq_deinit(&c->stored[MESA_STORED_RECEIVED]);

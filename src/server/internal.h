@@ -44,6 +44,7 @@ struct mesa_server {
     struct mesa_registry *registry;
     struct mesa_metrics metrics;
     /* The same for everybody. With cfg.raw the heartbeat is a ping and the others are NULL. */
+    struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
     struct mesa_list dirty;        /* clients with frames queued in this turn */
@@ -55,6 +56,7 @@ struct mesa_server {
     unsigned depth;    /* open brackets */
     bool in_transport; /* the outermost bracket is a callback of the transport: it goes on after */
     bool closing, dead;
+    bool left; /* the broker was told that this server goes */
 
     struct mesa_timer close_timer;
     char *close_reason;
@@ -86,6 +88,7 @@ struct mesa_client {
     struct mesa_client_state state;
     struct mesa_rate rate;
     struct mesa_redelivery *redelivery; /* NULL: none */
+    struct mesa_unread *unread;         /* NULL: nobody asks what was received */
     struct mesa_outq *stored;           /* NULL, or one ring for each enum mesa_stored */
     struct mesa_pending_close *pending_close;
     uint64_t pushed; /* frames ever queued; minus what waits: frames ever written */
@@ -96,6 +99,7 @@ struct mesa_client {
     bool close_sent : 1; /* mesa_conn_close was called */
     bool backed_up : 1;  /* the transport takes nothing until on_drained */
     bool wants_drain : 1;
+    bool backlog_missed : 1; /* it could not be fetched: Redis was away */
     bool script_paused : 1;
     bool conn_paused : 1;
 };
@@ -140,8 +144,9 @@ void mesa_client_timing_init(struct mesa_client *c);
 void mesa_client_timing_update(struct mesa_client *c);
 
 /* -- auth.c -- */
-/* The client stops being its user: presence, and what was still to be redelivered. */
-void mesa_client_leave_user(struct mesa_client *c);
+/* The client stops being its user: presence, and what was still to be redelivered. `vanished`: what
+ * it did not confirm goes back, else what was not queued. */
+void mesa_client_leave_user(struct mesa_client *c, bool vanished);
 
 /* -- delivery.c: out -- */
 /* Queues a frame of the core's own. The statuses of mesa_client_send. */
@@ -157,6 +162,8 @@ void mesa_gather_deinit(struct mesa_gather *g);
 /* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop
  * it. */
 void mesa_redelivery_begin(struct mesa_client *c);
+/* Fetches what could not be fetched while Redis was away. */
+void mesa_redelivery_retry(struct mesa_client *c);
 /* Queues what is due and fits. May close the client. */
 void mesa_redelivery_continue(struct mesa_client *c);
 /* When the next message is due; false: nothing waits for a time. */
@@ -167,6 +174,50 @@ void mesa_redelivery_trim(struct mesa_client *c);
 void mesa_redelivery_stop(struct mesa_client *c);
 /* Puts back everything that was not written. */
 void mesa_redelivery_end(struct mesa_client *c);
+/* Whether all of it was queued. */
+bool mesa_redelivery_queued(const struct mesa_client *c);
+/* What mesa_unread_list_init listed is somebody else's now. */
+void mesa_redelivery_forget(struct mesa_client *c, bool vanished);
+/* What a leaving client did not read: the messages redelivered to it, then live ones. */
+struct mesa_unread_list {
+    struct mesa_backlog backlog;
+    size_t redelivered; /* of these */
+};
+enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_client *c,
+                                       bool vanished);
+void mesa_unread_list_deinit(struct mesa_unread_list *u);
+
+/* -- recipients.c -- */
+/* Sends a message from elsewhere in the cluster to the connections here. `sent` may be NULL. */
+enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
+                                     const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
+                                     void *ctx);
+
+/* -- cluster.c -- */
+extern const struct mesa_broker_hooks mesa_server_broker_hooks;
+/* Tells one portal, with portal.enabled. `e` is the message of MESA_PORTAL_MESSAGE, else NULL. */
+void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
+                             const struct mesa_envelope *e);
+
+/* -- unread.c: what a user was sent and may not have received -- */
+/* Sends a message of the cluster to a client; with `sync` it counts as received only when the client
+ * confirmed it. While kept messages are on their way, it waits behind them. The statuses of
+ * mesa_client_send. */
+enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, bool sync);
+/* Kept messages are on their way / were queued. */
+void mesa_unread_hold(struct mesa_client *c);
+void mesa_unread_release(struct mesa_client *c);
+/* Asks the client to confirm what it was sent. */
+void mesa_unread_ask(struct mesa_client *c);
+void mesa_unread_confirmed(struct mesa_client *c);
+/* Forgets everything: the client is another user now. */
+void mesa_unread_reset(struct mesa_client *c);
+/* How many of the frames ever queued were received, as far as is known. */
+uint64_t mesa_unread_received(const struct mesa_client *c);
+/* The frames that go back, oldest first; all that was sent and not confirmed, with `vanished`. */
+size_t mesa_unread_count(const struct mesa_client *c, bool vanished);
+struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i);
+void mesa_unread_free(struct mesa_client *c);
 
 /* -- http.c -- */
 int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req);

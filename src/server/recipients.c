@@ -104,12 +104,13 @@ struct sending {
     struct mesa_frame *f;
     mesa_sent_fn sent;
     void *ctx;
+    bool sync; /* to be kept for those who turn out not to have received it */
 };
 
 /* Whether the client took it. */
 static bool send_to(const struct sending *m, struct mesa_client *c)
 {
-    enum mesa_status rc = mesa_client_send(c, m->f);
+    enum mesa_status rc = mesa_unread_send(c, m->f, m->sync);
     if (rc != MESA_OK && rc != MESA_EAGAIN)
         return false;
     if (m->sent != NULL)
@@ -126,35 +127,55 @@ static void send_to_everybody(const struct sending *m, const struct recipients *
     }
 }
 
-/* Keeps the message for an id nobody here took it for. */
-static bool keep(const struct sending *m, struct mesa_span id)
+/* Whether a connection of the id took it. */
+static bool send_to_id(const struct sending *m, struct mesa_span id)
 {
-    struct mesa_server *s = m->s;
-    if (s->broker->ops->may_be_elsewhere(s->broker, id))
-        return false;
-    enum mesa_status rc = s->broker->ops->store(s->broker, id, mesa_frame_payload(m->f));
-    if (rc == MESA_OK)
-        s->metrics.sync_stored++;
-    else if (rc != MESA_ETOOBIG)
-        mesa_server_report(s, NULL, "SYNC", "a message for an offline user could not be kept");
-    return rc == MESA_OK;
+    struct mesa_client *c = NULL;
+    bool taken = false;
+    while ((c = mesa_server_next_of(m->s, id, c)) != NULL)
+        taken |= send_to(m, c);
+    return taken;
 }
 
-static void send_to_ids(const struct sending *m, struct recipients *r, bool sync)
+/* Brings the message to where else its recipients may be. */
+static enum mesa_status publish(struct mesa_server *s, struct mesa_frame *f,
+                                const struct recipients *r, const bool *taken, bool sync)
 {
-    struct mesa_server *s = m->s;
-    size_t kept = 0;
-    for (size_t i = 0; i < r->ids.count && !s->dead; i++) {
-        struct mesa_span id = r->ids.ids[i];
-        struct mesa_client *c = NULL;
-        bool taken = false;
-        while ((c = mesa_server_next_of(s, id, c)) != NULL)
-            taken |= send_to(m, c);
-        if (!taken && sync && !s->dead && keep(m, id))
-            r->ids.ids[kept++] = id;
+    if (s->dead || (!r->everybody && r->ids.count == 0))
+        return MESA_OK;
+    const struct mesa_publication p = {
+        .frame = f,
+        .ids = r->everybody ? NULL : r->ids.ids,
+        .taken = taken,
+        .id_count = r->ids.count,
+        .excluding = r->excluding.ids,
+        .excluding_count = r->excluding.count,
+        .sync = sync && s->cfg.sync.enabled,
+    };
+    enum mesa_status rc = s->broker->ops->send(s->broker, &p);
+    if (rc == MESA_EUNAVAILABLE)
+        s->metrics.redis_unavailable++;
+    else if (rc == MESA_OK && s->cfg.redis.enabled)
+        s->metrics.cluster_out++;
+    if (rc == MESA_ENOMEM)
+        mesa_server_report(s, NULL, "MEMORY", "no memory to send or keep a message");
+    return rc;
+}
+
+static enum mesa_status send_to_ids(const struct sending *m, const struct recipients *r, bool sync)
+{
+    bool inline_taken[INLINE_IDS], *taken = inline_taken;
+    if (r->ids.count > INLINE_IDS) {
+        taken = calloc(r->ids.count, sizeof *taken);
+        if (taken == NULL)
+            return MESA_ENOMEM;
     }
-    if (kept > 0 && s->hooks.on_undeliverable != NULL)
-        s->hooks.on_undeliverable(s->ctx, mesa_frame_payload(m->f), r->ids.ids, kept);
+    for (size_t i = 0; i < r->ids.count; i++)
+        taken[i] = !m->s->dead && send_to_id(m, r->ids.ids[i]);
+    enum mesa_status rc = publish(m->s, m->f, r, taken, sync);
+    if (taken != inline_taken)
+        free(taken);
+    return rc;
 }
 
 enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
@@ -168,37 +189,79 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
     if (rc != MESA_OK)
         return rc;
 
-    const struct sending m = {s, mesa_frame_ref(f), sent, ctx};
+    const struct sending m = {s, mesa_frame_ref(f), sent, ctx, sync && !r.everybody};
     mesa_server_enter(s);
-    if (r.everybody)
+    if (r.everybody) {
         send_to_everybody(&m, &r);
-    else
-        send_to_ids(&m, &r, sync && s->cfg.sync.enabled);
+        rc = publish(s, f, &r, NULL, false);
+    } else {
+        rc = send_to_ids(&m, &r, sync);
+    }
     mesa_server_leave(s);
     mesa_frame_unref(f);
     recipients_deinit(&r);
-    return MESA_OK;
+    return rc;
 }
 
-enum mesa_status mesa_server_disconnect(struct mesa_server *s, const struct mesa_recipients *to)
+enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
+                                     const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
+                                     void *ctx)
 {
     struct recipients r;
     enum mesa_status rc = recipients_init(&r, to);
     if (rc != MESA_OK)
         return rc;
-
-    const struct mesa_span no_reason = {NULL, 0};
-    struct mesa_client *c = NULL;
-    mesa_server_enter(s);
-    if (r.everybody) {
-        while ((c = next_of_everybody(s, &r, c)) != NULL)
-            mesa_client_close(c, 1000, no_reason, false);
-    }
-    for (size_t i = 0; i < r.ids.count; i++) {
-        for (c = NULL; (c = mesa_server_next_of(s, r.ids.ids[i], c)) != NULL;)
-            mesa_client_close(c, 1000, no_reason, false);
-    }
-    mesa_server_leave(s);
+    const struct sending m = {s, f, sent, ctx, sync && !r.everybody};
+    if (r.everybody)
+        send_to_everybody(&m, &r);
+    for (size_t i = 0; i < r.ids.count && !s->dead; i++)
+        send_to_id(&m, r.ids.ids[i]);
     recipients_deinit(&r);
     return MESA_OK;
+}
+
+static void disconnect_here(struct mesa_server *s, const struct recipients *r)
+{
+    const struct mesa_span no_reason = {NULL, 0};
+    struct mesa_client *c = NULL;
+    if (r->everybody) {
+        while ((c = next_of_everybody(s, r, c)) != NULL)
+            mesa_client_close(c, 1000, no_reason, false);
+    }
+    for (size_t i = 0; i < r->ids.count; i++) {
+        for (c = NULL; (c = mesa_server_next_of(s, r->ids.ids[i], c)) != NULL;)
+            mesa_client_close(c, 1000, no_reason, false);
+    }
+}
+
+/* The same elsewhere. */
+static enum mesa_status publish_disconnect(struct mesa_server *s, const struct recipients *r)
+{
+    struct mesa_frame *f;
+    const struct mesa_outgoing m = {
+        .op = MESA_OP_INTERNAL, .d = MESA_SPAN("{}"), .type = MESA_SPAN("DISCONNECT_CLIENT")};
+    bool *taken = calloc(r->ids.count + 1, sizeof *taken);
+    enum mesa_status rc = taken != NULL ? mesa_envelope_frame(&f, &m) : MESA_ENOMEM;
+    if (rc == MESA_OK) {
+        rc = publish(s, f, r, taken, false);
+        mesa_frame_unref(f);
+    }
+    free(taken);
+    return rc;
+}
+
+enum mesa_status mesa_server_disconnect(struct mesa_server *s, const struct mesa_recipients *to,
+                                        bool everywhere)
+{
+    struct recipients r;
+    enum mesa_status rc = recipients_init(&r, to);
+    if (rc != MESA_OK)
+        return rc;
+    mesa_server_enter(s);
+    disconnect_here(s, &r);
+    if (everywhere)
+        rc = publish_disconnect(s, &r);
+    mesa_server_leave(s);
+    recipients_deinit(&r);
+    return rc;
 }

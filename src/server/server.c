@@ -1,4 +1,5 @@
 /* server.c - the server as a whole: making, listening, the end of a turn, closing, freeing. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@ static void destroy(struct mesa_server *s)
     if (s->broker != NULL)
         s->broker->ops->free(s->broker);
     mesa_registry_free(s->registry);
+    mesa_frame_unref(s->confirm);
     mesa_frame_unref(s->hello);
     mesa_frame_unref(s->heartbeat);
     mesa_frame_unref(s->ack);
@@ -56,16 +58,6 @@ void mesa_server_report(struct mesa_server *s, struct mesa_client *c, const char
     mesa_metrics_count_error(&s->metrics, code);
     if (s->hooks.on_error != NULL)
         s->hooks.on_error(s->ctx, c, code, text);
-}
-
-static void on_sync_dropped(void *ctx, struct mesa_span id, struct mesa_span json)
-{
-    struct mesa_server *s = ctx;
-    mesa_server_enter(s);
-    s->metrics.sync_dropped++;
-    if (s->hooks.on_undeliverable_dropped != NULL)
-        s->hooks.on_undeliverable_dropped(s->ctx, id, json);
-    mesa_server_leave(s);
 }
 
 /* -- the end of a turn -- */
@@ -142,6 +134,8 @@ static enum mesa_status make_frames(struct mesa_server *s)
     struct mesa_buf d;
     mesa_buf_init(&d);
     enum mesa_status rc = write_hello(&d, &s->cfg);
+    if (rc == MESA_OK && s->cfg.redis.enabled && s->cfg.sync.enabled)
+        rc = mesa_frame_new(&s->confirm, MESA_WS_PING, "mesa", 4);
     if (rc == MESA_OK)
         rc = mesa_envelope_frame(
             &s->hello, &(struct mesa_outgoing){.op = MESA_OP_HELLO, .d = {d.data, d.len}});
@@ -157,11 +151,25 @@ static enum mesa_status make_frames(struct mesa_server *s)
 
 static void on_close_timer(struct mesa_timer *t);
 
+static enum mesa_status open_broker(struct mesa_server *s, char *err, size_t err_len)
+{
+    enum mesa_status rc = s->cfg.redis.enabled
+                              ? mesa_broker_redis_new(&s->broker, s->loop, &s->cfg, err, err_len)
+                              : mesa_broker_memory_new(&s->broker, s->loop, &s->cfg);
+    if (rc == MESA_OK) {
+        s->broker->hooks = mesa_server_broker_hooks;
+        s->broker->hooks_ctx = s;
+    }
+    return rc;
+}
+
 enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loop,
                                  struct mesa_transport *transport, struct mesa_config *cfg,
-                                 const struct mesa_server_hooks *hooks, void *ctx)
+                                 const struct mesa_server_hooks *hooks, void *ctx, char *err,
+                                 size_t err_len)
 {
     struct mesa_server *s = calloc(1, sizeof *s);
+    snprintf(err, err_len, "not enough memory");
     if (s == NULL)
         return MESA_ENOMEM;
     s->loop = loop;
@@ -179,16 +187,14 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
 
     enum mesa_status rc = mesa_registry_new(&s->registry);
     if (rc == MESA_OK)
-        rc = mesa_broker_memory_new(&s->broker, loop, &s->cfg);
-    if (rc == MESA_OK)
         rc = make_frames(s);
+    if (rc == MESA_OK)
+        rc = open_broker(s, err, err_len);
     if (rc != MESA_OK) {
         memset(&s->cfg, 0, sizeof s->cfg); /* still the caller's */
         destroy(s);
         return rc;
     }
-    s->broker->hooks.on_dropped = on_sync_dropped;
-    s->broker->hooks_ctx = s;
     mesa_loop_add_turn(loop, &s->turn);
     memset(cfg, 0, sizeof *cfg);
     *out = s;
@@ -225,12 +231,23 @@ enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err
 
 /* -- closing -- */
 
-static void finish_close(struct mesa_server *s)
+static void on_broker_closed(void *ctx)
 {
+    struct mesa_server *s = ctx;
+    mesa_server_enter(s);
     mesa_listener_free(s->admin);
     s->admin = NULL;
     if (s->hooks.on_closed != NULL)
         s->hooks.on_closed(s->ctx);
+    mesa_server_leave(s);
+}
+
+static void finish_close(struct mesa_server *s)
+{
+    if (s->left)
+        return;
+    s->left = true;
+    s->broker->ops->close(s->broker, on_broker_closed, s);
 }
 
 /* Closes as many clients as are due by now: the n-th of N after n/N of the drain time. */

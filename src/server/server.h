@@ -46,7 +46,8 @@ struct mesa_server_hooks {
     void (*on_authenticated)(void *ctx, struct mesa_client *c);
     void (*on_disconnect)(void *ctx, struct mesa_client *c, int code, struct mesa_span reason);
     /* `code` is a stable upper-case word: "PROTOCOL", "JSON", "AUTH_BUSY", "AUTH_TIMEOUT",
-     * "VERSION", "RATE", "BACKPRESSURE", "PAYLOAD", "UTF8", "SYNC", "MEMORY";
+     * "VERSION", "RATE", "BACKPRESSURE", "PAYLOAD", "UTF8", "SYNC", "MEMORY", "REDIS" (what goes
+     * wrong with Redis itself), "CLUSTER" (what others published is not what it should be);
      * `text` is for people. The client may be NULL. Logged by the hook's owner, not by the server. A
      * peer that merely falls silent (4009, idleTimeout) is no error. */
     void (*on_error)(void *ctx, struct mesa_client *c, const char *code, const char *text);
@@ -58,6 +59,11 @@ struct mesa_server_hooks {
                              size_t id_count);
     void (*on_redeliver)(void *ctx, struct mesa_client *c, const struct mesa_backlog *backlog);
     void (*on_undeliverable_dropped)(void *ctx, struct mesa_span id, struct mesa_span json);
+    /* A message from elsewhere in the cluster was queued to these clients. */
+    void (*on_delivered)(void *ctx, struct mesa_span json, struct mesa_client *const *clients,
+                         size_t client_count);
+    /* A portal joined or left the cluster. */
+    void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
     /* A plain HTTP request that is neither an upgrade nor a static file. NULL or false: the server
      * answers (404, or 426 on the WebSocket path). */
     bool (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req,
@@ -69,10 +75,12 @@ struct mesa_server_hooks {
     void (*on_closed)(void *ctx);
 };
 
-/* `cfg` is moved into the server (the caller's becomes empty) on MESA_OK. */
+/* `cfg` is moved into the server (the caller's becomes empty) on MESA_OK. Otherwise `err` is a line
+ * for people. */
 enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loop,
                                  struct mesa_transport *transport, struct mesa_config *cfg,
-                                 const struct mesa_server_hooks *hooks, void *ctx);
+                                 const struct mesa_server_hooks *hooks, void *ctx, char *err,
+                                 size_t err_len);
 /* Starts accepting, on the admin address too; on failure `err` is a line for people ("port 4000 is
  * in use"). */
 enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err_len);
@@ -106,12 +114,15 @@ typedef void (*mesa_sent_fn)(void *ctx, struct mesa_client *c);
 /* Sends one envelope frame (text, made by mesa_envelope_*; with cfg.raw any frame) to connections
  * here, and through the broker to where else its recipients may be; keeps it for offline ids when
  * sync is enabled and `sync` is true. authentication.required leaves out unauthenticated clients.
- * `sent` may be NULL. MESA_OK, or MESA_ECLOSED when the server is closing. */
+ * `sent` may be NULL. MESA_OK; MESA_ECLOSED: the server is
+ * closing; MESA_EUNAVAILABLE: the connections here have it, but Redis is away, so nobody else. */
 enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
                                   const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
                                   void *ctx);
-/* op 5 DISCONNECT_CLIENT: closes every connection of the recipients with 1000. */
-enum mesa_status mesa_server_disconnect(struct mesa_server *s, const struct mesa_recipients *to);
+/* op 5 DISCONNECT_CLIENT: closes every connection of the recipients with 1000, those here or, with
+ * `everywhere`, in the whole cluster. The statuses of mesa_server_send. */
+enum mesa_status mesa_server_disconnect(struct mesa_server *s, const struct mesa_recipients *to,
+                                        bool everywhere);
 
 /* Iterates over open clients; safe while clients come and go (a client that joins meanwhile may or
  * may not be seen). Start with NULL. */

@@ -28,10 +28,12 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     s->live_count++;
     s->metrics.connections_total++;
     s->metrics.connections_open++;
+    s->broker->ops->connected(s->broker);
     mesa_rate_init(&c->rate, mesa_loop_now(s->loop), mesa_server_burst(s));
     mesa_client_timing_init(c);
     if (s->hello != NULL)
         mesa_client_push(c, s->hello);
+    mesa_server_tell_portal(c, MESA_PORTAL_CONNECTION, NULL);
     if (s->hooks.on_connection != NULL)
         s->hooks.on_connection(s->ctx, c);
 out:
@@ -60,6 +62,7 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
         break;
     case MESA_ACTION_MESSAGE:
         store_received(c, text);
+        mesa_server_tell_portal(c, MESA_PORTAL_MESSAGE, e);
         if (s->hooks.on_message != NULL)
             s->hooks.on_message(s->ctx, c, e, text);
         break;
@@ -143,6 +146,12 @@ static void on_pong(void *user)
     c->received_ms = mesa_loop_now(c->server->loop);
     if (c->server->cfg.raw)
         mesa_heartbeat_acknowledge(&c->state.heartbeat);
+    if (c->unread == NULL)
+        return;
+    struct mesa_server *s = c->server;
+    mesa_server_enter_transport(s);
+    mesa_unread_confirmed(c);
+    mesa_server_leave_transport(s);
 }
 
 static void on_drained(void *user)
@@ -159,14 +168,14 @@ static void on_drained(void *user)
 /* -- the end -- */
 
 /* The client is not open any more: no timer, no user, no message from it. */
-static void mark_closed(struct mesa_client *c)
+static void mark_closed(struct mesa_client *c, bool vanished)
 {
     if (c->closed)
         return;
     c->closed = true;
     c->deadline_ms = 0;
     c->server->open_count--;
-    mesa_client_leave_user(c);
+    mesa_client_leave_user(c, vanished);
     mesa_client_timing_update(c);
 }
 
@@ -205,7 +214,7 @@ void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason,
         return;
     struct mesa_server *s = c->server;
     mesa_server_enter(s);
-    mark_closed(c);
+    mark_closed(c, false);
     if (!drop)
         mesa_client_flush(c);
     if (c->conn == NULL)
@@ -234,7 +243,7 @@ out:
 static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
 {
     struct mesa_server *s = c->server;
-    mark_closed(c);
+    mark_closed(c, true);
     mesa_loop_cancel(s->loop, &c->timer);
     mesa_redelivery_end(c);
     mesa_outq_drop(&c->outq, mesa_outq_count(&c->outq));
@@ -243,6 +252,8 @@ static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
         s->receiving = NULL;
     s->live_count--;
     s->metrics.connections_open--;
+    s->broker->ops->disconnected(s->broker);
+    mesa_server_tell_portal(c, MESA_PORTAL_DISCONNECTION, NULL);
     mesa_metrics_count_close(&s->metrics, code);
     c->told = true;
     if (s->hooks.on_disconnect != NULL)
@@ -295,7 +306,7 @@ static void on_protocol_error(void *user, int code, const char *text)
     mesa_server_report(s, c, name, text);
     if (c->server != NULL) {
         c->close_sent = true; /* the transport is closing it */
-        mark_closed(c);
+        mark_closed(c, true);
     }
     mesa_server_leave_transport(s);
 }

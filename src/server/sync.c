@@ -73,9 +73,17 @@ void mesa_redelivery_stop(struct mesa_client *c)
     r->count = r->next;
 }
 
+/* How many frames are known to have left, or to have arrived where the client confirms them. */
 static uint64_t written(const struct mesa_client *c)
 {
+    if (c->unread != NULL)
+        return mesa_unread_received(c);
     return c->pushed - mesa_outq_count(&c->outq);
+}
+
+bool mesa_redelivery_queued(const struct mesa_client *c)
+{
+    return c->redelivery != NULL && c->redelivery->next == c->redelivery->count;
 }
 
 void mesa_redelivery_end(struct mesa_client *c)
@@ -161,8 +169,88 @@ void mesa_redelivery_continue(struct mesa_client *c)
             return;
         }
     }
+    if (c->closed)
+        return;
+    if (mesa_redelivery_queued(c)) {
+        mesa_unread_release(c);
+        mesa_unread_ask(c);
+    }
     if (!c->closed)
         mesa_client_timing_update(c);
+}
+
+/* -- leaving -- */
+
+/* The first message of `r` that goes back. */
+static size_t first_unread(const struct mesa_client *c, const struct mesa_redelivery *r,
+                           bool vanished)
+{
+    uint64_t taken = written(c);
+    size_t first = 0;
+    if (!vanished)
+        return r->next;
+    while (first < r->next && r->items[first].number < taken)
+        first++;
+    return first;
+}
+
+static size_t count_redelivered(const struct mesa_client *c, bool vanished)
+{
+    size_t count = 0;
+    for (const struct mesa_redelivery *r = c->redelivery; r != NULL; r = r->older)
+        count += r->count - first_unread(c, r, vanished);
+    return count;
+}
+
+/* Fills in what was redelivered, from the back: the list begins with the newest. */
+static void fill_redelivered(struct mesa_client *c, bool vanished, struct mesa_span *json,
+                             uint64_t *ms, size_t count)
+{
+    for (struct mesa_redelivery *r = c->redelivery; r != NULL; r = r->older) {
+        size_t first = first_unread(c, r, vanished);
+        for (size_t i = r->count; i-- > first;) {
+            json[--count] = envelope(r, i);
+            ms[count] = r->items[i].stored_ms;
+        }
+    }
+}
+
+enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_client *c,
+                                       bool vanished)
+{
+    size_t redelivered = count_redelivered(c, vanished), live = mesa_unread_count(c, vanished);
+    struct mesa_span *json = calloc(redelivered + live + 1, sizeof *json);
+    uint64_t *ms = calloc(redelivered + live + 1, sizeof *ms);
+    *u = (struct mesa_unread_list){.backlog = {json, ms, redelivered}, .redelivered = redelivered};
+    if (json == NULL || ms == NULL) {
+        mesa_unread_list_deinit(u);
+        return MESA_ENOMEM;
+    }
+    fill_redelivered(c, vanished, json, ms, redelivered);
+    for (size_t i = 0; i < live; i++) {
+        struct mesa_span text = mesa_unread_json(c, vanished, i);
+        if (text.p != NULL)
+            json[u->backlog.count++] = text; /* its time is 0: now */
+    }
+    return MESA_OK;
+}
+
+void mesa_unread_list_deinit(struct mesa_unread_list *u)
+{
+    free((void *)u->backlog.json);
+    free((void *)u->backlog.stored_ms);
+    u->backlog = (struct mesa_backlog){NULL, NULL, 0};
+}
+
+void mesa_redelivery_forget(struct mesa_client *c, bool vanished)
+{
+    for (struct mesa_redelivery *r = c->redelivery; r != NULL && !vanished; r = r->older)
+        r->count = r->next;
+    while (vanished && c->redelivery != NULL) {
+        struct mesa_redelivery *r = c->redelivery;
+        c->redelivery = r->older;
+        free(r);
+    }
 }
 
 /* -- beginning -- */
@@ -223,7 +311,9 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
         mesa_server_enter(s);
 
     if (rc != MESA_OK) {
-        if (s != NULL)
+        if (rc == MESA_EUNAVAILABLE)
+            c->backlog_missed = true; /* that Redis is away has been told */
+        else if (s != NULL)
             mesa_server_report(s, c, "SYNC", "kept messages could not be fetched");
     } else if (backlog->count > 0) {
         if (!t->wanted && s != NULL)
@@ -233,6 +323,9 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
         else if (t->wanted)
             redeliver(c, id, backlog);
     }
+    if (s != NULL && !c->closed &&
+        (c->redelivery == NULL || s->cfg.sync.redelivery_interval_ms > 0))
+        mesa_unread_release(c);
 
     if (s != NULL)
         mesa_server_leave(s);
@@ -254,5 +347,13 @@ void mesa_redelivery_begin(struct mesa_client *c)
     mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
     *t = (struct taking){mesa_client_ref(c), s->broker, c->state.should_sync, id.len};
     memcpy(t->id, id.p, id.len);
+    c->backlog_missed = false;
+    mesa_unread_hold(c);
     s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, on_taken, t);
+}
+
+void mesa_redelivery_retry(struct mesa_client *c)
+{
+    if (c->backlog_missed && !c->closed)
+        mesa_redelivery_begin(c);
 }

@@ -6,7 +6,7 @@
 ---@field host? string every address without it; "unix:/path" is a Unix socket
 ---@field path? string of the WebSocket; any without it
 ---@field namespace? string suffix of every Redis name
----@field redis? string|table Redis to cluster through: "redis://[user:password@]host[:port][/db]", "unix://path"
+---@field redis? string|mesa.RedisConfig Redis to cluster through: "redis://[user:password@]host[:port][/db]", "unix://path"
 ---@field static? string folder, relative to the main script, whose files are served on the same port
 ---@field raw? boolean plain WebSockets without the Mesa envelope
 ---@field compression? boolean permessage-deflate; refused with a libwebsockets older than 4.4.0
@@ -56,6 +56,22 @@
 ---@field maxMessages? integer 1000 per user
 ---@field maxBytes? integer 1 MiB per user
 ---@field maxAge? integer seven days
+
+--- Where Redis is, and how the cluster uses it.
+---@class mesa.RedisConfig
+---@field uri? string instead of the fields up to `db`
+---@field host? string 127.0.0.1
+---@field port? integer 6379
+---@field path? string Unix socket, instead of host and port
+---@field user? string
+---@field password? string
+---@field db? integer 0
+---@field sentinels? string[] "host:port" of Sentinels that know the master called `name`
+---@field name? string
+---@field connectTimeout? integer 5000
+---@field commandTimeout? integer 5000
+---@field lease? integer 15000: when a dead server's users and connections are taken out of Redis
+---@field queue? integer 0: messages kept for the cluster while Redis is away
 
 ---@class mesa.PortalConfig
 ---@field enabled? boolean false

@@ -3,6 +3,7 @@
 --- The module: `local Mesa = require "mesa"`.
 ---@class Mesa
 ---@field Message mesa.MessageConstructor
+---@field redis mesa.RedisModule
 ---@field json mesa.Json
 ---@field null lightuserdata JSON's null; the same value as `cjson.null`
 ---@field log mesa.Log
@@ -15,6 +16,22 @@ local Mesa = {}
 ---@param config? mesa.Config
 ---@return mesa.Server
 function Mesa.new(config) end
+
+--- Sends to the users of a cluster. A script that makes no server is a program, too: it ends when everything has been sent.
+---@param redis string|table|mesa.Redis
+---@param options? mesa.DispatcherOptions
+---@return mesa.Dispatcher
+function Mesa.Dispatcher(redis, options) end
+
+---@param action "DISCONNECT_CLIENT"
+---@return mesa.DispatchEvent
+function Mesa.DispatchEvent(action) end
+
+--- Is told what happens at the servers of a cluster. Keeps the program alive until it is closed; SIGTERM closes it.
+---@param redis string|table|mesa.Redis
+---@param options? mesa.PortalOptions
+---@return mesa.Portal
+function Mesa.Portal(redis, options) end
 
 --- Marks a table as an array, so that it is `[]` in JSON even when it is empty. Returns the table.
 ---@generic T: table

@@ -8,6 +8,7 @@
 ---@field raw boolean plain WebSockets, without the envelope
 ---@field state table free for scripts; survives reloads
 ---@field config table the configuration, with every default filled in
+---@field redis? mesa.Redis a connection to the server's Redis, made when first used; nil without one
 local Server = {}
 
 --- Calls `listener` at every `event`. Listeners run in the order of their registration; an error in one is contained.
@@ -59,6 +60,17 @@ function Server:send(message, recipients, excluding, options) end
 ---@param middleware mesa.Middleware
 ---@return mesa.Server self
 function Server:use(middleware) end
+
+--- `<prefix>_mw-<name>`, and the namespace: the Redis key of a middleware.
+---@param prefix string
+---@param name string
+---@return string
+function Server:getMiddlewareNamespace(prefix, name) end
+
+---@param prefixes string[]
+---@param name string
+---@return string[]
+function Server:mapMiddlewareNamespace(prefixes, name) end
 
 --- The open connections of a user, on this server.
 ---@param id mesa.Id

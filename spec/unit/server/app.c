@@ -176,9 +176,9 @@ void app_start(void)
     char err[128] = "";
     const char *why = NULL;
     CHECK_EQ_INT(mesa_config_check(&app.cfg, &why), MESA_OK);
-    CHECK_EQ_INT(
-        mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &hooks, NULL),
-        MESA_OK);
+    CHECK_EQ_INT(mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &hooks, NULL,
+                                 err, sizeof err),
+                 MESA_OK);
     CHECK_EQ_INT(mesa_server_listen(app.server, err, sizeof err), MESA_OK);
 }
 

@@ -393,11 +393,11 @@ TEST(disconnect_client_closes_every_connection_of_the_recipients)
     app_start();
     struct mesa_conn *a1 = app_login("a"), *b = app_login("b"), *a2 = app_login("a");
     const struct mesa_span ids[] = {MESA_SPAN("a"), MESA_SPAN("nobody")};
-    mesa_server_disconnect(app.server, &(struct mesa_recipients){.ids = ids, .id_count = 2});
+    mesa_server_disconnect(app.server, &(struct mesa_recipients){.ids = ids, .id_count = 2}, true);
     CHECK_EQ_INT(fake_close_code(a1), 1000);
     CHECK_EQ_INT(fake_close_code(a2), 1000);
     CHECK_EQ_INT(fake_close_code(b), 0);
-    mesa_server_disconnect(app.server, &(struct mesa_recipients){.ids = NULL});
+    mesa_server_disconnect(app.server, &(struct mesa_recipients){.ids = NULL}, true);
     CHECK_EQ_INT(fake_close_code(b), 1000);
     app_end();
 }

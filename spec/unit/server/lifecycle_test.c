@@ -9,7 +9,8 @@ TEST(a_port_in_use_is_reported_and_the_server_can_be_freed)
     char err[64] = "";
     const struct mesa_server_hooks none = {0};
     app_begin();
-    CHECK_EQ_INT(mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &none, NULL),
+    CHECK_EQ_INT(mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &none, NULL,
+                                 err, sizeof err),
                  MESA_OK);
     CHECK(app.cfg.client.version == NULL); /* moved */
     fake_fail_listen();
@@ -25,7 +26,8 @@ TEST(hooks_that_are_absent_are_not_missed)
     app_begin();
     app.cfg.sync.enabled = true;
     app.cfg.sync.max_messages = 1;
-    mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &none, NULL);
+    mesa_server_new(&app.server, fake_loop(), fake_transport(), &app.cfg, &none, NULL, err,
+                    sizeof err);
     CHECK_EQ_INT(mesa_server_listen(app.server, err, sizeof err), MESA_OK);
     CHECK_EQ_INT(mesa_server_port(app.server), 4321);
     struct mesa_conn *c = fake_connect();

@@ -1,0 +1,2 @@
+--- The portals of this program that are open.
+return {}

@@ -1,0 +1,160 @@
+/* cluster_test.c - what is read from the channels of a cluster (PROTOCOL 8, 9). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/cluster.h"
+#include "test.h"
+
+enum { DEPTH = 16 };
+
+static struct mesa_cluster_message m;
+static struct mesa_json_error err;
+
+static enum mesa_status parse(const char *text)
+{
+    err = (struct mesa_json_error){0, NULL};
+    return mesa_cluster_message_parse(text, strlen(text), DEPTH, &m, &err);
+}
+
+static void check_refused(const char *text, const char *why)
+{
+    CHECK_EQ_INT(parse(text), MESA_EPROTO);
+    CHECK_EQ_STR(err.text, why);
+}
+
+static void check_id(const struct mesa_cluster_ids *ids, size_t i, const char *want)
+{
+    CHECK_OR_RETURN(i < ids->count);
+    CHECK_EQ_MEM(ids->at[i].p, ids->at[i].len, want, strlen(want));
+}
+
+TEST(a_message_of_a_node_server)
+{
+    CHECK_OR_RETURN(parse("{\"message\":{\"op\":0,\"d\":{\"a\":[]},\"t\":\"T\"},"
+                          "\"recipients\":[\"1\",\"\\u00e9/\\\"\"]}") == MESA_OK);
+    CHECK_EQ_INT(m.envelope.op, 0);
+    CHECK_EQ_MEM(m.envelope.d.p, m.envelope.d.len, "{\"a\":[]}", 8);
+    CHECK(!m.everybody);
+    CHECK_EQ_INT(m.recipients.count, 2);
+    check_id(&m.recipients, 0, "1");
+    check_id(&m.recipients, 1, "\xc3\xa9/\"");
+    CHECK_EQ_INT(m.excluding.count, 0);
+    mesa_cluster_message_deinit(&m);
+}
+
+TEST(everybody_but_some)
+{
+    CHECK_OR_RETURN(parse(" {\"origin\":\"x\",\"message\":{\"op\":5},\"recipients\":[\"a\",\"*\"],"
+                          "\"excluding\":[\"b\"],\"more\":{}} ") == MESA_OK);
+    CHECK(m.everybody);
+    check_id(&m.excluding, 0, "b");
+    mesa_cluster_message_deinit(&m);
+}
+
+TEST(numbers_are_ids_and_null_is_nobody)
+{
+    CHECK_OR_RETURN(parse("{\"message\":{\"op\":0},\"recipients\":[7,null,-1e2,\"\"]}") == MESA_OK);
+    CHECK_EQ_INT(m.recipients.count, 3);
+    check_id(&m.recipients, 0, "7");
+    check_id(&m.recipients, 1, "-100");
+    check_id(&m.recipients, 2, "");
+    mesa_cluster_message_deinit(&m);
+}
+
+TEST(the_last_of_duplicate_keys_counts)
+{
+    CHECK_OR_RETURN(parse("{\"message\":1,\"recipients\":[\"a\"],\"recip\\u0069ents\":[],"
+                          "\"message\":{\"op\":3}}") == MESA_OK);
+    CHECK_EQ_INT(m.envelope.op, 3);
+    CHECK_EQ_INT(m.recipients.count, 0);
+    mesa_cluster_message_deinit(&m);
+}
+
+TEST(many_recipients)
+{
+    char text[65536];
+    size_t at = (size_t)snprintf(text, sizeof text, "{\"message\":{\"op\":0},\"recipients\":[");
+    for (int i = 0; i < 5000; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s\"u%d\"", i > 0 ? "," : "", i);
+    snprintf(text + at, sizeof text - at, "]}");
+    CHECK_OR_RETURN(parse(text) == MESA_OK);
+    CHECK_EQ_INT(m.recipients.count, 5000);
+    check_id(&m.recipients, 4999, "u4999");
+    mesa_cluster_message_deinit(&m);
+}
+
+TEST(wrong_shapes_are_refused)
+{
+    check_refused("", "unexpected end");
+    check_refused("hello", "not an object");
+    check_refused("[]", "not an object");
+    check_refused("{}", "message is missing");
+    check_refused("{\"message\":{\"op\":0}}", "recipients is not an array");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":\"*\"}", "recipients is not an array");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":[{}]}",
+                  "an id is neither a string nor an integer");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":[true]}",
+                  "an id is neither a string nor an integer");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":[1.5]}",
+                  "an id is neither a string nor an integer");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":[],\"excluding\":\"a\"}",
+                  "excluding is not an array");
+    check_refused("{\"message\":[],\"recipients\":[]}", "the envelope is not an object");
+    check_refused("{\"message\":{\"d\":1},\"recipients\":[]}", "op is missing");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":[]}x",
+                  "unexpected bytes after the value");
+    check_refused("{\"message\":{\"op\":0},\"recipients\":[}", "expected a value");
+}
+
+TEST(bad_utf8_is_refused)
+{
+    CHECK_EQ_INT(parse("{\"message\":{\"op\":0},\"recipients\":[\"\xff\"]}"), MESA_EUTF8);
+}
+
+TEST(portals_come_and_go)
+{
+    struct mesa_portal_update u;
+    const char *join = "{\"id\":\"p\\u0031\",\"ready\":true}",
+               *leave = "{\"ready\":false,\"id\":\"x\"}";
+    CHECK_OR_RETURN(mesa_portal_update_parse(join, strlen(join), DEPTH, &u, &err) == MESA_OK);
+    CHECK(u.ready);
+    CHECK_EQ_MEM(u.id.data, u.id.len, "p1", 2);
+    mesa_portal_update_deinit(&u);
+    CHECK_OR_RETURN(mesa_portal_update_parse(leave, strlen(leave), DEPTH, &u, &err) == MESA_OK);
+    CHECK(!u.ready);
+    mesa_portal_update_deinit(&u);
+}
+
+TEST(news_of_portals_that_say_nothing_are_refused)
+{
+    const char *const bad[] = {"",
+                               "1",
+                               "{}",
+                               "{\"id\":1,\"ready\":true}",
+                               "{\"id\":\"\",\"ready\":true}",
+                               "{\"id\":\"a\"}",
+                               "{\"id\":\"a\",\"ready\":1}"};
+    struct mesa_portal_update u;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CHECK_EQ_INT(mesa_portal_update_parse(bad[i], strlen(bad[i]), DEPTH, &u, &err),
+                     MESA_EPROTO);
+}
+
+TEST(the_elements_of_an_array)
+{
+    const char *text = " [ {\"a\":[1,2]} , \"x,]\" ,null] ";
+    struct mesa_span *at;
+    size_t count;
+    CHECK_OR_RETURN(mesa_cluster_elements(text, strlen(text), DEPTH, &at, &count, &err) == MESA_OK);
+    CHECK_EQ_INT(count, 3);
+    CHECK_EQ_MEM(at[0].p, at[0].len, "{\"a\":[1,2]}", 11);
+    CHECK_EQ_MEM(at[1].p, at[1].len, "\"x,]\"", 5);
+    free(at);
+    CHECK_OR_RETURN(mesa_cluster_elements("[]", 2, DEPTH, &at, &count, &err) == MESA_OK);
+    CHECK_EQ_INT(count, 0);
+    free(at);
+    CHECK_EQ_INT(mesa_cluster_elements("{}", 2, DEPTH, &at, &count, &err), MESA_EPROTO);
+    CHECK_EQ_INT(mesa_cluster_elements("[1", 2, DEPTH, &at, &count, &err), MESA_EPROTO);
+    CHECK_EQ_INT(mesa_cluster_elements("", 0, DEPTH, &at, &count, &err), MESA_EPROTO);
+}

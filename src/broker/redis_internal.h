@@ -1,0 +1,180 @@
+/* redis_internal.h - what the files of the Redis broker share.
+ *
+ * Private to redis.c, redis_presence.c, redis_sync.c and redis_portal.c. Loop thread only. May
+ * include: what broker.h may.
+ *
+ * A node has one random id, the origin of what it publishes, and a new incarnation each time it
+ * reaches Redis: all it has is announced under the new one before the earlier one is removed, so
+ * that neither a restarted Redis nor one that was merely out of reach needs to be asked what it
+ * still knows, and nobody is seen absent in between.
+ */
+#ifndef MESA_BROKER_REDIS_INTERNAL_H
+#define MESA_BROKER_REDIS_INTERNAL_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "broker/broker.h"
+#include "broker/redis_conn.h"
+#include "broker/redis_scripts.h"
+
+enum {
+    MESA_NODE_ID_LEN = 22,
+    MESA_INCARNATION_LEN = MESA_NODE_ID_LEN + 11, /* "<node>-<number>" */
+    MESA_INCARNATIONS_KEPT = 4, /* earlier ones to be removed; older ones lose their lease anyway */
+    MESA_KEPT_BYTES = 64 * 1024 * 1024, /* of what waits for Redis to return, or for its answer */
+};
+
+struct mesa_redis_broker;
+struct mesa_redis_call;
+
+/* `reply` NULL: the connection was lost, what became of the command is unknown. */
+typedef void (*mesa_redis_call_fn)(struct mesa_redis_call *c, const struct mesa_redis_reply *reply);
+
+/* A command on its way, or kept for the time when Redis is back. Owns its arguments. */
+struct mesa_redis_call {
+    struct mesa_list link; /* broker.kept */
+    struct mesa_redis_broker *broker;
+    mesa_redis_call_fn fn; /* NULL: only errors are of interest */
+    void *ctx;
+    enum mesa_redis_script script; /* MESA_SCRIPT_COUNT_: the arguments are the whole command */
+    bool whole;                    /* the script was sent with its text, after NOSCRIPT */
+    bool message;                  /* counts against redis.queue */
+    size_t count, bytes;
+    struct mesa_span args[];
+};
+
+struct mesa_redis_portal {
+    struct mesa_list link; /* broker.portals */
+    uint64_t connection;   /* Redis's id of its subscribed connection; 0: unknown */
+    unsigned missed;       /* refreshes of the pool in a row that did not have it */
+    size_t id_len;
+    char id[];
+};
+
+struct mesa_redis_broker {
+    struct mesa_broker base;
+    struct mesa_loop *loop;
+    const struct mesa_config *cfg;
+    struct mesa_redis *commands, *subscriber;
+    struct mesa_buf suffix;                /* of every name: "" or "_<namespace>" */
+    struct mesa_buf channel, pool, portal; /* ws, available_portals_pool, portal */
+    struct mesa_buf own;                   /* the channel of this node alone */
+    struct mesa_buf scratch;
+    struct mesa_buf echo; /* how the messages of this node begin */
+    char sha[MESA_SCRIPT_COUNT_][41];
+    unsigned loading; /* scripts whose hashes are awaited */
+
+    char node[MESA_NODE_ID_LEN + 1];
+    char incarnation[MESA_INCARNATION_LEN + 1];
+    char earlier[MESA_INCARNATIONS_KEPT][MESA_INCARNATION_LEN + 1];
+    size_t earlier_count;
+    unsigned number; /* of the incarnation */
+    struct mesa_map *users;
+    int64_t connections, uncounted; /* what Redis was not told yet */
+
+    struct mesa_list kept; /* struct mesa_redis_call, until Redis is back */
+    size_t kept_messages, kept_bytes, sent_bytes;
+    struct mesa_turn turn;
+    struct mesa_timer tick;
+    struct mesa_map *partings; /* struct mesa_redis_parting by user */
+    uint64_t parting_token;
+    struct mesa_list waiting; /* takes to be tried again */
+    struct mesa_timer retry;
+    struct mesa_list portals;
+    struct mesa_list *next_portal; /* the one that had the latest event */
+    size_t portal_count;
+
+    mesa_broker_closed_fn closed_fn;
+    void *closed_ctx;
+    struct mesa_timer closing_timer;
+    size_t unsure; /* messages of which nobody knows whether they were kept */
+    bool up;       /* all was restored */
+    bool closing, leaving, freeing;
+};
+
+static inline struct mesa_redis_broker *mesa_redis_self(struct mesa_broker *b)
+{
+    return MESA_CONTAINER_OF(b, struct mesa_redis_broker, base);
+}
+
+/* -- redis.c: calls -- */
+/* A call with a copy of `args`, not sent yet. NULL: no memory. */
+struct mesa_redis_call *mesa_redis_call_new(struct mesa_redis_broker *r,
+                                            enum mesa_redis_script script,
+                                            const struct mesa_span *args, size_t count,
+                                            mesa_redis_call_fn fn, void *ctx);
+/* Sends it; its function is called and it is freed in any case. */
+void mesa_redis_call_send(struct mesa_redis_call *c);
+/* Both steps; without memory the function is not called and MESA_ENOMEM returned. */
+enum mesa_status mesa_redis_do(struct mesa_redis_broker *r, enum mesa_redis_script script,
+                               const struct mesa_span *args, size_t count, mesa_redis_call_fn fn,
+                               void *ctx);
+/* Keeps a call until Redis is back; false: there is no room, the call was freed. */
+bool mesa_redis_keep(struct mesa_redis_call *c);
+void mesa_redis_error(struct mesa_redis_broker *r, const char *code, const char *text);
+/* The text of a reply that is an error; NULL: it is none. */
+const char *mesa_redis_reply_error(const struct mesa_redis_reply *reply);
+
+static inline struct mesa_span mesa_redis_text(const char *s)
+{
+    return (struct mesa_span){s, strlen(s)};
+}
+
+static inline struct mesa_span mesa_redis_span(const struct mesa_buf *b)
+{
+    return (struct mesa_span){b->data != NULL ? b->data : "", b->len};
+}
+
+/* Takes this node out of Redis, when it is closing and nobody is parting any more. */
+void mesa_redis_leave(struct mesa_redis_broker *r);
+
+/* -- redis_presence.c -- */
+/* Announces a new incarnation with all this node has. */
+void mesa_redis_presence_restore(struct mesa_redis_broker *r);
+/* Refreshes the lease, removes dead nodes. */
+void mesa_redis_presence_tend(struct mesa_redis_broker *r);
+/* Tells Redis of connections made and ended since the last time. */
+void mesa_redis_presence_count(struct mesa_redis_broker *r);
+void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id);
+void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
+                             const struct mesa_backlog *unread);
+void mesa_redis_connected(struct mesa_broker *b);
+void mesa_redis_disconnected(struct mesa_broker *b);
+
+/* -- redis_sync.c -- */
+enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_publication *p);
+void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx);
+void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
+                         const struct mesa_backlog *backlog);
+
+/* Puts back what was written like a backlog: `json` joined by commas, `times` of 13 digits each, zeros
+ * for now. `incarnation` ends a parting; absent: there is none. */
+void mesa_redis_put_back_written(struct mesa_redis_broker *r, struct mesa_span id,
+                                 struct mesa_span json, struct mesa_span times,
+                                 struct mesa_span incarnation);
+enum mesa_status mesa_redis_write_backlog(const struct mesa_backlog *backlog, struct mesa_buf *json,
+                                          struct mesa_buf *times);
+/* Appends an envelope with nothing in it but what a client may see. MESA_EPROTO: it is none. */
+enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct mesa_envelope *e);
+void mesa_redis_waiting_free(struct mesa_redis_broker *r);
+void mesa_redis_on_retry(struct mesa_timer *t);
+
+/* -- redis_part.c -- */
+void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
+                     const struct mesa_backlog *unread);
+/* A token came back on the channel of this node. */
+void mesa_redis_part_token(struct mesa_redis_broker *r, struct mesa_span text);
+/* Takes out of the recipients those who have just left. */
+void mesa_redis_part_catch(struct mesa_redis_broker *r, struct mesa_cluster_message *m);
+/* Ends all partings: tokens may be lost. */
+void mesa_redis_part_all(struct mesa_redis_broker *r);
+void mesa_redis_part_free(struct mesa_redis_broker *r);
+
+/* -- redis_portal.c -- */
+void mesa_redis_tell_portal(struct mesa_broker *b, const struct mesa_portal_event *e);
+void mesa_redis_portal_update(struct mesa_redis_broker *r, const char *text, size_t len);
+/* Compares what is known with the pool and with who is subscribed. */
+void mesa_redis_portals_check(struct mesa_redis_broker *r);
+void mesa_redis_portals_free(struct mesa_redis_broker *r);
+
+#endif

@@ -1,0 +1,210 @@
+/* unread.c - what a user was sent in a cluster with sync, and may not have received.
+ *
+ * That the kernel took a message says nothing about a peer that has died. So a ping follows the
+ * messages, one at a time, and its pong confirms what was sent before it. When the connection ends,
+ * what was not confirmed goes back to the store: at least once, in order. Whoever left between
+ * receiving and confirming gets it again, with the same "s" if it was redelivered.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/internal.h"
+
+struct item {
+    struct mesa_frame *frame;
+    uint64_t number; /* in the queue of the client; of those that wait it has no meaning yet */
+    bool sync;
+};
+
+struct mesa_unread {
+    struct item *items;             /* sent and not confirmed, then those that wait */
+    size_t first, sent, count, cap; /* items[first..sent) and items[sent..count) */
+    size_t bytes;
+    uint64_t received; /* frames of the client's queue it confirmed */
+    uint64_t asked;    /* how many there were when it was asked */
+    bool asking, holding;
+};
+
+static struct mesa_unread *get(struct mesa_client *c)
+{
+    if (c->unread == NULL && c->server->confirm != NULL)
+        c->unread = calloc(1, sizeof *c->unread);
+    return c->unread;
+}
+
+static void drop_first(struct mesa_unread *u)
+{
+    struct item *item = &u->items[u->first++];
+    u->bytes -= item->frame->len;
+    mesa_frame_unref(item->frame);
+    if (u->first == u->count)
+        u->first = u->sent = u->count = 0;
+}
+
+static enum mesa_status make_room(struct mesa_unread *u)
+{
+    if (u->count < u->cap)
+        return MESA_OK;
+    if (u->first > 0) {
+        memmove(u->items, u->items + u->first, (u->count - u->first) * sizeof *u->items);
+        u->count -= u->first;
+        u->sent -= u->first;
+        u->first = 0;
+        if (u->count < u->cap)
+            return MESA_OK;
+    }
+    size_t cap = u->cap > 0 ? u->cap * 2 : 8;
+    struct item *items = realloc(u->items, cap * sizeof *items);
+    if (items == NULL)
+        return MESA_ENOMEM;
+    u->items = items;
+    u->cap = cap;
+    return MESA_OK;
+}
+
+static enum mesa_status add(struct mesa_unread *u, struct mesa_frame *f, uint64_t number, bool sync)
+{
+    enum mesa_status rc = make_room(u);
+    if (rc != MESA_OK)
+        return rc;
+    u->items[u->count++] = (struct item){mesa_frame_ref(f), number, sync};
+    u->bytes += f->len;
+    return MESA_OK;
+}
+
+/* A client that never confirms does not cost more than one that does not read. */
+static void bound(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    while (u->first < u->sent && (u->bytes > c->server->cfg.sync.max_bytes ||
+                                  u->sent - u->first > c->server->cfg.sync.max_messages))
+        drop_first(u);
+}
+
+static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f, bool sync)
+{
+    uint64_t number = c->pushed;
+    enum mesa_status rc = mesa_client_send(c, f);
+    struct mesa_unread *u = c->unread;
+    if (!sync || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) || u->sent < u->count)
+        return rc;
+    if (add(u, f, number, true) == MESA_OK) { /* without memory it counts as received */
+        u->sent = u->count;
+        bound(c);
+        mesa_unread_ask(c);
+    }
+    return rc;
+}
+
+enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, bool sync)
+{
+    if (c->closed)
+        return MESA_ECLOSED;
+    struct mesa_unread *u = c->state.authenticated ? get(c) : NULL;
+    if (u == NULL)
+        return mesa_client_send(c, f);
+    if (u->holding && u->bytes + f->len <= c->server->cfg.limits.max_backpressure)
+        return add(u, f, 0, sync);
+    if (u->holding)
+        mesa_unread_release(c); /* the order is worth less than the client */
+    return c->closed ? MESA_ECLOSED : send_now(c, f, sync);
+}
+
+void mesa_unread_hold(struct mesa_client *c)
+{
+    struct mesa_unread *u = get(c);
+    if (u != NULL)
+        u->holding = true;
+}
+
+void mesa_unread_release(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL || !u->holding)
+        return;
+    u->holding = false;
+    size_t kept = u->sent;
+    for (size_t i = u->sent; i < u->count; i++) {
+        struct item item = u->items[i];
+        item.number = c->pushed;
+        enum mesa_status rc = mesa_client_send(c, item.frame);
+        if (item.sync || (rc != MESA_OK && rc != MESA_EAGAIN)) {
+            u->items[kept++] = item;
+        } else {
+            u->bytes -= item.frame->len;
+            mesa_frame_unref(item.frame);
+        }
+        if (c->closed) { /* the rest goes back */
+            for (i++; i < u->count; i++)
+                u->items[kept++] = u->items[i];
+        }
+    }
+    u->sent = u->count = kept;
+    if (!c->closed && u->sent > u->first)
+        mesa_unread_ask(c);
+}
+
+void mesa_unread_ask(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->closed ? NULL : get(c);
+    if (u == NULL || u->asking)
+        return;
+    u->asking = true;
+    u->asked = c->pushed;
+    mesa_client_push(c, c->server->confirm);
+}
+
+void mesa_unread_confirmed(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL || !u->asking)
+        return;
+    u->asking = false;
+    u->received = u->asked;
+    while (u->first < u->sent && u->items[u->first].number < u->received)
+        drop_first(u);
+    mesa_redelivery_trim(c);
+    if (u->first < u->sent || (c->redelivery != NULL && mesa_redelivery_queued(c)))
+        mesa_unread_ask(c);
+}
+
+void mesa_unread_reset(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    while (u != NULL && u->first < u->sent)
+        drop_first(u);
+}
+
+uint64_t mesa_unread_received(const struct mesa_client *c)
+{
+    return c->unread != NULL ? c->unread->received : 0;
+}
+
+static size_t begin(const struct mesa_unread *u, bool vanished)
+{
+    return vanished ? u->first : u->sent;
+}
+
+size_t mesa_unread_count(const struct mesa_client *c, bool vanished)
+{
+    const struct mesa_unread *u = c->unread;
+    return u != NULL ? u->count - begin(u, vanished) : 0;
+}
+
+struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i)
+{
+    const struct item *item = &c->unread->items[begin(c->unread, vanished) + i];
+    return item->sync ? mesa_frame_payload(item->frame) : (struct mesa_span){NULL, 0};
+}
+
+void mesa_unread_free(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL)
+        return;
+    while (u->first < u->count)
+        drop_first(u);
+    free(u->items);
+    free(u);
+    c->unread = NULL;
+}
