@@ -1,0 +1,215 @@
+/* client_common.c - see client_common.h. */
+#include "io/client_common.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/transport_internal.h"
+
+/* -- lookups ------------------------------------------------------------------------------------ */
+
+struct mesa_lookup {
+    uv_getaddrinfo_t req;
+    mesa_lookup_fn fn; /* NULL once cancelled */
+    void *ctx;
+};
+
+static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+{
+    struct mesa_lookup *l = req->data;
+    char address[64] = "";
+    if (status == 0)
+        status = getnameinfo(found->ai_addr, found->ai_addrlen, address, sizeof address, NULL, 0,
+                             NI_NUMERICHOST) == 0
+                     ? 0
+                     : UV_EAI_FAIL;
+    mesa_lookup_fn fn = l->fn;
+    void *ctx = l->ctx;
+    uv_freeaddrinfo(found);
+    free(l);
+    if (fn != NULL)
+        fn(ctx, status == 0 ? address : NULL, status == 0 ? NULL : uv_strerror(status));
+}
+
+enum mesa_status mesa_lookup_start(struct mesa_lookup **out, struct mesa_loop *loop,
+                                   const char *host, mesa_lookup_fn fn, void *ctx)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct mesa_lookup *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return MESA_ENOMEM;
+    l->fn = fn;
+    l->ctx = ctx;
+    l->req.data = l;
+    if (uv_getaddrinfo(mesa_loop_uv(loop), &l->req, on_looked_up, host, NULL, &hints) != 0) {
+        free(l);
+        return MESA_EIO;
+    }
+    *out = l;
+    return MESA_OK;
+}
+
+void mesa_lookup_cancel(struct mesa_lookup *l)
+{
+    if (l == NULL)
+        return;
+    l->fn = NULL;
+    uv_cancel((uv_req_t *)&l->req); /* one that is under way ends by itself */
+}
+
+/* -- virtual hosts ------------------------------------------------------------------------------ */
+
+struct client_vhost {
+    struct mesa_list link; /* transport->client_vhosts */
+    struct lws_vhost *vhost;
+    SSL_CTX *ctx;
+    char *ca; /* NULL: the system's authorities */
+};
+
+static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in,
+                    size_t len)
+{
+    (void)session;
+    if (wsi == NULL)
+        return 0;
+    struct mesa_outgoing *o;
+    switch (reason) {
+    case LWS_CALLBACK_PROTOCOL_INIT:
+    case LWS_CALLBACK_PROTOCOL_DESTROY:
+    case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_CLIENT_VERIFY_CERTS:
+        return 0; /* not about a connection */
+    case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION:
+        return 0; /* OpenSSL's verdict stands */
+    default:
+        o = lws_get_opaque_user_data(wsi);
+        return o != NULL ? o->callback(o, wsi, reason, in, len) : 0;
+    }
+}
+
+static SSL_CTX *new_ssl_ctx(const char *ca, char *err, size_t err_len)
+{
+    ERR_clear_error();
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    if (ctx == NULL) {
+        snprintf(err, err_len, "out of memory");
+        return NULL;
+    }
+    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    if (ca == NULL) {
+        SSL_CTX_set_default_verify_paths(ctx);
+        return ctx;
+    }
+    if (access(ca, R_OK) != 0) {
+        snprintf(err, err_len, "ca: cannot use %s: %s", ca, strerror(errno));
+    } else if (SSL_CTX_load_verify_locations(ctx, ca, NULL) != 1) {
+        unsigned long code = ERR_peek_last_error();
+        const char *text = code != 0 ? ERR_reason_error_string(code) : NULL;
+        snprintf(err, err_len, "ca: cannot use %s: %s", ca, text != NULL ? text : "unknown error");
+    } else {
+        return ctx;
+    }
+    ERR_clear_error();
+    SSL_CTX_free(ctx);
+    return NULL;
+}
+
+static struct lws_vhost *create_vhost(struct mesa_transport *t, SSL_CTX *ctx)
+{
+    static const struct lws_protocols protocols[] = {
+        {.name = "mesa-client",
+         .callback = on_event,
+         .rx_buffer_size = MESA_RX_BUFFER_BYTES,
+         .tx_packet_size = 1 << 20},
+        {.name = NULL},
+    };
+    /* all zero: libwebsockets neither pings nor hangs up on its own */
+    static const lws_retry_bo_t no_keepalive;
+    char name[32];
+    snprintf(name, sizeof name, "\001mesa %u", t->vhost_count++); /* no Host header names it */
+    struct lws_context_creation_info info = {
+        .port = CONTEXT_PORT_NO_LISTEN,
+        .vhost_name = name,
+        .protocols = protocols,
+        .retry_and_idle_policy = &no_keepalive,
+        .alpn = "http/1.1",
+        .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+        .provided_client_ssl_ctx = ctx,
+        .http_proxy_address = "", /* or the environment decides */
+        .connect_timeout_secs = 3600, /* the owners' own timeouts act before */
+    };
+    return lws_create_vhost(t->context, &info);
+}
+
+static bool same(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+enum mesa_status mesa_client_vhost(struct mesa_transport *t, const char *ca,
+                                   struct lws_vhost **out, char *err, size_t err_len)
+{
+    MESA_LIST_FOREACH(it, &t->client_vhosts) {
+        struct client_vhost *v = MESA_CONTAINER_OF(it, struct client_vhost, link);
+        if (same(v->ca, ca)) {
+            *out = v->vhost;
+            return MESA_OK;
+        }
+    }
+    enum mesa_status rc = MESA_ENOMEM;
+    snprintf(err, err_len, "out of memory");
+    struct client_vhost *v = calloc(1, sizeof *v);
+    if (v == NULL)
+        return rc;
+    if (ca != NULL && (v->ca = strdup(ca)) == NULL)
+        goto fail;
+    v->ctx = new_ssl_ctx(ca, err, err_len);
+    rc = MESA_EINVAL;
+    if (v->ctx == NULL)
+        goto fail;
+    v->vhost = create_vhost(t, v->ctx);
+    rc = MESA_EIO;
+    if (v->vhost == NULL) {
+        snprintf(err, err_len, "libwebsockets cannot create a virtual host");
+        goto fail;
+    }
+    mesa_list_append(&t->client_vhosts, &v->link);
+    *out = v->vhost;
+    return MESA_OK;
+
+fail:
+    SSL_CTX_free(v->ctx);
+    free(v->ca);
+    free(v);
+    return rc;
+}
+
+void mesa_client_free_shared(struct mesa_transport *t)
+{
+    while (!mesa_list_empty(&t->client_vhosts)) {
+        struct client_vhost *v =
+            MESA_CONTAINER_OF(t->client_vhosts.next, struct client_vhost, link);
+        mesa_list_remove(&v->link);
+        SSL_CTX_free(v->ctx);
+        free(v->ca);
+        free(v);
+    }
+}
+
+struct lws_context *mesa_client_context(struct mesa_transport *t)
+{
+    return t->context;
+}
+
+struct mesa_loop *mesa_client_loop(struct mesa_transport *t)
+{
+    return t->loop;
+}
