@@ -20,21 +20,31 @@ struct mesa_lookup {
     void *ctx;
 };
 
-static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+static void note_address(struct mesa_addresses *found, const struct addrinfo *a)
+{
+    char *text = found->text[found->count];
+    if (found->count < MESA_ADDRESSES_MAX &&
+        getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof found->text[0], NULL, 0,
+                    NI_NUMERICHOST) == 0)
+        found->count++;
+}
+
+static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *list)
 {
     struct mesa_lookup *l = req->data;
-    char address[64] = "";
-    if (status == 0)
-        status = getnameinfo(found->ai_addr, found->ai_addrlen, address, sizeof address, NULL, 0,
-                             NI_NUMERICHOST) == 0
-                     ? 0
-                     : UV_EAI_FAIL;
+    struct mesa_addresses found = {.count = 0};
+    for (const struct addrinfo *a = status == 0 ? list : NULL; a != NULL; a = a->ai_next)
+        note_address(&found, a);
     mesa_lookup_fn fn = l->fn;
     void *ctx = l->ctx;
-    uv_freeaddrinfo(found);
+    uv_freeaddrinfo(list);
     free(l);
-    if (fn != NULL)
-        fn(ctx, status == 0 ? address : NULL, status == 0 ? NULL : uv_strerror(status));
+    if (fn == NULL)
+        return;
+    if (found.count > 0)
+        fn(ctx, &found, NULL);
+    else
+        fn(ctx, NULL, uv_strerror(status != 0 ? status : UV_EAI_NODATA));
 }
 
 enum mesa_status mesa_lookup_start(struct mesa_lookup **out, struct mesa_loop *loop,
@@ -76,20 +86,51 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *ses
                     size_t len)
 {
     (void)session;
-    if (wsi == NULL)
-        return 0;
-    struct mesa_outgoing *o;
     switch (reason) {
     case LWS_CALLBACK_PROTOCOL_INIT:
     case LWS_CALLBACK_PROTOCOL_DESTROY:
     case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_CLIENT_VERIFY_CERTS:
-        return 0; /* not about a connection */
-    case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION:
-        return 0; /* OpenSSL's verdict stands */
+    case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION: /* OpenSSL's verdict stands */
+        return 0;
     default:
-        o = lws_get_opaque_user_data(wsi);
-        return o != NULL ? o->callback(o, wsi, reason, in, len) : 0;
+        break;
     }
+    struct mesa_outgoing *o = wsi != NULL ? lws_get_opaque_user_data(wsi) : NULL;
+    if (o == NULL)
+        return 0;
+    bool gone = reason == LWS_CALLBACK_WSI_DESTROY;
+    o->wsi = gone ? NULL : wsi;
+    if (gone)
+        mesa_list_remove(&o->link);
+    if (o->callback != NULL)
+        return o->callback(o, reason, in, len);
+    if (gone)
+        free(o);
+    return 0;
+}
+
+bool mesa_outgoing_connect(struct mesa_transport *t, struct lws_client_connect_info *info,
+                           struct mesa_outgoing *o)
+{
+    info->context = t->context;
+    info->local_protocol_name = "mesa-client";
+    info->opaque_user_data = o;
+    info->pwsi = &o->wsi;
+    mesa_list_append(&t->outgoing, &o->link);
+    if (lws_client_connect_via_info(info) != NULL)
+        return true;
+    o->wsi = NULL; /* freed, or destroyed later */
+    return false;
+}
+
+void mesa_outgoing_release(struct mesa_outgoing *o)
+{
+    o->callback = NULL;
+    if (o->wsi != NULL)
+        lws_set_timeout(o->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+    else if (mesa_list_empty(&o->link))
+        free(o);
+    /* else libwebsockets may still tell of its end; if not, the transport frees it */
 }
 
 static SSL_CTX *new_ssl_ctx(const char *ca, char *err, size_t err_len)
@@ -194,6 +235,11 @@ fail:
 
 void mesa_client_free_shared(struct mesa_transport *t)
 {
+    while (!mesa_list_empty(&t->outgoing)) {
+        struct mesa_outgoing *o = MESA_CONTAINER_OF(t->outgoing.next, struct mesa_outgoing, link);
+        mesa_list_remove(&o->link);
+        free(o);
+    }
     while (!mesa_list_empty(&t->client_vhosts)) {
         struct client_vhost *v =
             MESA_CONTAINER_OF(t->client_vhosts.next, struct client_vhost, link);
@@ -202,11 +248,6 @@ void mesa_client_free_shared(struct mesa_transport *t)
         free(v->ca);
         free(v);
     }
-}
-
-struct lws_context *mesa_client_context(struct mesa_transport *t)
-{
-    return t->context;
 }
 
 struct mesa_loop *mesa_client_loop(struct mesa_transport *t)

@@ -112,6 +112,7 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     mesa_list_init(&t->orphans);
     mesa_list_init(&t->work);
     mesa_list_init(&t->client_vhosts);
+    mesa_list_init(&t->outgoing);
     mesa_list_init(&t->turn.link);
     t->turn.fn = on_turn;
     mesa_timer_init(&t->wake, on_wake);
