@@ -1,5 +1,6 @@
 --- mesa: the public module. `local Mesa = require "mesa"`.
 local core = require "mesa.core"
+local http = require "mesa.http"
 local log = require "mesa.log"
 local server = require "mesa.server"
 local timer = require "mesa.timer"
@@ -8,6 +9,7 @@ local timer = require "mesa.timer"
 local Mesa = {
   Message = require "mesa.message",
   json = core.json,
+  http = http,
   null = core.json.null,
   array = core.json.array,
   log = log.public,

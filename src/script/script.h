@@ -53,6 +53,7 @@ struct mesa_vm {
     struct mesa_buf
         scratch; /* outgoing JSON is built here; never held across a call that may raise with its content in use elsewhere */
     struct mesa_watch *watch;
+    struct mesa_httpc *httpc; /* NULL until a script sends a request */
     int program_ref; /* the table of functions that lua/mesa/program.lua gave */
     int client_meta_ref;
     int message_meta_ref;
@@ -133,6 +134,7 @@ void mesa_task_close_timers(struct mesa_vm *vm);
 void mesa_bind_task(lua_State *L);
 void mesa_bind_server(lua_State *L);
 void mesa_bind_client(lua_State *L);
+void mesa_bind_http(lua_State *L);
 void mesa_bind_message(lua_State *L);
 void mesa_bind_system(lua_State *L);
 /* The opener of the module luv, on the server's own loop. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "io/httpc.h"
 #include "io/watch.h"
 #include "script/bind_json.h"
 #include "script/script.h"
@@ -125,6 +126,7 @@ static int open_core(lua_State *L)
     mesa_bind_task(L);
     mesa_bind_server(L);
     mesa_bind_client(L);
+    mesa_bind_http(L);
     mesa_bind_message(L);
     mesa_bind_system(L);
     mesa_bind_json(L);
@@ -249,6 +251,7 @@ void mesa_vm_free(struct mesa_vm *vm)
         mesa_task_close_all(vm);
         lua_close(vm->L);
     }
+    mesa_httpc_free(vm->httpc);
     mesa_buf_deinit(&vm->scratch);
     free(vm->app_dir);
     free(vm->lib_dir);
