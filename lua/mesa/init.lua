@@ -7,6 +7,7 @@ local timer = require "mesa.timer"
 
 ---@class Mesa
 local Mesa = {
+  Client = require "mesa.ws_client",
   Message = require "mesa.message",
   json = core.json,
   http = http,
@@ -14,6 +15,7 @@ local Mesa = {
   array = core.json.array,
   log = log.public,
   sleep = timer.sleep,
+  await = require "mesa.await",
   setTimeout = timer.setTimeout,
   setInterval = timer.setInterval,
   clearTimeout = timer.clearTimeout,

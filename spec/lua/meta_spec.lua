@@ -89,6 +89,11 @@ describe("the types for editors", function()
     assert.same(fields, fields_of(text, "mesa.Client"))
   end)
 
+  it("declare the client for programs", function()
+    local names = with_emitter(collect({}, read "lua/mesa/ws_client.lua", "\nfunction WsClient:([%w_]+)"))
+    assert.same(names, collect({}, meta "ws_client", "\nfunction WsClient:(%w+)"))
+  end)
+
   it("declare messages, JSON and the log", function()
     local message = collect({}, read "lua/mesa/message.lua", "\nfunction Message:(%w+)")
     assert.same(message, collect({}, meta "message", "\nfunction Message:(%w+)"))

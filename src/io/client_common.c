@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/transport_internal.h"
@@ -123,14 +124,30 @@ bool mesa_outgoing_connect(struct mesa_transport *t, struct lws_client_connect_i
     return false;
 }
 
-void mesa_outgoing_release(struct mesa_outgoing *o)
+void mesa_outgoing_release(struct mesa_transport *t, struct mesa_outgoing *o)
 {
     o->callback = NULL;
-    if (o->wsi != NULL)
-        lws_set_timeout(o->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
-    else if (mesa_list_empty(&o->link))
+    if (o->wsi != NULL) {
+        mesa_list_remove(&o->link);
+        mesa_list_append(&t->released, &o->link);
+        if (!mesa_timer_armed(&t->wake))
+            mesa_loop_arm(t->loop, &t->wake, 0);
+    } else if (mesa_list_empty(&o->link)) {
         free(o);
+    }
     /* else libwebsockets may still tell of its end; if not, the transport frees it */
+}
+
+void mesa_outgoing_turn(struct mesa_transport *t)
+{
+    while (!mesa_list_empty(&t->released)) {
+        struct mesa_outgoing *o = MESA_CONTAINER_OF(t->released.next, struct mesa_outgoing, link);
+        mesa_list_remove(&o->link);
+        mesa_list_append(&t->outgoing, &o->link);
+        if (lws_partial_buffered(o->wsi)) /* or libwebsockets would wait for the reader */
+            shutdown(lws_get_socket_fd(o->wsi), SHUT_RDWR);
+        lws_set_timeout(o->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
+    }
 }
 
 static SSL_CTX *new_ssl_ctx(const char *ca, char *err, size_t err_len)
@@ -235,6 +252,7 @@ fail:
 
 void mesa_client_free_shared(struct mesa_transport *t)
 {
+    mesa_list_splice(&t->outgoing, &t->released);
     while (!mesa_list_empty(&t->outgoing)) {
         struct mesa_outgoing *o = MESA_CONTAINER_OF(t->outgoing.next, struct mesa_outgoing, link);
         mesa_list_remove(&o->link);

@@ -38,7 +38,7 @@ void mesa_lookup_cancel(struct mesa_lookup *l);
 /* An outgoing connection as libwebsockets knows it: its opaque_user_data. The first member of a
  * block from malloc that its owner gives up with mesa_outgoing_release. */
 struct mesa_outgoing {
-    struct mesa_list link; /* transport->outgoing, while libwebsockets may know it */
+    struct mesa_list link; /* transport->outgoing or ->released, while libwebsockets may know it */
     struct lws *wsi;       /* NULL before, and once libwebsockets has let go of it */
     /* NULL once released. Also called for WSI_DESTROY, with `wsi` above already NULL. */
     int (*callback)(struct mesa_outgoing *o, enum lws_callback_reasons reason, void *in,
@@ -49,9 +49,11 @@ struct mesa_outgoing {
  * it failed at once, with no callback for it. */
 bool mesa_outgoing_connect(struct mesa_transport *t, struct lws_client_connect_info *info,
                            struct mesa_outgoing *o);
-/* No callback comes any more; the socket is ended without further ado, and the block freed when
+/* No callback comes any more; the socket is ended at the end of the turn, and the block freed when
  * libwebsockets has let go of it. May be called from the callback. */
-void mesa_outgoing_release(struct mesa_outgoing *o);
+void mesa_outgoing_release(struct mesa_transport *t, struct mesa_outgoing *o);
+/* The transport's end of a turn. */
+void mesa_outgoing_turn(struct mesa_transport *t);
 
 /* The virtual host of connections that trust the authorities in the PEM file `ca`, the system's when
  * NULL. It lives as long as the transport. `err` says what is wrong with `ca`. Its only protocol is

@@ -30,6 +30,7 @@ static void work_off(struct mesa_transport *t)
         mesa_list_remove(&c->work);
         mesa_conn_turn(c);
     }
+    mesa_outgoing_turn(t);
     if (mesa_timer_armed(&t->wake))
         mesa_loop_cancel(t->loop, &t->wake);
 }
@@ -113,6 +114,7 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     mesa_list_init(&t->work);
     mesa_list_init(&t->client_vhosts);
     mesa_list_init(&t->outgoing);
+    mesa_list_init(&t->released);
     mesa_list_init(&t->turn.link);
     t->turn.fn = on_turn;
     mesa_timer_init(&t->wake, on_wake);

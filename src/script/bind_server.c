@@ -86,8 +86,7 @@ void mesa_script_server_closed(struct script_server *s)
         mesa_task_run(t, 0, NULL, NULL);
     }
     mesa_script_release_server(vm->L, s);
-    if (vm->shutting_down && mesa_list_empty(&vm->servers))
-        mesa_loop_stop(vm->loop);
+    mesa_script_stop_when_closed(vm);
 }
 
 /* The core of the server object (a table with the field _core) at `index`. */

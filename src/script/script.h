@@ -48,6 +48,7 @@ struct mesa_vm {
     struct mesa_list idle_tasks;
     struct mesa_list waiting_tasks;
     struct mesa_list timers; /* armed Lua timers */
+    struct mesa_list ws_clients; /* connections of Mesa.Client, see bind_wsclient.c */
     unsigned idle_task_count;
     struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
     struct mesa_buf
@@ -137,6 +138,14 @@ void mesa_bind_client(lua_State *L);
 void mesa_bind_http(lua_State *L);
 void mesa_bind_message(lua_State *L);
 void mesa_bind_system(lua_State *L);
+void mesa_bind_await(lua_State *L);
+void mesa_bind_wsclient(lua_State *L);
+/* Says goodbye with 1001 to every server a Mesa.Client is connected to. */
+void mesa_script_leave_servers(struct mesa_vm *vm);
+/* Ends every connection of a Mesa.Client without a word. */
+void mesa_script_close_ws_clients(struct mesa_vm *vm);
+/* During a shutdown: stops the loop when nothing is left to close. */
+void mesa_script_stop_when_closed(struct mesa_vm *vm);
 /* The opener of the module luv, on the server's own loop. */
 int mesa_script_open_luv(lua_State *L);
 void mesa_script_close_luv(struct mesa_vm *vm);

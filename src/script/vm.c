@@ -129,6 +129,8 @@ static int open_core(lua_State *L)
     mesa_bind_http(L);
     mesa_bind_message(L);
     mesa_bind_system(L);
+    mesa_bind_await(L);
+    mesa_bind_wsclient(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
@@ -204,6 +206,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_list_init(&vm->idle_tasks);
     mesa_list_init(&vm->waiting_tasks);
     mesa_list_init(&vm->timers);
+    mesa_list_init(&vm->ws_clients);
 
     char *script = resolved(opts->script);
     vm->app_dir = script != NULL ? dir_of(script) : NULL;
@@ -247,6 +250,7 @@ void mesa_vm_free(struct mesa_vm *vm)
     if (vm->L != NULL) {
         if (vm->program_ref != 0)
             mesa_script_close_luv(vm);
+        mesa_script_close_ws_clients(vm);
         mesa_task_close_timers(vm);
         mesa_task_close_all(vm);
         lua_close(vm->L);
@@ -348,7 +352,13 @@ void mesa_script_finish_shutdown(struct mesa_vm *vm)
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
         mesa_server_close(s->server, 1001, "server going away", vm->opts.drain_ms);
     }
-    if (mesa_list_empty(&vm->servers))
+    mesa_script_leave_servers(vm);
+    mesa_script_stop_when_closed(vm);
+}
+
+void mesa_script_stop_when_closed(struct mesa_vm *vm)
+{
+    if (vm->shutting_down && mesa_list_empty(&vm->servers) && mesa_list_empty(&vm->ws_clients))
         mesa_loop_stop(vm->loop);
 }
 
