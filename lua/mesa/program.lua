@@ -36,24 +36,12 @@ end
 function program.timer(fn)
   local ok, err = xpcall(fn, errors.catch)
   if ok then return end
+  err = errors.wrap(err, "SCRIPT")
   log.error("error in a timer: " .. (err.traceback or err.message), "script")
   for _, server in ipairs(servers) do server:_emit_error(err, "timer") end
 end
 
---- "a=1&b=x%20y" -> { a = "1", b = "x y" }; of duplicates the last one counts.
----@param text string
----@return table<string, string>
-function program.parse_query(text)
-  local query = {}
-  local function decode(s)
-    return (s:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
-  end
-  for pair in text:gmatch("[^&]+") do
-    local name, value = pair:match("^([^=]*)=?(.*)$")
-    query[decode(name)] = decode(value)
-  end
-  return query
-end
+program.parse_query = require("mesa.request").parse_query
 
 --- Reloads everything; `reason` is what asked for it.
 ---@param reason string

@@ -87,6 +87,7 @@ end
 ---@param err mesa.Error
 ---@param event string
 function WsClient:_report(err, event)
+  err = errors.wrap(err, "SCRIPT")
   log.error(("error in %q of a client of %s: %s"):format(event, self.url, err.traceback or err.message), "script")
   if event ~= "error" then self:emit("error", err) end
 end

@@ -32,6 +32,7 @@ static const struct metric metrics[] = {
     COUNTER(auth_timeout, "authentication_timeout_total",
             "Clients closed for late authentication."),
     COUNTER(script_errors, "script_errors_total", "Errors raised by script handlers."),
+    COUNTER(script_slow, "script_slow_total", "Handlers that held the loop beyond scriptTime."),
     COUNTER(reloads, "reloads_total", "Scripts reloaded."),
     COUNTER(reload_failures, "reload_failures_total", "Reloads that kept the old code."),
 };

@@ -32,6 +32,7 @@ struct mesa_metrics {
     uint64_t dropped;                   /* sends refused because the queue was full */
     uint64_t sync_stored, sync_redelivered, sync_dropped;
     uint64_t auth_accepted, auth_refused, auth_timeout;
+    uint64_t script_slow; /* handlers that held the loop for too long */
     uint64_t script_errors, reloads, reload_failures;
     struct mesa_metrics_codes errors; /* by error code */
     struct mesa_metrics_codes closes; /* by close code */

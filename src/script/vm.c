@@ -127,6 +127,7 @@ static int open_core(lua_State *L)
     mesa_bind_server(L);
     mesa_bind_client(L);
     mesa_bind_http(L);
+    mesa_bind_request(L);
     mesa_bind_message(L);
     mesa_bind_system(L);
     mesa_bind_await(L);
@@ -201,6 +202,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->loop = loop;
     vm->transport = transport;
     vm->opts = *opts;
+    vm->script_time_ms = MESA_SCRIPT_TIME_MS;
     mesa_buf_init(&vm->scratch);
     mesa_list_init(&vm->servers);
     mesa_list_init(&vm->idle_tasks);
@@ -240,6 +242,7 @@ void mesa_vm_free(struct mesa_vm *vm)
     if (vm == NULL)
         return;
     vm->closing = true;
+    mesa_guard_stop(vm);
     mesa_watch_free(vm->watch);
     MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
@@ -253,6 +256,7 @@ void mesa_vm_free(struct mesa_vm *vm)
         mesa_script_close_ws_clients(vm);
         mesa_task_close_timers(vm);
         mesa_task_close_all(vm);
+        mesa_guard_unbound_memory(vm);
         lua_close(vm->L);
     }
     mesa_httpc_free(vm->httpc);
@@ -275,6 +279,11 @@ static void log_listening(struct script_server *s)
 {
     const struct mesa_config *cfg = mesa_server_config(s->server);
     const char *host = cfg->host != NULL ? cfg->host : "*";
+    if (mesa_server_is_guest(s->server)) {
+        mesa_log(MESA_LOG_INFO, "server", "serving %s on port %u", cfg->path,
+                 mesa_server_port(s->server));
+        return;
+    }
     if (strncmp(host, "unix:", 5) == 0)
         mesa_log(MESA_LOG_INFO, "server", "listening on %s", host);
     else
@@ -287,6 +296,7 @@ enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
 {
     char err[256];
     vm->listening = true;
+    mesa_guard_start(vm);
     MESA_LIST_FOREACH(it, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
         enum mesa_status rc = mesa_server_listen(s->server, err, sizeof err);
