@@ -1,7 +1,7 @@
 --- Mesa.Client: a program's own connection to a Mesa server, as in the Node library (PROTOCOL 2 to 6).
 --
--- What a server says about the connection itself (heartbeats, hello, op 22) is answered at once; events go to the listeners
--- one after the other, so that a listener that waits holds back the next event and not the connection.
+-- What a server says about the connection itself (heartbeats, hello, op 22) is answered at once. Messages go to the listeners
+-- one after the other, so that a listener that waits holds back the next message, but neither the connection nor other events.
 local await = require "mesa.await"
 local core = require "mesa.core"
 local emitter = require "mesa.emitter"
@@ -17,7 +17,7 @@ emitter.mixin(WsClient)
 
 local MIB = 1024 * 1024
 local DAY_MS = 24 * 60 * 60 * 1000
-local PAUSE_AT = 64 -- events waiting for a listener before the server is no longer read
+local PAUSE_AT = 64 -- messages waiting for a listener before the server is no longer read
 local STORED_MAX = 100 -- messages of each direction kept with the rule store_messages
 
 local options_allowed = {
@@ -50,11 +50,11 @@ end
 
 -- ---- events --------------------------------------------------------------------------------------------------------
 
---- Emits events in their order. The task that finds nobody at work does the work of those that come meanwhile.
-local function deliver(self, event, ...)
+--- Emits messages in their order. The task that finds nobody at work does the work of those that come meanwhile.
+local function deliver(self, message)
   local inbox = self._inbox
   inbox.last = inbox.last + 1
-  inbox[inbox.last] = { event, select("#", ...), ... }
+  inbox[inbox.last] = message
   if inbox.last - inbox.first + 1 >= PAUSE_AT and not inbox.paused and self._connection then
     inbox.paused = true
     core.ws_pause(self._connection, true)
@@ -65,7 +65,7 @@ local function deliver(self, event, ...)
     local item = inbox[inbox.first]
     inbox[inbox.first] = nil
     inbox.first = inbox.first + 1
-    self:emit(item[1], unpack(item, 3, 2 + item[2]))
+    self:emit("message", item)
   end
   inbox.busy = false
   if inbox.paused then
@@ -77,7 +77,7 @@ end
 --- Errors nobody listens to are logged.
 local function fail(self, err)
   if self._handlers and self._handlers.error then
-    deliver(self, "error", err)
+    self:emit("error", err)
   else
     log.warn(("client of %s: %s"):format(self.url, err.message), "client")
   end
@@ -141,7 +141,7 @@ local function on_message(self, message)
     resolve_authentication(self, message.data)
   elseif opcode ~= 11 then
     store(self, "received", message)
-    deliver(self, "message", message)
+    deliver(self, message)
   end
 end
 
@@ -178,7 +178,7 @@ local function on_open(self)
   self.connected = true
   flush(self)
   resolve_connect(self, true)
-  deliver(self, "connected", event)
+  self:emit("connected", event)
 end
 
 local start
@@ -206,7 +206,7 @@ local function on_close(self, code, reason, why)
   resolve_connect(self, nil, why or "closed")
   resolve_authentication(self, nil, "closed")
   if why and not self._forced then fail(self, errors.new(("cannot connect to %s: %s"):format(self.url, why), "CONNECT")) end
-  deliver(self, "disconnected", code, reason, { willAttemptReconnect = again })
+  self:emit("disconnected", code, reason, { willAttemptReconnect = again })
 end
 
 local handlers = {
@@ -217,7 +217,7 @@ local handlers = {
   end,
   drain = function(self)
     flush(self)
-    deliver(self, "drain")
+    self:emit("drain")
   end,
   close = on_close,
 }
@@ -267,7 +267,8 @@ function WsClient:send(message)
   return true
 end
 
---- Sends op 2 and waits for op 22. nil and the reason when the connection ends first, as it does when the server refuses.
+--- Sends op 2 and waits for op 22. nil and the reason when the connection ends first, as it does when the server refuses,
+--- and nil, "timeout" when nothing comes in the client's `timeout`.
 ---@param data table
 ---@param options? {shouldSync: boolean}
 ---@return table? user, string? err
@@ -280,11 +281,13 @@ function WsClient:authenticate(data, options)
   local credentials = {}
   for key, value in pairs(data) do credentials[key] = value end
   credentials.shouldSync = not (options and options.shouldSync == false)
-  return await(function(resolve)
+  local user, err = await(function(resolve)
     self._authenticating = resolve
-    local ok, err = self:send(Message(2, credentials))
-    if not ok then resolve_authentication(self, nil, err) end
-  end)
+    local ok, why = self:send(Message(2, credentials))
+    if not ok then resolve_authentication(self, nil, why) end
+  end, self._options.timeout)
+  self._authenticating = nil
+  return user, err
 end
 
 local function code_allowed(code)

@@ -174,7 +174,7 @@ describe("Mesa.Client", function()
       client:on("disconnected", function(code) say("disconnected", code) end)
     ]]
     assert.equal(0, bot:wait_exit(10000))
-    assert.equal("auth\tnil\tclosed\ndisconnected\t1008\n", bot.process.stdout)
+    assert.equal("disconnected\t1008\nauth\tnil\tclosed\n", bot.process.stdout)
   end)
 
   it("handles messages in order, one listener at a time", function()

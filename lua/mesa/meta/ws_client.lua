@@ -3,7 +3,7 @@
 ---@class mesa.WsClientOptions
 ---@field autoConnect? boolean begin to connect at once (default true)
 ---@field ca? string PEM file of the authorities that `wss://` servers must be certified by; the system's without it
----@field timeout? number milliseconds for name lookup, connection, TLS and upgrade together (default 10000)
+---@field timeout? number milliseconds for name lookup, connection, TLS and upgrade together, and for an authentication (default 10000)
 ---@field maxPayload? integer bytes of one received message; above, the connection is closed with 1009 (default 1 MiB)
 ---@field maxQueue? integer bytes that wait to be sent, while there is no connection and while there is one (default 1 MiB)
 ---@field version? string what CLIENT_VERSION says to a server that enforces equal versions (default "1.5.8")
@@ -15,7 +15,7 @@
 ---  - `error` (error), logged when nobody listens
 ---  - `drain` when everything is sent after `"full"`
 ---
---- The listeners of one client run one after the other: one that waits holds back the next event.
+--- Messages are handled one after the other: a listener that waits holds back the next message, not other events.
 ---@class mesa.WsClient
 ---@field url string
 ---@field connected boolean
@@ -34,7 +34,8 @@ function WsClient:connect() end
 ---@return boolean? ok, string? err `"full"`: `maxQueue` bytes wait already
 function WsClient:send(message) end
 
---- Sends op 2 and waits for op 22. nil and the reason when the connection ends first, as it does when the server refuses.
+--- Sends op 2 and waits for op 22. nil and the reason when the connection ends first, as it does when the server refuses,
+--- and nil, "timeout" when nothing comes in the client's `timeout`.
 ---@param data table
 ---@param options? {shouldSync: boolean} false: what was kept for the user while offline is not wanted
 ---@return table? user, string? err
