@@ -202,7 +202,7 @@ schema.root = section {
   path = text { pattern = "^/[^%s?#]*$", allowed = 'a path that begins with "/"', doc = "path of the WebSocket, any without it" },
   namespace = text { pattern = "^[%w_.:-]+$", allowed = "a word of letters, digits and _ . : -", doc = "suffix of every Redis name" },
   redis = field { type = "string or table", check = redis_check, doc = "Redis to cluster through" },
-  server = field { type = "server", check = server_check, doc = "another server, on whose port and at whose address this one serves its path" },
+  server = field { type = "server", check = server_check, doc = "another server, on whose port this one serves its path" },
   static = text { doc = "folder of files served for plain GET on the same port" },
   raw = boolean(false, "plain WebSockets without the Mesa envelope"),
   compression = field { type = "boolean", check = compression_check, default = false, doc = "permessage-deflate" },

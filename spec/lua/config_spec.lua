@@ -44,6 +44,7 @@ describe("a valid configuration", function()
       limits = {
         maxPayload = 1048576,
         maxBackpressure = 1048576,
+        maxBody = 1048576,
         maxConnections = 0,
         maxConnectionsPerIp = 0,
         messagesPerSecond = 0,

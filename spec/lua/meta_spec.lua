@@ -109,6 +109,19 @@ describe("the types for editors", function()
     assert.same(levels, collect({}, meta "log", "\nfunction log%.(%w+)"))
   end)
 
+  it("declare HTTP, both ways", function()
+    local source = read "lua/mesa/http.lua"
+    local http = collect({}, source:match "for name, method in pairs (%b{})", "(%l+) =")
+    collect(http, source, "\nfunction http%.(%w+)")
+    assert.same(http, collect({}, meta "http", "\nfunction http%.(%w+)"))
+    local options = collect({}, block(source, "local known = {\n"), "(%w+) = ")
+    options.method, options.url = nil, nil
+    assert.same(options, fields_of(meta "http", "mesa.HttpOptions"))
+
+    local response = collect({}, read "lua/mesa/request.lua", "\nfunction Response:(%w+)")
+    assert.same(response, collect({}, meta "request", "\nfunction Response:(%w+)"))
+  end)
+
   it("declare every handler of a middleware", function()
     local names = collect({}, block(read "lua/mesa/server.lua", "local middleware_events = {"), '"(%w+)"')
     assert.same(names, fields_of(meta "events", "mesa.MiddlewareHandlers"))

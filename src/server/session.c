@@ -9,7 +9,7 @@
 
 static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_request *req)
 {
-    struct mesa_server *s = ctx;
+    struct mesa_server *s = mesa_server_for(ctx, req->path);
     struct mesa_client *c;
     if (s->closing) {
         mesa_conn_close(conn, 1001, NULL, 0, true);
@@ -26,6 +26,8 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     mesa_registry_add(s->registry, &c->entry);
     s->open_count++;
     s->live_count++;
+    if (s->host != NULL)
+        s->host->live_count++;
     s->metrics.connections_total++;
     s->metrics.connections_open++;
     mesa_rate_init(&c->rate, mesa_loop_now(s->loop), mesa_server_burst(s));
@@ -242,6 +244,10 @@ static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
     if (s->receiving == c)
         s->receiving = NULL;
     s->live_count--;
+    if (s->host != NULL) {
+        s->host->live_count--;
+        mesa_server_connection_gone(s->host);
+    }
     s->metrics.connections_open--;
     mesa_metrics_count_close(&s->metrics, code);
     c->told = true;

@@ -6,6 +6,7 @@
 ---@field Message mesa.MessageConstructor
 ---@field json mesa.Json
 ---@field null lightuserdata JSON's null; the same value as `cjson.null`
+---@field http mesa.Http
 ---@field log mesa.Log
 ---@field version string of mesa-lua
 ---@overload fun(config?: mesa.Config): mesa.Server
