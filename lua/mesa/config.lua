@@ -156,6 +156,30 @@ local function impossible_redis(redis)
   return nil
 end
 
+-- What belongs to the port, and so to the server that listens on it.
+local OF_PORT = { "admin", "host", "port", "static", "tls" }
+local LIMITS_OF_PORT = { "handshakeTimeout", "maxBody", "maxConnections", "maxConnectionsPerIp", "maxPayload" }
+
+-- A server on the port of another one.
+local function impossible_guest(c, given)
+  if c.server.config.server then
+    return "server must be one that listens itself, got one on another server"
+  elseif not c.path then
+    return "path is missing: a server on another one needs a path of its own"
+  end
+  for _, key in ipairs(OF_PORT) do
+    if given[key] ~= nil then
+      return key .. " cannot be used with server: it is a matter of the other one"
+    end
+  end
+  for _, key in ipairs(LIMITS_OF_PORT) do
+    if given.limits and given.limits[key] ~= nil then
+      return ("limits.%s cannot be used with server: it is a matter of the other one"):format(key)
+    end
+  end
+  return nil
+end
+
 -- Keys that contradict each other.
 local function impossible(c)
   local pair = c.tls or {}
@@ -221,7 +245,7 @@ function config.validate(given, level)
   end
 
   local result, message = check_section(ROOT, given, "")
-  message = message or impossible(result)
+  message = message or impossible(result) or (result.server and impossible_guest(result, given))
   if message then
     error(message, level)
   end

@@ -146,6 +146,14 @@ local function redis_uri_check(value, key)
   return value
 end
 
+local function server_check(value, key)
+  local class = type(value) == "table" and getmetatable(value)
+  if type(class) ~= "table" or class.__name ~= "mesa.server" then
+    return nil, wrong(key, "a server that Mesa.new has made", value)
+  end
+  return value
+end
+
 local function secret_check(value, key)
   if type(value) ~= "string" or value == "" or value:find("%z") then
     return nil, ("%s must be a string that is not empty, got %s"):format(key, type(value) == "string" and "another" or schema.found(value))
@@ -242,6 +250,7 @@ schema.root = section {
   path = text { pattern = "^/[^%s?#]*$", allowed = 'a path that begins with "/"', doc = "path of the WebSocket, any without it" },
   namespace = text { pattern = "^[%w_.:-]+$", allowed = "a word of letters, digits and _ . : -", doc = "suffix of every Redis name" },
   redis = redis,
+  server = field { type = "server", check = server_check, doc = "another server, on whose port this one serves its path" },
   static = text { doc = "folder of files served for plain GET on the same port" },
   raw = boolean(false, "plain WebSockets without the Mesa envelope"),
   compression = field { type = "boolean", check = compression_check, default = false, doc = "permessage-deflate" },
@@ -256,6 +265,7 @@ schema.root = section {
     version = text { default = "1.5.8", doc = "the version clients are compared with" },
   },
   options = section {
+    concurrentMessages = boolean(false, "handle a client's messages at once instead of one after the other"),
     storeMessages = switchable(integer { max = 100000, default = 0, doc = "messages of each direction kept per client" }, {
       allowed = (", false, or true for %d"):format(STORED_BY_DEFAULT),
       [true] = STORED_BY_DEFAULT,
@@ -295,6 +305,7 @@ schema.root = section {
   limits = section {
     maxPayload = integer { min = 1, max = 2 ^ 31 - 1, unit = "bytes", default = MIB, doc = "size of one message, 1009 above" },
     maxBackpressure = integer { min = 1, max = 2 ^ 40, unit = "bytes", default = MIB, doc = "bytes queued for one client, 1013 above" },
+    maxBody = integer { max = 2 ^ 31 - 1, unit = "bytes", default = MIB, doc = "size of the body of an HTTP request, 413 above" },
     maxConnections = integer { default = 0, doc = "connections at a time, 0: unlimited" },
     maxConnectionsPerIp = integer { default = 0, doc = "connections at a time from one address, 0: unlimited" },
     messagesPerSecond = integer { default = 0, doc = "rate of messages of one client, 4008 above, 0: unlimited" },
@@ -302,6 +313,14 @@ schema.root = section {
     handshakeTimeout = milliseconds { min = 1, default = 10000, doc = "time for the WebSocket handshake" },
     idleTimeout = milliseconds { default = 0, doc = "silence after which a client is closed, 0: off" },
     maxDepth = integer { min = 1, max = 1024, default = 128, doc = "nesting of JSON" },
+    scriptTime = switchable(milliseconds { default = 1000, doc = "a handler that holds the loop longer is logged, 0 or false: off" }, {
+      allowed = ", or false for off",
+      [false] = 0,
+    }),
+    scriptMemory = switchable(integer { max = 2 ^ 40, unit = "bytes", default = 0, doc = "memory of the Lua state, 0 or false: unlimited" }, {
+      allowed = ", or false for unlimited",
+      [false] = 0,
+    }),
   },
 }
 

@@ -3,6 +3,7 @@
 local Client = require "mesa.client"
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local request = require "mesa.request"
 
 local catch = errors.catch
 local xpcall = xpcall
@@ -121,6 +122,28 @@ local function disconnect_event(server)
   end
 end
 
+--- A plain HTTP request: whoever answers first has answered; 500 for an error, 404 (or 426) when nobody did and nobody
+--- means to.
+local function request_event(server)
+  return function(req, http)
+    local method, path = req.method, req.path
+    local response = request.response(http)
+    req.query = request.parse_query(req.queryString)
+    for _, listener in ipairs(server._handlers.request or {}) do
+      local ok, err = xpcall(listener, catch, req, response)
+      if not ok then
+        server:_report(err, "request")
+        if not response.answered then response:status(500):send("Internal Server Error\n") end
+      end
+      if response.answered then return end
+    end
+    if not response._deferred then
+      response.answered = true
+      core.http_refuse(http, server, method, path)
+    end
+  end
+end
+
 --- The functions the core calls, by event (src/script/bind_server.c).
 ---@param server mesa.Server
 ---@return table<string, function>
@@ -132,6 +155,7 @@ function dispatch.new(server)
     disconnect = disconnect_event(server),
     authenticated = function(client) server:_run_middleware("onAuthenticated", client) end,
     error = function(client, code, text) server:_report(errors.new(text, code), "client", client) end,
+    request = request_event(server),
     drain = function(client) client:emit("drain") end,
     undeliverable = function(message, ids) server:_run_middleware("onUndeliverableMessageSent", message, ids) end,
     redeliver = function(client, messages)

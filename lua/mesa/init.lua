@@ -1,6 +1,7 @@
 --- mesa: the public module. `local Mesa = require "mesa"`.
 local core = require "mesa.core"
 local dispatcher = require "mesa.dispatcher"
+local http = require "mesa.http"
 local log = require "mesa.log"
 local portal = require "mesa.portal"
 local redis = require "mesa.redis"
@@ -9,16 +10,19 @@ local timer = require "mesa.timer"
 
 ---@class Mesa
 local Mesa = {
+  Client = require "mesa.ws_client",
   Message = require "mesa.message",
   Dispatcher = dispatcher.new,
   DispatchEvent = dispatcher.event,
   Portal = portal.new,
   redis = redis.public,
   json = core.json,
+  http = http,
   null = core.json.null,
   array = core.json.array,
   log = log.public,
   sleep = timer.sleep,
+  await = require "mesa.await",
   setTimeout = timer.setTimeout,
   setInterval = timer.setInterval,
   clearTimeout = timer.clearTimeout,

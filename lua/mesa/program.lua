@@ -52,20 +52,7 @@ function program.redis_callback(fn, ...)
   call("Redis callback", fn, ...)
 end
 
---- "a=1&b=x%20y" -> { a = "1", b = "x y" }; of duplicates the last one counts.
----@param text string
----@return table<string, string>
-function program.parse_query(text)
-  local query = {}
-  local function decode(s)
-    return (s:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
-  end
-  for pair in text:gmatch("[^&]+") do
-    local name, value = pair:match("^([^=]*)=?(.*)$")
-    query[decode(name)] = decode(value)
-  end
-  return query
-end
+program.parse_query = require("mesa.request").parse_query
 
 --- Reloads everything; `reason` is what asked for it.
 ---@param reason string

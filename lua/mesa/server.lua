@@ -114,6 +114,7 @@ end
 ---@param where string the event or handler it happened in
 ---@param client? mesa.Client
 function Server:_report(err, where, client)
+  err = errors.wrap(err, "SCRIPT") -- without memory for a traceback LuaJIT gives the bare text
   if err.code == "SCRIPT" then
     core.server_count_event(self, "script_error")
     log.error(("error in %s: %s"):format(where, err.traceback or err.message), "script")
@@ -170,7 +171,7 @@ local function create(user_config)
   end
   self._on_sent = nil
   self._scripts = scripts.new(self, cfg.scripts)
-  local handle, err = core.server_new(cfg, dispatch.new(self), self)
+  local handle, err = core.server_new(cfg, dispatch.new(self), self, cfg.server and cfg.server._core)
   if not handle then error("Mesa.new: " .. err, 3) end
   self._core = handle
   servers[#servers + 1] = self

@@ -29,7 +29,7 @@ describe("a valid configuration", function()
       compression = false,
       gracefullyExit = true,
       client = { enforceEqualVersions = false, version = "1.5.8" },
-      options = { storeMessages = 0 },
+      options = { storeMessages = 0, concurrentMessages = false },
       sync = { enabled = false, redeliveryInterval = 0, maxMessages = 1000, maxBytes = 1048576, maxAge = 604800000 },
       portal = { enabled = false, distributeLoad = true },
       heartbeat = { enabled = false, interval = 10000, maxAttempts = 3 },
@@ -44,6 +44,7 @@ describe("a valid configuration", function()
       limits = {
         maxPayload = 1048576,
         maxBackpressure = 1048576,
+        maxBody = 1048576,
         maxConnections = 0,
         maxConnectionsPerIp = 0,
         messagesPerSecond = 0,
@@ -51,6 +52,8 @@ describe("a valid configuration", function()
         handshakeTimeout = 10000,
         idleTimeout = 0,
         maxDepth = 128,
+        scriptTime = 1000,
+        scriptMemory = 0,
       },
     }, new {})
   end)

@@ -89,6 +89,11 @@ describe("the types for editors", function()
     assert.same(fields, fields_of(text, "mesa.Client"))
   end)
 
+  it("declare the client for programs", function()
+    local names = with_emitter(collect({}, read "lua/mesa/ws_client.lua", "\nfunction WsClient:([%w_]+)"))
+    assert.same(names, collect({}, meta "ws_client", "\nfunction WsClient:(%w+)"))
+  end)
+
   it("declare messages, JSON and the log", function()
     local message = collect({}, read "lua/mesa/message.lua", "\nfunction Message:(%w+)")
     assert.same(message, collect({}, meta "message", "\nfunction Message:(%w+)"))
@@ -114,6 +119,19 @@ describe("the types for editors", function()
     assert.same(collect({}, source, "\nfunction Redis:(%w+)"), collect({}, text, "\nfunction Redis:(%w+)"))
     assert.same(collect({}, source, "\nfunction Pipeline:(%w+)"), collect({}, text, "\nfunction Pipeline:(%w+)"))
     assert.same(collect({}, source:match "redis%.public = (%b{})", "(%w+) ="), collect({}, text, "\nfunction redis%.(%w+)"))
+  end)
+
+  it("declare HTTP, both ways", function()
+    local source = read "lua/mesa/http.lua"
+    local http = collect({}, source:match "for name, method in pairs (%b{})", "(%l+) =")
+    collect(http, source, "\nfunction http%.(%w+)")
+    assert.same(http, collect({}, meta "http", "\nfunction http%.(%w+)"))
+    local options = collect({}, block(source, "local known = {\n"), "(%w+) = ")
+    options.method, options.url = nil, nil
+    assert.same(options, fields_of(meta "http", "mesa.HttpOptions"))
+
+    local response = collect({}, read "lua/mesa/request.lua", "\nfunction Response:(%w+)")
+    assert.same(response, collect({}, meta "request", "\nfunction Response:(%w+)"))
   end)
 
   it("declare every handler of a middleware", function()

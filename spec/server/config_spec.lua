@@ -79,7 +79,7 @@ describe("a configuration that is right", function()
     local server = harness.lab({
       path = "/ws", namespace = "test",
       client = { enforceEqualVersions = false, version = "1.5.8" },
-      options = { storeMessages = 10 },
+      options = { storeMessages = 10, concurrentMessages = true },
       sync = { enabled = true, redeliveryInterval = 0, maxMessages = 5, maxBytes = 1000, maxAge = 1000 },
       portal = { enabled = false, distributeLoad = true },
       heartbeat = { enabled = true, interval = 10000, maxAttempts = 3 },
@@ -88,8 +88,9 @@ describe("a configuration that is right", function()
         timeout = 10000, required = false, sendUserObject = true, disconnectOnFail = true, storeConnectedUsers = true,
       },
       limits = {
-        maxPayload = 65536, maxBackpressure = 65536, maxConnections = 100, maxConnectionsPerIp = 50,
+        maxPayload = 65536, maxBackpressure = 65536, maxBody = 1000, maxConnections = 100, maxConnectionsPerIp = 50,
         messagesPerSecond = 100, burst = 100, handshakeTimeout = 5000, idleTimeout = 0, maxDepth = 64,
+        scriptTime = 500, scriptMemory = 2 ^ 30,
       },
       compression = false, gracefullyExit = true,
     }, { setup = "config.beforeExit = function(signal, exit) print('before exit ' .. signal) exit() end" })

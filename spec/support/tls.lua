@@ -5,12 +5,15 @@ local process = require "spec.support.process"
 
 ffi.cdef [[
 typedef struct ssl_st SSL; typedef struct ssl_ctx_st SSL_CTX; typedef struct bio_st BIO;
-const void *TLS_client_method(void);
+const void *TLS_client_method(void); const void *TLS_server_method(void);
 SSL_CTX *SSL_CTX_new(const void *method); void SSL_CTX_free(SSL_CTX *ctx);
 int SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *dir);
 void SSL_CTX_set_verify(SSL_CTX *ctx, int mode, void *callback);
 SSL *SSL_new(SSL_CTX *ctx); void SSL_free(SSL *ssl);
 void SSL_set_bio(SSL *ssl, BIO *in, BIO *out); void SSL_set_connect_state(SSL *ssl);
+void SSL_set_accept_state(SSL *ssl);
+int SSL_CTX_use_certificate_file(SSL_CTX *ctx, const char *file, int type);
+int SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file, int type);
 int SSL_set1_host(SSL *ssl, const char *name);
 int SSL_do_handshake(SSL *ssl); int SSL_get_error(const SSL *ssl, int result);
 int SSL_read(SSL *ssl, void *bytes, int len); int SSL_write(SSL *ssl, const void *bytes, int len);
@@ -23,6 +26,7 @@ local tls = {}
 tls.__index = tls
 
 local WANT_READ, ZERO_RETURN = 2, 6
+local PEM = 1
 local CHUNK = 65536
 local scratch = ffi.new("char[?]", CHUNK)
 local ssl_lib, crypto_lib, certificate
@@ -35,40 +39,92 @@ local function libraries()
   return ssl_lib, crypto_lib
 end
 
--- Paths of a key and a self-signed certificate for localhost, made once a run.
+-- A self-signed certificate for localhost that was good on one day of the year 2020 only, in `dir`.
+function tls.expired_certificate(dir)
+  fs.write(dir .. "/ca.conf", ([[
+[ca]
+default_ca = all
+[all]
+database = %s/index
+new_certs_dir = %s
+serial = %s/serial
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+[names]
+subjectAltName = DNS:localhost,IP:127.0.0.1
+]]):format(dir, dir, dir))
+  fs.write(dir .. "/index", "")
+  fs.write(dir .. "/serial", "01")
+  local function openssl(...)
+    local made = process.run("/usr/bin/openssl", { args = { ... } })
+    assert(made.exit_code == 0, made.stderr)
+  end
+  openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
+    "-keyout", dir .. "/key.pem", "-out", dir .. "/request.pem")
+  openssl("ca", "-batch", "-selfsign", "-config", dir .. "/ca.conf", "-extensions", "names", "-notext",
+    "-keyfile", dir .. "/key.pem", "-in", dir .. "/request.pem", "-out", dir .. "/cert.pem",
+    "-startdate", "20200101000000Z", "-enddate", "20200102000000Z")
+  return { cert = dir .. "/cert.pem", key = dir .. "/key.pem" }
+end
+
+-- A key and a self-signed certificate for localhost in `dir`.
+function tls.new_certificate(dir)
+  local made = process.run("/usr/bin/openssl", { args = {
+    "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1",
+    "-keyout", dir .. "/key.pem", "-out", dir .. "/cert.pem",
+  } })
+  assert(made.exit_code == 0, made.stderr)
+  return { cert = dir .. "/cert.pem", key = dir .. "/key.pem" }
+end
+
+-- One that is made once a run.
 function tls.certificate()
   if not certificate then
     local dir = fs.mkdtemp()
-    local made = process.run("/usr/bin/openssl", { args = {
-      "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-      "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1",
-      "-keyout", dir .. "/key.pem", "-out", dir .. "/cert.pem",
-    } })
-    assert(made.exit_code == 0, made.stderr)
+    local pair = tls.new_certificate(dir)
     -- The directory goes with this object at the end of the run, when the loop is gone already: no luv in here.
     local owner = newproxy(true)
     getmetatable(owner).__gc = function()
-      os.remove(dir .. "/key.pem")
-      os.remove(dir .. "/cert.pem")
+      os.remove(pair.key)
+      os.remove(pair.cert)
       os.remove(dir)
     end
-    certificate = { cert = dir .. "/cert.pem", key = dir .. "/key.pem", owner = owner }
+    certificate = { cert = pair.cert, key = pair.key, owner = owner }
   end
   return certificate
 end
 
+local function session_of(ctx)
+  local session = ffi.gc(ssl_lib.SSL_new(ctx), ssl_lib.SSL_free)
+  local into, out = crypto_lib.BIO_new(crypto_lib.BIO_s_mem()), crypto_lib.BIO_new(crypto_lib.BIO_s_mem())
+  ssl_lib.SSL_set_bio(session, into, out) -- the session owns both now
+  return setmetatable({ ctx = ctx, session = session, into = into, out = out, ready = false }, tls)
+end
+
+-- A server session with the certificate and key of `pair`.
+function tls.server(pair)
+  local ssl = libraries()
+  local ctx = ffi.gc(ssl.SSL_CTX_new(ssl.TLS_server_method()), ssl.SSL_CTX_free)
+  assert(ssl.SSL_CTX_use_certificate_file(ctx, pair.cert, PEM) == 1, "cannot read " .. pair.cert)
+  assert(ssl.SSL_CTX_use_PrivateKey_file(ctx, pair.key, PEM) == 1, "cannot read " .. pair.key)
+  local self = session_of(ctx)
+  ssl.SSL_set_accept_state(self.session)
+  return self
+end
+
 -- A client session. `ca` verifies the peer as localhost.
 function tls.client(ca)
-  local ssl, crypto = libraries()
+  local ssl = libraries()
   local ctx = ffi.gc(ssl.SSL_CTX_new(ssl.TLS_client_method()), ssl.SSL_CTX_free)
   assert(ssl.SSL_CTX_load_verify_locations(ctx, ca, nil) == 1, "cannot read " .. ca)
   ssl.SSL_CTX_set_verify(ctx, 1, nil)
-  local session = ffi.gc(ssl.SSL_new(ctx), ssl.SSL_free)
-  local into, out = crypto.BIO_new(crypto.BIO_s_mem()), crypto.BIO_new(crypto.BIO_s_mem())
-  ssl.SSL_set_bio(session, into, out) -- the session owns both now
-  ssl.SSL_set1_host(session, "localhost")
-  ssl.SSL_set_connect_state(session)
-  return setmetatable({ ctx = ctx, session = session, into = into, out = out, ready = false }, tls)
+  local self = session_of(ctx)
+  ssl.SSL_set1_host(self.session, "localhost")
+  ssl.SSL_set_connect_state(self.session)
+  return self
 end
 
 -- Bytes to put on the wire.
@@ -115,6 +171,12 @@ function tls:encrypt(bytes)
   if #bytes > 0 then
     assert(ssl_lib.SSL_write(self.session, bytes, #bytes) == #bytes, "SSL_write failed")
   end
+  return self:outgoing()
+end
+
+-- The bytes that end the session.
+function tls:finish()
+  ssl_lib.SSL_shutdown(self.session)
   return self:outgoing()
 end
 

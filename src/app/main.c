@@ -33,13 +33,17 @@ static void raise_file_limit(void)
 
 static void on_stop(void *ctx, int signum)
 {
-    mesa_vm_shutdown(ctx, signum);
+    struct mesa_vm **vm = ctx;
+    if (*vm != NULL) /* else the process is ending as it is */
+        mesa_vm_shutdown(*vm, signum);
 }
 
 static void on_hangup(void *ctx, int signum)
 {
     (void)signum;
-    mesa_vm_reload(ctx, "SIGHUP");
+    struct mesa_vm **vm = ctx;
+    if (*vm != NULL)
+        mesa_vm_reload(*vm, "SIGHUP");
 }
 
 /* Runs in signal context. The second request must work even while a script spins and the loop cannot. */
@@ -51,7 +55,7 @@ static void on_stop_signal(int signum)
 }
 
 /* Puts on_stop_signal in front of the loop's handlers. */
-static enum mesa_status watch_signals(struct mesa_loop *loop, struct mesa_vm *vm)
+static enum mesa_status watch_signals(struct mesa_loop *loop, struct mesa_vm **vm)
 {
     for (size_t i = 0; i < sizeof stop_signals / sizeof stop_signals[0]; i++) {
         int signum = stop_signals[i];
@@ -90,7 +94,7 @@ static int run(const struct mesa_cli *cli)
     if (rc == MESA_OK)
         rc = mesa_vm_new(&vm, loop, transport, &opts);
     if (rc == MESA_OK && cli->action == MESA_CLI_RUN)
-        rc = watch_signals(loop, vm);
+        rc = watch_signals(loop, &vm);
     if (rc != MESA_OK) {
         mesa_log(MESA_LOG_ERROR, "app", "cannot start: %s", mesa_status_text(rc));
         goto out;
@@ -107,6 +111,7 @@ static int run(const struct mesa_cli *cli)
 
 out:
     mesa_vm_free(vm);
+    vm = NULL; /* the transport's end runs the loop, where signals arrive */
     mesa_transport_free(transport);
     mesa_loop_free(loop);
     return code;

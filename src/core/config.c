@@ -28,8 +28,10 @@ enum mesa_status mesa_config_init(struct mesa_config *c)
                            .store_connected_users = true},
         .limits = {.max_payload = MEBI,
                    .max_backpressure = MEBI,
+                   .max_body = MEBI,
                    .handshake_timeout_ms = 10000,
-                   .max_depth = MESA_JSON_DEPTH_DEFAULT},
+                   .max_depth = MESA_JSON_DEPTH_DEFAULT,
+                   .script_time_ms = MESA_SCRIPT_TIME_MS},
     };
     c->client.version = strdup("1.5.8");
     return c->client.version != NULL ? MESA_OK : MESA_ENOMEM;

@@ -13,6 +13,8 @@
 
 #include "base/status.h"
 
+enum { MESA_SCRIPT_TIME_MS = 1000 };
+
 struct mesa_config {
     char *host;        /* NULL: every address */
     uint16_t port;     /* 4000; 0 is any free port */
@@ -53,6 +55,7 @@ struct mesa_config {
         bool distribute_load; /* true: portals take turns; false: at random */
     } portal;
 
+    bool concurrent_messages; /* false: a client's messages are handled one after the other */
     uint32_t store_messages; /* of each direction of a client; 0: none. `true` in Lua means 100 */
 
     struct {
@@ -88,6 +91,7 @@ struct mesa_config {
     struct {
         size_t max_payload;              /* 1 MiB */
         size_t max_backpressure;         /* 1 MiB */
+        size_t max_body;                 /* 1 MiB, of an HTTP request; 0: none */
         uint32_t max_connections;        /* 0: unlimited */
         uint32_t max_connections_per_ip; /* 0: unlimited */
         uint32_t messages_per_second;    /* 0: unlimited */
@@ -95,6 +99,8 @@ struct mesa_config {
         uint32_t handshake_timeout_ms;   /* 10000 */
         uint32_t idle_timeout_ms;        /* 0: off */
         uint32_t max_depth;              /* 128, of JSON */
+        uint32_t script_time_ms;         /* 1000: a handler that holds the loop longer is logged; 0: off */
+        size_t script_memory;            /* bytes of the Lua state; 0: unlimited */
     } limits;
 
     struct {

@@ -38,6 +38,7 @@ static const struct metric metrics[] = {
     COUNTER(redis_lost, "redis_lost_total", "Times the connection to Redis was lost."),
     COUNTER(redis_unavailable, "redis_unavailable_total", "Sends that could not leave this node."),
     COUNTER(script_errors, "script_errors_total", "Errors raised by script handlers."),
+    COUNTER(script_slow, "script_slow_total", "Handlers that held the loop beyond scriptTime."),
     COUNTER(reloads, "reloads_total", "Scripts reloaded."),
     COUNTER(reload_failures, "reload_failures_total", "Reloads that kept the old code."),
 };

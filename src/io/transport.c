@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "io/client_common.h"
 #include "io/transport_internal.h"
 
 /* How far libwebsockets' teardown may be behind: it closes handles in three rounds of the loop. */
@@ -29,6 +30,7 @@ static void work_off(struct mesa_transport *t)
         mesa_list_remove(&c->work);
         mesa_conn_turn(c);
     }
+    mesa_outgoing_turn(t);
     if (mesa_timer_armed(&t->wake))
         mesa_loop_cancel(t->loop, &t->wake);
 }
@@ -110,6 +112,9 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     mesa_list_init(&t->listeners);
     mesa_list_init(&t->orphans);
     mesa_list_init(&t->work);
+    mesa_list_init(&t->client_vhosts);
+    mesa_list_init(&t->outgoing);
+    mesa_list_init(&t->released);
     mesa_list_init(&t->turn.link);
     t->turn.fn = on_turn;
     mesa_timer_init(&t->wake, on_wake);
@@ -184,6 +189,7 @@ void mesa_transport_free(struct mesa_transport *t)
     destroy_context(t);
     mesa_loop_cancel(t->loop, &t->wake);
     mesa_vhost_free_shared(t);
+    mesa_client_free_shared(t);
     mesa_capture_deinit(&t->upgrade);
     mesa_buf_deinit(&t->spare);
     mesa_buf_deinit(&t->handles);

@@ -65,6 +65,8 @@ struct mesa_transport {
     struct mesa_buf spare;   /* the last reassembly buffer, for the next message */
     struct mesa_buf handles; /* uv_handle_t *: what libwebsockets opened on the loop for itself */
     void *client_ctx;        /* an SSL_CTX no connection uses, see transport_vhost.c */
+    /* outgoing connections and what they share, see client_common.c */
+    struct mesa_list client_vhosts, outgoing, released;
     unsigned vhost_count;
     bool created; /* libwebsockets has created a connection since this was cleared */
 };

@@ -122,24 +122,9 @@ static void get_server(lua_State *L, struct client_box *box)
 static void get_request(lua_State *L, struct client_box *box)
 {
     const struct mesa_request *r = mesa_client_request(box->client);
-    lua_createtable(L, 0, 8);
-    push_span(L, r->path);
-    lua_setfield(L, -2, "path");
-    push_span(L, r->query);
-    lua_setfield(L, -2, "queryString");
-    push_span(L, r->ip);
-    lua_setfield(L, -2, "ip");
+    mesa_script_push_request(L, r);
     push_span(L, r->protocol);
     lua_setfield(L, -2, "protocol");
-    lua_pushboolean(L, r->secure);
-    lua_setfield(L, -2, "secure");
-    lua_createtable(L, 0, (int)r->header_count);
-    for (size_t i = 0; i < r->header_count; i++) {
-        push_span(L, r->headers[i].name);
-        push_span(L, r->headers[i].value);
-        lua_rawset(L, -3);
-    }
-    lua_setfield(L, -2, "headers");
     mesa_script_push_program(mesa_script_vm(L), L, "parse_query");
     push_span(L, r->query);
     lua_call(L, 1, 1);

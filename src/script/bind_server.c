@@ -18,9 +18,37 @@ static const char *const event_names[MESA_EVENT_COUNT] = {
     [MESA_ON_PORTAL] = "portal",
     [MESA_ON_CLOSED] = "closed",
     [MESA_ON_LISTENING] = "listening",
+    [MESA_ON_REQUEST] = "request",
 };
 
-/* core.server_new(config, events, server) -> core object. `config` comes from lua/mesa/config.lua, `events` has one function an event, `server` is the object of scripts. */
+/* Of several servers the one with the strictest limits decides. */
+static void apply_script_limits(struct mesa_vm *vm, struct script_server *s,
+                                const struct mesa_config *cfg)
+{
+    uint32_t ms = cfg->limits.script_time_ms;
+    s->concurrent = cfg->concurrent_messages;
+    if (!vm->time_configured || (ms != 0 && (vm->script_time_ms == 0 || ms < vm->script_time_ms)))
+        vm->script_time_ms = ms;
+    vm->time_configured = true;
+    mesa_guard_bound_memory(vm, cfg->limits.script_memory);
+}
+
+/* Puts the new server on the port of the one at `index`, if there is one; the reason why not. */
+static const char *join_host(lua_State *L, int index, struct script_server *s)
+{
+    if (lua_isnoneornil(L, index))
+        return NULL;
+    const struct script_server *host = luaL_checkudata(L, index, "mesa.server_core");
+    enum mesa_status rc =
+        host->server != NULL ? mesa_server_join(s->server, host->server) : MESA_ECLOSED;
+    if (rc == MESA_EINUSE)
+        return "path is taken: another server serves it on this port";
+    return rc != MESA_OK ? "server must be one that listens itself" : NULL;
+}
+
+/* core.server_new(config, events, server [, host]) -> core object. `config` comes from
+ * lua/mesa/config.lua, `events` has one function an event, `server` is the object of scripts,
+ * `host` the core object of the server whose port it uses. */
 static int l_server_new(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
@@ -52,11 +80,16 @@ static int l_server_new(lua_State *L)
             cfg.port = (uint16_t)vm->opts.port;
         rc = mesa_server_new(&s->server, vm->loop, vm->transport, &cfg, &mesa_script_hooks, s,
                              err.text, sizeof err.text);
+        if (rc == MESA_OK)
+            apply_script_limits(vm, s, mesa_server_config(s->server));
         mesa_config_deinit(&cfg);
     }
-    if (rc != MESA_OK) {
+    const char *why = rc == MESA_OK ? join_host(L, 4, s) : err.text;
+    if (why != NULL) {
+        mesa_server_free(s->server);
+        s->server = NULL;
         lua_pushnil(L);
-        lua_pushstring(L, err.text);
+        lua_pushstring(L, why);
         return 2;
     }
     mesa_list_append(&vm->servers, &s->link);
@@ -89,12 +122,10 @@ void mesa_script_server_closed(struct script_server *s)
         mesa_task_run(t, 0, NULL, NULL);
     }
     mesa_script_release_server(vm->L, s);
-    if (vm->shutting_down && mesa_list_empty(&vm->servers))
-        mesa_loop_stop(vm->loop);
+    mesa_script_stop_when_closed(vm);
 }
 
-/* The core of the server object (a table with the field _core) at `index`. */
-static struct script_server *check_server(lua_State *L, int index)
+struct script_server *mesa_script_check_server(lua_State *L, int index)
 {
     if (!lua_istable(L, index))
         luaL_argerror(L, index, "a server expected (call methods with ':')");
@@ -230,7 +261,7 @@ int mesa_script_push_sent(lua_State *L, enum mesa_status rc)
  * In raw mode: server:send(string [, recipients [, excluding [, {binary = true}]]]). */
 static int l_server_send(lua_State *L)
 {
-    struct script_server *s = check_server(L, 1);
+    struct script_server *s = mesa_script_check_server(L, 1);
     lua_settop(L, 5);
     if (s->server == NULL) {
         lua_pushnil(L);
@@ -255,7 +286,7 @@ static int l_server_send(lua_State *L)
 /* server:client(id) -> list of the user's open connections here */
 static int l_server_client(lua_State *L)
 {
-    struct script_server *s = check_server(L, 1);
+    struct script_server *s = mesa_script_check_server(L, 1);
     size_t len;
     const char *id = luaL_checklstring(L, 2, &len);
     lua_newtable(L);
@@ -274,7 +305,7 @@ static int l_server_client(lua_State *L)
 /* core.server_clients(server) -> list of all open connections */
 static int l_server_clients(lua_State *L)
 {
-    struct script_server *s = check_server(L, 1);
+    struct script_server *s = mesa_script_check_server(L, 1);
     lua_newtable(L);
     if (s->server == NULL)
         return 1;
@@ -290,7 +321,7 @@ static int l_server_clients(lua_State *L)
 /* server:count() -> number of open connections */
 static int l_server_count(lua_State *L)
 {
-    struct script_server *s = check_server(L, 1);
+    struct script_server *s = mesa_script_check_server(L, 1);
     lua_pushinteger(L, s->server != NULL ? (lua_Integer)mesa_server_client_count(s->server) : 0);
     return 1;
 }
@@ -298,7 +329,7 @@ static int l_server_count(lua_State *L)
 /* server:close([code [, reason]]) -> true | nil, "closed": 1001 to every client; the close event follows. */
 static int l_server_close(lua_State *L)
 {
-    struct script_server *s = check_server(L, 1);
+    struct script_server *s = mesa_script_check_server(L, 1);
     int code = luaL_optint(L, 2, 1001);
     const char *reason = luaL_optstring(L, 3, "server closing");
     if (s->server == NULL) {
@@ -315,7 +346,7 @@ static int l_server_close(lua_State *L)
 static int l_server_count_event(lua_State *L)
 {
     static const char *const names[] = {"script_error", "reload", "reload_failure", NULL};
-    struct script_server *s = check_server(L, 1);
+    struct script_server *s = mesa_script_check_server(L, 1);
     int what = luaL_checkoption(L, 2, NULL, names);
     if (s->server == NULL)
         return 0;

@@ -5,6 +5,8 @@
 
 /* Messages waiting for a handler before the client is no longer read. */
 enum { QUEUE_PAUSE_AT = 64 };
+/* Handlers of one client at a time with options.concurrentMessages. */
+enum { CONCURRENT_MAX = 64 };
 
 /* A task with the server's function for `e` pushed; NULL: no memory, the event is lost and logged. */
 static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
@@ -22,6 +24,14 @@ static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
 
 static void on_handled(struct mesa_task *t, void *ctx);
 
+/* Whether another message of the client may be handled now. */
+static bool may_handle(const struct client_box *box)
+{
+    if (box->server->concurrent && !box->connecting)
+        return box->handling < CONCURRENT_MAX;
+    return box->handling == 0;
+}
+
 /* Starts the handler with the message on top of `L`; pops it. */
 static void handle_message(struct script_server *s, struct client_box *box, lua_State *L)
 {
@@ -35,7 +45,7 @@ static void handle_message(struct script_server *s, struct client_box *box, lua_
     mesa_script_push_fields(co, lua_gettop(co));
     if (L != co)
         lua_xmove(L, co, 1);
-    box->handling = true;
+    box->handling++;
     mesa_task_run(t, 3, on_handled, box);
 }
 
@@ -82,11 +92,12 @@ static void on_handled(struct mesa_task *t, void *ctx)
     struct client_box *box = ctx;
     lua_State *L = box->server->vm->L;
     (void)t;
-    box->handling = false;
+    box->handling--;
+    box->connecting = false;
     if (box->draining)
         return;
     box->draining = true;
-    while (box->queue_count > 0 && !box->handling && !box->server->vm->closing) {
+    while (box->queue_count > 0 && may_handle(box) && !box->server->vm->closing) {
         unqueue_message(box, L);
         handle_message(box->server, box, L);
     }
@@ -108,7 +119,8 @@ static void on_connection(void *ctx, struct mesa_client *c)
     lua_State *co = mesa_task_state(t);
     mesa_script_push_client(co, s, c);
     struct client_box *box = lua_touserdata(co, -1);
-    box->handling = true;
+    box->handling++;
+    box->connecting = true;
     mesa_task_run(t, 1, on_handled, box);
 }
 
@@ -117,10 +129,10 @@ static void deliver(struct script_server *s, struct mesa_client *c, lua_State *L
     mesa_script_push_client(L, s, c);
     struct client_box *box = lua_touserdata(L, -1);
     lua_pop(L, 1);
-    if (box->handling)
-        queue_message(box, L);
-    else
+    if (may_handle(box))
         handle_message(s, box, L);
+    else
+        queue_message(box, L);
 }
 
 static void on_message(void *ctx, struct mesa_client *c, const struct mesa_envelope *e,
@@ -324,6 +336,7 @@ const struct mesa_server_hooks mesa_script_hooks = {
     .on_undeliverable_dropped = on_undeliverable_dropped,
     .on_delivered = on_delivered,
     .on_portal = on_portal,
+    .on_http = mesa_script_on_http,
     .on_reload = on_reload,
     .on_closed = on_closed,
 };

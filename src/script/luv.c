@@ -13,10 +13,9 @@ static int traceback(lua_State *L)
     return 1;
 }
 
-/* Runs a luv callback; luv's own version prints and exits the process on an error. */
-static int run_callback(lua_State *L, int nargs, int nresults, int flags)
+/* A callback whose results luv needs cannot wait. */
+static int call_now(lua_State *L, int nargs, int nresults)
 {
-    (void)flags;
     int base = lua_gettop(L) - nargs;
     lua_pushcfunction(L, traceback);
     lua_insert(L, base);
@@ -27,6 +26,25 @@ static int run_callback(lua_State *L, int nargs, int nresults, int flags)
     mesa_log(MESA_LOG_ERROR, "script", "luv callback failed: %s", lua_tostring(L, -1));
     lua_pop(L, 1);
     return -rc;
+}
+
+/* Runs a luv callback as a task, so that it may wait; luv's own version prints and exits the process on an error. */
+static int run_callback(lua_State *L, int nargs, int nresults, int flags)
+{
+    (void)flags;
+    struct mesa_vm *vm = mesa_script_vm(L);
+    if (nresults != 0 || vm == NULL || vm->closing)
+        return call_now(L, nargs, nresults);
+    struct mesa_task *t = mesa_task_begin(vm);
+    if (t == NULL) {
+        lua_pop(L, nargs + 1);
+        return 0;
+    }
+    lua_State *co = mesa_task_state(t);
+    luaL_checkstack(co, nargs + 1, "luv callback");
+    lua_xmove(L, co, nargs + 1);
+    mesa_task_run(t, nargs, NULL, NULL);
+    return 0;
 }
 
 static const char *find_module(lua_State *L)
@@ -56,10 +74,15 @@ int mesa_script_open_luv(lua_State *L)
     *(void **)&open = dlsym(lib, "luaopen_luv");
     if (set_loop == NULL || set_callback == NULL || open == NULL)
         return luaL_error(L, "module 'luv' (%s) is too old: it has no luv_set_loop", path);
-    set_loop(L, mesa_loop_uv(vm->loop));
-    set_callback(L, run_callback);
-    lua_settop(L, 0);
-    return open(L);
+    /* luv runs its callbacks on the state it was opened on: not the coroutine that requires it */
+    lua_State *main = vm->L;
+    set_loop(main, mesa_loop_uv(vm->loop));
+    set_callback(main, run_callback);
+    lua_pushcfunction(main, open);
+    int rc = lua_pcall(main, 0, 1, 0);
+    if (main != L)
+        lua_xmove(main, L, 1);
+    return rc == 0 ? 1 : lua_error(L);
 }
 
 /* Handles that scripts left open are closed while the Lua state lives: luv's callbacks need it. Work on the thread pool cannot be stopped and is waited for. */

@@ -11,6 +11,8 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include <stdatomic.h>
+
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/wheel.h"
@@ -36,6 +38,7 @@ enum mesa_event {
     MESA_ON_PORTAL,
     MESA_ON_CLOSED,
     MESA_ON_LISTENING,
+    MESA_ON_REQUEST,
     MESA_EVENT_COUNT,
 };
 
@@ -52,14 +55,26 @@ struct mesa_vm {
     struct mesa_list timers; /* armed Lua timers */
     struct mesa_list redis;  /* connections of scripts to Redis */
     struct mesa_turn redis_turn;
+    struct mesa_list ws_clients; /* connections of Mesa.Client, see bind_wsclient.c */
     unsigned idle_task_count;
     struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
     struct mesa_buf
         scratch; /* outgoing JSON is built here; never held across a call that may raise with its content in use elsewhere */
     struct mesa_watch *watch;
+    struct mesa_httpc *httpc; /* NULL until a script sends a request */
     int program_ref; /* the table of functions that lua/mesa/program.lua gave */
     int client_meta_ref;
     int message_meta_ref;
+    /* guard.c: a runaway script is noticed, its memory is bounded */
+    _Atomic uint64_t entries; /* odd while Lua runs in a task */
+    _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
+    struct mesa_guard *guard;
+    uint32_t script_time_ms; /* 0: off */
+    size_t script_memory, memory_used; /* 0: not bounded */
+    lua_Alloc allocate;                /* LuaJIT's own */
+    void *allocate_ctx;
+    bool memory_refused;
+    bool time_configured;
     int exit_code;
     bool listening; /* mesa_vm_listen was called */
     bool shutting_down;
@@ -75,6 +90,7 @@ struct script_server {
     int table_ref;              /* the server object of scripts, client.server */
     unsigned pins;              /* client objects that refer to it */
     int events[MESA_EVENT_COUNT];
+    bool concurrent; /* options.concurrentMessages */
     bool listening;
 };
 
@@ -85,7 +101,8 @@ struct client_box {
     int self_ref;                 /* pins the object while connected or handling; LUA_NOREF after */
     bool connected;
     bool has_fields; /* the environment table is the script's own fields */
-    bool handling;   /* a message handler of this client is running or waiting */
+    bool connecting; /* the connection handler is running or waiting */
+    unsigned handling; /* handlers of this client that run or wait: one, unless messages are concurrent */
     bool draining;   /* the queue below is being worked off */
     bool paused;
     uint32_t queue_first, queue_count; /* messages that wait for it, in fields._queue */
@@ -135,14 +152,35 @@ void mesa_task_close_timers(struct mesa_vm *vm);
 
 /* Ends every connection of scripts to Redis; no task waits any more. */
 void mesa_script_close_redis(struct mesa_vm *vm);
+/* -- guard.c --------------------------------------------------------------------------------------------------- */
+
+/* Watches for handlers that hold the loop longer than vm->script_time_ms; nothing when that is 0. */
+void mesa_guard_start(struct mesa_vm *vm);
+void mesa_guard_stop(struct mesa_vm *vm);
+/* The outermost task has come back from Lua: logs and counts one that took too long. */
+void mesa_guard_report(struct mesa_vm *vm);
+/* Bounds the memory of the Lua state from now on; of several bounds the smallest holds. 0: no bound. */
+void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes);
+void mesa_guard_unbound_memory(struct mesa_vm *vm);
+void mesa_guard_report_memory(struct mesa_vm *vm);
 
 /* -- bind_*.c: each fills functions into the table on top of the stack (the module mesa.core) ------------------- */
 void mesa_bind_task(lua_State *L);
 void mesa_bind_server(lua_State *L);
 void mesa_bind_client(lua_State *L);
+void mesa_bind_http(lua_State *L);
+void mesa_bind_request(lua_State *L);
 void mesa_bind_message(lua_State *L);
 void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
+void mesa_bind_await(lua_State *L);
+void mesa_bind_wsclient(lua_State *L);
+/* Says goodbye with 1001 to every server a Mesa.Client is connected to. */
+void mesa_script_leave_servers(struct mesa_vm *vm);
+/* Ends every connection of a Mesa.Client without a word. */
+void mesa_script_close_ws_clients(struct mesa_vm *vm);
+/* During a shutdown: stops the loop when nothing is left to close. */
+void mesa_script_stop_when_closed(struct mesa_vm *vm);
 /* The opener of the module luv, on the server's own loop. */
 int mesa_script_open_luv(lua_State *L);
 void mesa_script_close_luv(struct mesa_vm *vm);
@@ -156,6 +194,14 @@ struct client_box *mesa_script_check_client(lua_State *L, int index);
 void mesa_script_push_fields(lua_State *L, int index);
 /* As above, and makes the table when it is missing. */
 void mesa_script_push_own_fields(lua_State *L, int index);
+
+/* The hook for plain HTTP requests. */
+bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                         struct mesa_span body);
+/* Pushes { path, queryString, headers, ip, secure }. */
+void mesa_script_push_request(lua_State *L, const struct mesa_request *r);
+/* The core of the server object (a table with the field _core) at `index`. */
+struct script_server *mesa_script_check_server(lua_State *L, int index);
 
 /* Pushes a Message made from a received envelope. */
 void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e);

@@ -69,13 +69,27 @@ static void task_finish(struct mesa_task *t, bool reusable)
     }
 }
 
+/* The VM is idle again. */
+static void left_lua(struct mesa_vm *vm)
+{
+    uint64_t entry = atomic_fetch_add_explicit(&vm->entries, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&vm->slow_entry, memory_order_relaxed) == entry)
+        mesa_guard_report(vm);
+    if (vm->memory_refused)
+        mesa_guard_report_memory(vm);
+}
+
 static void task_resume(struct mesa_task *t, int nargs)
 {
     struct mesa_vm *vm = t->vm;
     struct mesa_task *outer = vm->current_task;
     vm->current_task = t;
+    if (outer == NULL)
+        atomic_fetch_add_explicit(&vm->entries, 1, memory_order_relaxed);
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
+    if (outer == NULL)
+        left_lua(vm);
 
     if (status == 0) {
         task_finish(t, true);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "io/httpc.h"
 #include "io/watch.h"
 #include "script/bind_json.h"
 #include "script/script.h"
@@ -125,9 +126,13 @@ static int open_core(lua_State *L)
     mesa_bind_task(L);
     mesa_bind_server(L);
     mesa_bind_client(L);
+    mesa_bind_http(L);
+    mesa_bind_request(L);
     mesa_bind_message(L);
     mesa_bind_system(L);
     mesa_bind_redis(L);
+    mesa_bind_await(L);
+    mesa_bind_wsclient(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
@@ -198,6 +203,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->loop = loop;
     vm->transport = transport;
     vm->opts = *opts;
+    vm->script_time_ms = MESA_SCRIPT_TIME_MS;
     mesa_buf_init(&vm->scratch);
     mesa_list_init(&vm->servers);
     mesa_list_init(&vm->idle_tasks);
@@ -205,6 +211,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_list_init(&vm->timers);
     mesa_list_init(&vm->redis);
     mesa_list_init(&vm->redis_turn.link);
+    mesa_list_init(&vm->ws_clients);
 
     char *script = resolved(opts->script);
     vm->app_dir = script != NULL ? dir_of(script) : NULL;
@@ -238,6 +245,7 @@ void mesa_vm_free(struct mesa_vm *vm)
     if (vm == NULL)
         return;
     vm->closing = true;
+    mesa_guard_stop(vm);
     mesa_watch_free(vm->watch);
     MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
@@ -248,11 +256,14 @@ void mesa_vm_free(struct mesa_vm *vm)
     if (vm->L != NULL) {
         if (vm->program_ref != 0)
             mesa_script_close_luv(vm);
+        mesa_script_close_ws_clients(vm);
         mesa_task_close_timers(vm);
         mesa_task_close_all(vm);
         mesa_script_close_redis(vm);
+        mesa_guard_unbound_memory(vm);
         lua_close(vm->L);
     }
+    mesa_httpc_free(vm->httpc);
     mesa_buf_deinit(&vm->scratch);
     free(vm->app_dir);
     free(vm->lib_dir);
@@ -272,6 +283,11 @@ static void log_listening(struct script_server *s)
 {
     const struct mesa_config *cfg = mesa_server_config(s->server);
     const char *host = cfg->host != NULL ? cfg->host : "*";
+    if (mesa_server_is_guest(s->server)) {
+        mesa_log(MESA_LOG_INFO, "server", "serving %s on port %u", cfg->path,
+                 mesa_server_port(s->server));
+        return;
+    }
     if (strncmp(host, "unix:", 5) == 0)
         mesa_log(MESA_LOG_INFO, "server", "listening on %s", host);
     else
@@ -284,6 +300,7 @@ enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
 {
     char err[256];
     vm->listening = true;
+    mesa_guard_start(vm);
     MESA_LIST_FOREACH(it, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
         enum mesa_status rc = mesa_server_listen(s->server, err, sizeof err);
@@ -349,7 +366,13 @@ void mesa_script_finish_shutdown(struct mesa_vm *vm)
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
         mesa_server_close(s->server, 1001, "server going away", vm->opts.drain_ms);
     }
-    if (mesa_list_empty(&vm->servers))
+    mesa_script_leave_servers(vm);
+    mesa_script_stop_when_closed(vm);
+}
+
+void mesa_script_stop_when_closed(struct mesa_vm *vm)
+{
+    if (vm->shutting_down && mesa_list_empty(&vm->servers) && mesa_list_empty(&vm->ws_clients))
         mesa_loop_stop(vm->loop);
 }
 

@@ -36,7 +36,7 @@ static bool is_allowed_origin(const struct mesa_server *s, const struct mesa_req
 
 int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req)
 {
-    const struct mesa_server *s = ctx;
+    const struct mesa_server *s = mesa_server_for(ctx, req->path);
     if (s->closing)
         return 503;
     if (!is_websocket_path(s, req->path))
@@ -58,14 +58,16 @@ void mesa_server_reply_text(struct mesa_http *h, int status, const char *text,
     mesa_http_reply(h, status, headers, count, text, strlen(text));
 }
 
-static void reply_default(struct mesa_server *s, struct mesa_http *h,
-                          const struct mesa_request *req, bool readable)
+static bool is_reading(struct mesa_span method)
 {
-    const struct mesa_header allow = {MESA_SPAN("allow"), MESA_SPAN("GET, HEAD")};
+    return mesa_span_eq(method, MESA_SPAN("GET")) || mesa_span_eq(method, MESA_SPAN("HEAD"));
+}
+
+void mesa_server_refuse_http(const struct mesa_server *s, struct mesa_http *h,
+                             struct mesa_span method, struct mesa_span path)
+{
     const struct mesa_header upgrade = {MESA_SPAN("upgrade"), MESA_SPAN("websocket")};
-    if (!readable)
-        mesa_server_reply_text(h, 405, "method not allowed\n", &allow);
-    else if (is_websocket_path(s, req->path))
+    if (is_reading(method) && is_websocket_path(s, path))
         mesa_server_reply_text(h, 426, "this is a WebSocket endpoint\n", &upgrade);
     else
         mesa_server_reply_text(h, 404, "not found\n", NULL);
@@ -74,15 +76,18 @@ static void reply_default(struct mesa_server *s, struct mesa_http *h,
 void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                              struct mesa_span body)
 {
-    struct mesa_server *s = ctx;
-    bool readable =
-        mesa_span_eq(req->method, MESA_SPAN("GET")) || mesa_span_eq(req->method, MESA_SPAN("HEAD"));
+    struct mesa_server *s = mesa_server_for(ctx, req->path);
+    bool readable = is_reading(req->method);
+    const struct mesa_header allow = {MESA_SPAN("allow"), MESA_SPAN("GET, HEAD")};
     mesa_server_enter_transport(s);
     if (readable && s->cfg.static_root != NULL && mesa_http_file(h, s->cfg.static_root) == MESA_OK)
         goto out;
     if (s->hooks.on_http != NULL && s->hooks.on_http(s->ctx, h, req, body))
         goto out;
-    reply_default(s, h, req, readable);
+    if (readable)
+        mesa_server_refuse_http(s, h, req->method, req->path);
+    else
+        mesa_server_reply_text(h, 405, "method not allowed\n", &allow);
 out:
     mesa_server_leave_transport(s);
 }

@@ -51,9 +51,12 @@ struct mesa_server {
     struct mesa_list gone;         /* clients to give back at the end of the turn */
     struct mesa_client *receiving; /* whose message arrived last in this turn */
     struct mesa_gather gather;
-    size_t open_count; /* clients not closing */
-    size_t live_count; /* connections the transport still has */
-    unsigned depth;    /* open brackets */
+    size_t open_count;        /* clients not closing */
+    size_t live_count;        /* connections the transport still has, those of guests included */
+    struct mesa_server *host; /* on whose port this one is a guest; NULL: it listens itself */
+    struct mesa_list guests;
+    struct mesa_list guest; /* host->guests */
+    unsigned depth;         /* open brackets */
     bool in_transport; /* the outermost bracket is a callback of the transport: it goes on after */
     bool closing, dead;
     bool left; /* the broker was told that this server goes */
@@ -218,6 +221,14 @@ uint64_t mesa_unread_received(const struct mesa_client *c);
 size_t mesa_unread_count(const struct mesa_client *c, bool vanished);
 struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i);
 void mesa_unread_free(struct mesa_client *c);
+
+/* -- guest.c: servers on the port of another one -- */
+/* Who serves the path of a request to the port of `host`. */
+struct mesa_server *mesa_server_for(struct mesa_server *host, struct mesa_span path);
+void mesa_server_close_guests(struct mesa_server *s, int code, const char *reason,
+                              uint32_t drain_ms);
+/* The server is being freed: leaves its host, and sends its guests away. */
+void mesa_server_part(struct mesa_server *s);
 
 /* -- http.c -- */
 int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req);

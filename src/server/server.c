@@ -179,6 +179,8 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
     s->cfg = *cfg;
     mesa_list_init(&s->dirty);
     mesa_list_init(&s->gone);
+    mesa_list_init(&s->guests);
+    mesa_list_init(&s->guest);
     mesa_buf_init(&s->gather.bytes);
     mesa_metrics_init(&s->metrics);
     mesa_timer_init(&s->close_timer, on_close_timer);
@@ -204,6 +206,8 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
 enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err_len)
 {
     const struct mesa_config *cfg = &s->cfg;
+    if (s->host != NULL)
+        return MESA_OK;
     const struct mesa_listener_config listener = {
         .host = cfg->host,
         .port = cfg->port,
@@ -215,7 +219,7 @@ enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err
         .max_connections = cfg->limits.max_connections,
         .max_connections_per_ip = cfg->limits.max_connections_per_ip,
         .handshake_timeout_ms = cfg->limits.handshake_timeout_ms,
-        .max_body_bytes = cfg->limits.max_payload,
+        .max_body_bytes = cfg->limits.max_body,
     };
     enum mesa_status rc = mesa_listener_open(&s->listener, s->transport, &listener,
                                              &mesa_session_hooks, s, err, err_len);
@@ -303,6 +307,7 @@ void mesa_server_close(struct mesa_server *s, int code, const char *reason, uint
     if (s->listener != NULL)
         mesa_listener_stop(s->listener);
     mesa_loop_arm(s->loop, &s->close_timer, 0);
+    mesa_server_close_guests(s, code, reason, drain_ms);
 }
 
 void mesa_server_free(struct mesa_server *s)
@@ -317,6 +322,7 @@ void mesa_server_free(struct mesa_server *s)
     struct mesa_registry_entry *e;
     while ((e = mesa_registry_next(s->registry, NULL)) != NULL)
         mesa_session_abandon(client_of(e));
+    mesa_server_part(s);
     memset(&s->hooks, 0, sizeof s->hooks);
     if (s->listener != NULL)
         mesa_listener_stop(s->listener);
@@ -334,7 +340,8 @@ const struct mesa_config *mesa_server_config(const struct mesa_server *s)
 
 uint16_t mesa_server_port(const struct mesa_server *s)
 {
-    return s->listener != NULL ? mesa_listener_port(s->listener) : 0;
+    const struct mesa_server *owner = s->host != NULL ? s->host : s;
+    return owner->listener != NULL ? mesa_listener_port(owner->listener) : 0;
 }
 
 size_t mesa_server_client_count(const struct mesa_server *s)

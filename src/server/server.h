@@ -64,8 +64,9 @@ struct mesa_server_hooks {
                          size_t client_count);
     /* A portal joined or left the cluster. */
     void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
-    /* A plain HTTP request that is neither an upgrade nor a static file. NULL or false: the server
-     * answers (404, or 426 on the WebSocket path). */
+    /* A plain HTTP request that is neither an upgrade nor a static file. True: the hook's owner
+     * answers `h`, later if it likes. NULL or false: the server does (404, or 426 on the WebSocket
+     * path). */
     bool (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                     struct mesa_span body);
     /* POST /reload on the admin listener: reload, append lines for people to `report`, and say
@@ -81,6 +82,10 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
                                  struct mesa_transport *transport, struct mesa_config *cfg,
                                  const struct mesa_server_hooks *hooks, void *ctx, char *err,
                                  size_t err_len);
+/* `s` will not listen itself: connections to the port of `on` that ask for its path are its own.
+ * Before mesa_server_listen. It closes when `on` closes, and is cut off when `on` is freed.
+ * MESA_EINUSE: the path is taken; MESA_EINVAL: it has none, or `on` does not listen itself. */
+enum mesa_status mesa_server_join(struct mesa_server *s, struct mesa_server *on);
 /* Starts accepting, on the admin address too; on failure `err` is a line for people ("port 4000 is
  * in use"). */
 enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err_len);
@@ -94,10 +99,16 @@ void mesa_server_free(struct mesa_server *s);
 
 const struct mesa_config *mesa_server_config(const struct mesa_server *s);
 uint16_t mesa_server_port(const struct mesa_server *s); /* the bound one */
+/* Whether it serves a path on another server's port. */
+bool mesa_server_is_guest(const struct mesa_server *s);
 /* Open ones; those being closed are not counted. */
 size_t mesa_server_client_count(const struct mesa_server *s);
 /* For what only the owner of the hooks can count: script errors, reloads. */
 struct mesa_metrics *mesa_server_metrics(struct mesa_server *s);
+
+/* Answers what on_http took but cannot serve: 426 for reading the WebSocket path, else 404. */
+void mesa_server_refuse_http(const struct mesa_server *s, struct mesa_http *h,
+                             struct mesa_span method, struct mesa_span path);
 
 /* Who gets a message. ids NULL: everybody. Ids are de-duplicated; "excluding" removes user ids
  * (clients without an id are never excluded). */

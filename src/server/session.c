@@ -9,7 +9,7 @@
 
 static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_request *req)
 {
-    struct mesa_server *s = ctx;
+    struct mesa_server *s = mesa_server_for(ctx, req->path);
     struct mesa_client *c;
     if (s->closing) {
         mesa_conn_close(conn, 1001, NULL, 0, true);
@@ -26,6 +26,8 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     mesa_registry_add(s->registry, &c->entry);
     s->open_count++;
     s->live_count++;
+    if (s->host != NULL)
+        s->host->live_count++;
     s->metrics.connections_total++;
     s->metrics.connections_open++;
     s->broker->ops->connected(s->broker);
@@ -251,6 +253,10 @@ static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
     if (s->receiving == c)
         s->receiving = NULL;
     s->live_count--;
+    if (s->host != NULL) {
+        s->host->live_count--;
+        mesa_server_connection_gone(s->host);
+    }
     s->metrics.connections_open--;
     s->broker->ops->disconnected(s->broker);
     mesa_server_tell_portal(c, MESA_PORTAL_DISCONNECTION, NULL);

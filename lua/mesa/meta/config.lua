@@ -7,6 +7,7 @@
 ---@field path? string of the WebSocket; any without it
 ---@field namespace? string suffix of every Redis name
 ---@field redis? string|mesa.RedisConfig Redis to cluster through: "redis://[user:password@]host[:port][/db]", "unix://path"
+---@field server? mesa.Server another server, on whose port this one serves its `path`
 ---@field static? string folder, relative to the main script, whose files are served on the same port
 ---@field raw? boolean plain WebSockets without the Mesa envelope
 ---@field compression? boolean permessage-deflate; refused with a libwebsockets older than 4.4.0
@@ -47,6 +48,7 @@
 ---@field version? string "1.5.8"
 
 ---@class mesa.OptionsConfig
+---@field concurrentMessages? boolean false: handle a client's messages at once instead of one after the other
 ---@field storeMessages? boolean|integer messages of each direction kept per client; true is 100
 
 --- Messages for users who are offline.
@@ -96,6 +98,7 @@
 ---@class mesa.LimitsConfig
 ---@field maxPayload? integer 1 MiB: bytes of one message, 1009 above
 ---@field maxBackpressure? integer 1 MiB: bytes queued for one client, 1013 above
+---@field maxBody? integer 1 MiB: bytes of the body of an HTTP request, 413 above
 ---@field maxConnections? integer 0: unlimited
 ---@field maxConnectionsPerIp? integer 0: unlimited
 ---@field messagesPerSecond? integer 0: unlimited; 4008 above
@@ -103,3 +106,5 @@
 ---@field handshakeTimeout? integer 10000
 ---@field idleTimeout? integer 0: off
 ---@field maxDepth? integer 128, of JSON
+---@field scriptTime? integer|false 1000: ms; a handler that holds the loop longer is logged and counted
+---@field scriptMemory? integer|false unlimited: bytes of the Lua state, garbage included; beyond it handlers fail with "not enough memory"

@@ -2,10 +2,12 @@
 
 --- The module: `local Mesa = require "mesa"`.
 ---@class Mesa
+---@field Client fun(url: string, options?: mesa.WsClientOptions): mesa.WsClient
 ---@field Message mesa.MessageConstructor
 ---@field redis mesa.RedisModule
 ---@field json mesa.Json
 ---@field null lightuserdata JSON's null; the same value as `cjson.null`
+---@field http mesa.Http
 ---@field log mesa.Log
 ---@field version string of mesa-lua
 ---@overload fun(config?: mesa.Config): mesa.Server
@@ -42,6 +44,15 @@ function Mesa.array(t) end
 --- Suspends the running handler; the server goes on meanwhile. Raises outside of a handler.
 ---@param ms number
 function Mesa.sleep(ms) end
+
+--- Calls `fn(resolve)` and suspends the running handler until `resolve(...)` is called, now or later, from anywhere;
+--- returns its arguments. The first call counts: `resolve` returns true for it and false after. An error in `fn` raises here.
+--- `nil, "timeout"` after `timeout` ms; `nil, "abandoned"` when `resolve` was garbage collected uncalled.
+--- A wait outlives the client it serves: look at `client.closed` behind it. Raises outside of a handler.
+---@param fn fun(resolve: fun(...): boolean)
+---@param timeout? number
+---@return any ...
+function Mesa.await(fn, timeout) end
 
 ---@class mesa.Timer: userdata
 

@@ -1,0 +1,47 @@
+---@meta _
+
+--- A plain HTTP request: the first argument of `request` listeners.
+---@class mesa.Request
+---@field method string "GET"
+---@field path string decoded, without the query
+---@field query table<string, string> of duplicates the last one counts
+---@field queryString string the text behind "?"
+---@field headers table<string, string> names in lower case
+---@field ip string
+---@field secure boolean over TLS
+---@field body string at most limits.maxBody bytes
+
+--- The answer to it. A request that no listener has answered when the last one has returned gets 404, one whose listener
+--- failed 500. A listener may wait before it answers; one that answers after it has returned says so with `defer`.
+---@class mesa.Response
+---@field answered boolean
+local Response = {}
+
+--- Sets the status, 200 unless set.
+---@param status integer 200 to 599
+---@return mesa.Response self
+function Response:status(status) end
+
+--- Sets a header; a list is several headers of one name, nil takes it away.
+---@param name string
+---@param value? string|number|(string|number)[]
+---@return mesa.Response self
+function Response:header(name, value) end
+
+--- Answers with a text (text/plain unless the header is set), or without a body. The first answer counts.
+---@param body? string
+---@return true? ok
+---@return "answered"? err
+function Response:send(body) end
+
+--- Answers with a value as JSON.
+---@param value any
+---@return true? ok
+---@return "answered"? err
+function Response:json(value) end
+
+--- The answer will come after the listeners have returned. Forgotten by everybody (collected), it is 500.
+---@return mesa.Response self
+function Response:defer() end
+
+return Response

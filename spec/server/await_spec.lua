@@ -1,0 +1,149 @@
+-- Mesa.await: handlers that wait for callbacks.
+local harness = require "spec.support.harness"
+
+-- Runs `body` in a handler of a program; what it printed.
+local function run(body)
+  local program = harness.launch(([[
+    local Mesa = require "mesa"
+    Mesa.setTimeout(function()
+      %s
+    end, 0)
+  ]]):format(body))
+  assert.equal(0, program:wait_exit(20000), program:output())
+  program:stop()
+  return program.process.stdout
+end
+
+describe("Mesa.await", function()
+  it("returns what resolve is given, at once or later", function()
+    assert.equal("now\n1\tnil\t3\n\n", run [[
+      print(Mesa.await(function(resolve) resolve "now" end))
+      print(Mesa.await(function(resolve) Mesa.setTimeout(resolve, 10, 1, nil, 3) end))
+      print(Mesa.await(function(resolve) Mesa.setTimeout(resolve, 10) end))
+    ]])
+  end)
+
+  it("counts the first resolve only", function()
+    assert.equal("first\ntrue\tfalse\tfalse\n", run [[
+      local a, b, c
+      print(Mesa.await(function(resolve)
+        a, b = resolve "first", resolve "second"
+        Mesa.setTimeout(function() c = resolve "third" end, 5)
+      end))
+      Mesa.sleep(20)
+      print(a, b, c)
+    ]])
+  end)
+
+  it("raises what the function raises", function()
+    assert.matches("false\t.*oops", run [[print(pcall(Mesa.await, function() error "oops" end))]])
+  end)
+
+  it("ends with a timeout, and when nobody can resolve any more", function()
+    assert.equal("nil\ttimeout\nnil\tabandoned\n", run [[
+      print(Mesa.await(function(resolve) _G.kept = resolve end, 20))
+      Mesa.setTimeout(function() collectgarbage() collectgarbage() end, 10)
+      print(Mesa.await(function() end))
+    ]])
+  end)
+
+  it("waits for luv", function()
+    assert.matches("^true\tdata\ndone\n$", run [[
+      local uv = require "luv"
+      print(Mesa.await(function(resolve)
+        local work = uv.new_work(function(text) return text end, function(text) resolve(true, text) end)
+        work:queue "data"
+      end))
+      Mesa.await(function(resolve)
+        local timer = uv.new_timer()
+        timer:start(5, 0, function()
+          timer:close()
+          Mesa.sleep(5) -- luv's callbacks may wait as well
+          resolve()
+        end)
+      end)
+      print "done"
+    ]])
+  end)
+
+  it("raises outside of a handler", function()
+    local program = harness.launch 'local Mesa = require "mesa"\nprint(pcall(Mesa.await, function() end))\n'
+    assert.equal(0, program:wait_exit(10000))
+    assert.matches("Mesa.await can only wait inside a handler", program.process.stdout)
+    program:stop()
+  end)
+
+  it("goes on when its client has left, and sees that it has", function()
+    local server = harness.lab(nil, { extra = [[
+      server:on("connection", function(client)
+        client:on("message", function(message)
+          if message.type ~= "WAIT" then return end
+          print "waiting"
+          io.stdout:flush()
+          local value = Mesa.await(function(resolve) client:once("disconnect", function() Mesa.setTimeout(resolve, 10, "over") end) end)
+          print(value, client.closed, client:send(Message(0, {}, "LATE"), true))
+          io.stdout:flush()
+        end)
+      end)
+    ]] })
+    local client = server:join()
+    client:send { op = 0, t = "WAIT" }
+    server:stdout_contains "waiting"
+    client:close()
+    server:stdout_contains "over\ttrue\tnil\tclosed"
+    server:stop()
+  end)
+
+  it("stops a server with a hundred handlers waiting", function()
+    local server = harness.lab(nil, { extra = [[
+      local waiting = 0
+      server:on("connection", function(client)
+        client:on("message", function()
+          waiting = waiting + 1
+          if waiting == 100 then print "all wait" io.stdout:flush() end
+          Mesa.await(function(resolve) client.resolve = resolve end)
+        end)
+      end)
+    ]] })
+    for _ = 1, 100 do server:join():send { op = 0, t = "WAIT" } end
+    server:stdout_contains "all wait"
+    server:stop()
+  end)
+
+  it("leaves nothing behind after many waits, half of them abandoned by their client", function()
+    local server = harness.lab(nil, { extra = [[
+      server:on("connection", function(client)
+        client:on("message", function(message)
+          if message.type == "WAITS" then
+            for _ = 1, message.data.n do
+              Mesa.setTimeout(function()
+                Mesa.await(function(resolve) Mesa.setTimeout(resolve, 1, client) end)
+                Mesa.await(function() end, 1)
+              end, 0)
+            end
+            Mesa.sleep(20)
+            client:send(Message(0, {}, "DONE"), true)
+          end
+          collectgarbage()
+          collectgarbage()
+        end)
+      end)
+    ]] })
+    local function round()
+      local stayer, leaver = server:join(), server:join()
+      stayer:send { op = 0, t = "WAITS", d = { n = 250 } }
+      leaver:send { op = 0, t = "WAITS", d = { n = 250 } }
+      leaver:close()
+      stayer:expect("DONE", { timeout = 10000 })
+      stayer:close()
+    end
+    local rounds = harness.sanitized() and 6 or 100
+    for _ = 1, rounds / 2 do round() end
+    local before = server:rss()
+    for _ = 1, rounds / 2 do round() end
+    if not harness.sanitized() then
+      assert.is_true(server:rss() - before < 1024 * 1024, ("grew by %d bytes"):format(server:rss() - before))
+    end
+    server:stop()
+  end)
+end)

@@ -1,0 +1,107 @@
+-- Handlers that hold the loop, memory without bounds, and messages handled at once.
+local harness = require "spec.support.harness"
+
+describe("a server whose handlers misbehave", function()
+  local server
+
+  after_each(function()
+    server:stop()
+  end)
+
+  local function handling(config, body)
+    server = harness.lab(config, { extra = ([[
+      server:on("connection", function(client)
+        client:on("message", function(message)
+          %s
+        end)
+      end)
+    ]]):format(body) })
+    return server:join()
+  end
+
+  local function slow_count(port)
+    local body = server:http({ path = "/metrics" }, { port = port }).body
+    return tonumber(body:match "mesa_script_slow_total (%d+)")
+  end
+
+  it("logs and counts one that holds the loop, with the place it was found at", function()
+    local client = handling({ limits = { scriptTime = 100 }, admin = { port = harness.free_port() } }, [[
+      if message.type == "SPIN" then
+        local function spin_here() local from = os.clock() while os.clock() - from < 0.4 do end end
+        spin_here()
+        client:send(Message(0, {}, "SPUN"), true)
+      end
+    ]])
+    client:send { op = 0, t = "SPIN" }
+    client:expect "SPUN"
+    local ms = server:log_contains "a handler held the loop for (%d+) ms %(limits.scriptTime is 100%)"
+    assert.is_true(tonumber(ms) >= 200 and tonumber(ms) < 5000, ms)
+    server:log_contains "in function 'spin_here'"
+    server:log_contains "server.lua:%d+"
+    assert.equal(1, server:log_count "held the loop")
+  end)
+
+  it("says nothing of handlers that wait, nor with scriptTime off", function()
+    local client = handling({ limits = { scriptTime = 150 } }, [[Mesa.sleep(300) client:send(Message(0, {}, "SLEPT"), true)]])
+    client:send { op = 0, t = "SLEEP" }
+    client:expect "SLEPT"
+    assert.equal(0, server:log_count "held the loop")
+    server:stop()
+    client = handling({ limits = { scriptTime = false } }, [[
+      local from = os.clock()
+      while os.clock() - from < 0.2 do end
+      client:send(Message(0, {}, "SPUN"), true)
+    ]])
+    client:send { op = 0, t = "SPIN" }
+    client:expect "SPUN"
+    assert.equal(0, server:log_count "held the loop")
+  end)
+
+  it("counts what it logs in the metrics", function()
+    local port = harness.free_port()
+    local client = handling({ limits = { scriptTime = 50 }, admin = { port = port } }, [[
+      local from = os.clock()
+      while os.clock() - from < 0.2 do end
+      client:send(Message(0, {}, "SPUN"), true)
+    ]])
+    assert.equal(0, slow_count(port))
+    client:send { op = 0, t = "SPIN" }
+    client:expect "SPUN"
+    server:log_contains "held the loop"
+    assert.equal(1, slow_count(port))
+  end)
+
+  it("fails a handler that needs more memory than there is, and serves on", function()
+    local client = handling({ limits = { scriptMemory = 64 * 1024 * 1024 } }, [[
+      if message.type == "HOARD" then
+        local hoard = {}
+        for i = 1, 1e9 do hoard[i] = ("x"):rep(10000) .. i end
+      end
+      if message.type == "PING" then client:send(Message(0, {}, "PONG"), true) end
+    ]])
+    for _ = 1, 3 do client:send { op = 0, t = "HOARD" } end
+    client:send { op = 0, t = "PING" }
+    client:expect("PONG", { timeout = 20000 })
+    server:log_contains "error in message: not enough memory"
+    server:log_contains "limits.scriptMemory is 67108864"
+    assert.equal(3, server:log_count "refused memory")
+  end)
+
+  it("handles the messages of one client at once with options.concurrentMessages", function()
+    local client = handling({ options = { concurrentMessages = true } }, [[
+      if message.data.wait then Mesa.sleep(100) end
+      client:send(Message(0, {}, message.type .. "_DONE"), true)
+    ]])
+    client:send { op = 0, t = "SLOW", d = { wait = true } }
+    client:send { op = 0, t = "FAST", d = {} }
+    client:expect "FAST_DONE"
+    client:expect "SLOW_DONE"
+    for i = 1, 300 do client:send { op = 0, t = "N" .. i, d = { wait = i <= 200 } } end
+    local seen = 0
+    while seen < 300 do
+      local message = client:expect(function(m) return m.t and m.t:find "^N%d+_DONE$" end, { timeout = 10000 })
+      assert.truthy(message)
+      seen = seen + 1
+    end
+  end)
+end)

@@ -1,0 +1,284 @@
+-- Mesa.Client: programs that are clients of a Mesa server.
+local harness = require "spec.support.harness"
+
+-- A program that reports what happens on stdout; `body` sees `client`, `Message` and `say`.
+local function program(server, body, options)
+  local scheme = server.tls and "wss" or "ws"
+  return ([[
+local Mesa = require "mesa"
+local Message = Mesa.Message
+io.stdout:setvbuf "line"
+local function say(...) print(...) end
+local client = Mesa.Client("%s://localhost:%d/", %s)
+client:on("error", function(err) say("error " .. err.code .. " " .. err.message) end)
+%s
+]]):format(scheme, server.port, options or "{}", body)
+end
+
+for _, transport in ipairs(harness.transports) do
+  describe("Mesa.Client over " .. transport.name, function()
+    local server, running
+
+    local function serve(config, extra)
+      server = harness.lab(config, { tls = transport.tls, extra = extra })
+    end
+
+    local function run(body, options)
+      if transport.tls then
+        options = (options or "{}"):gsub("^{", ("{ ca = %q, "):format(harness.tls.certificate().cert))
+      end
+      running = harness.launch(program(server, body, options))
+      return running
+    end
+
+    after_each(function()
+      if running then running:stop() end
+      server:stop()
+      running = nil
+    end)
+
+    it("connects, authenticates and talks, and the program ends when it has disconnected", function()
+      serve()
+      local bot = run [[
+        client:on("connected", function(event)
+          say("connected", event.isInitialConnection, event.isInitialSessionConnection, event.isAutomaticReconnection)
+          local user = client:authenticate { id = "bot" }
+          say("user", user.id, client.authenticated)
+          say("sent", client:send(Message(0, { text = "hi" }, "ECHO")))
+        end)
+        client:on("message", function(message)
+          say("message", message.type, message.data.text)
+          client:disconnect(3001, "done")
+        end)
+        client:on("disconnected", function(code, reason, event) say("disconnected", code, reason, event.willAttemptReconnect) end)
+      ]]
+      assert.equal(0, bot:wait_exit(10000))
+      assert.equal(table.concat({
+        "connected\ttrue\ttrue\tfalse", "user\tbot\ttrue", "sent\ttrue", "message\tECHO\thi", "disconnected\t3001\tdone\tfalse", "",
+      }, "\n"), bot.process.stdout)
+    end)
+
+    it("keeps what is sent while there is no connection, in order and bounded", function()
+      serve()
+      local bot = run([[
+        for i = 1, 3 do client:send(Message(0, { n = i }, "ECHO")) end
+        say("big", client:send(Message(0, { text = ("x"):rep(2000) }, "ECHO")))
+        client:on("message", function(message)
+          say(message.data.n)
+          if message.data.n == 3 then client:disconnect() end
+        end)
+      ]], "{ maxQueue = 1000 }")
+      assert.equal(0, bot:wait_exit(10000))
+      assert.equal("big\tnil\tfull\n1\n2\n3\n", bot.process.stdout)
+    end)
+
+    it("carries a message of a megabyte both ways", function()
+      serve { limits = { maxPayload = 4 * 1024 * 1024, maxBackpressure = 8 * 1024 * 1024 } }
+      local bot = run([[
+        local text = ("0123456789abcdef"):rep(65536)
+        client:send(Message(0, { text = text }, "ECHO"))
+        client:on("message", function(message)
+          say(message.data.text == text)
+          client:disconnect()
+        end)
+      ]], "{ maxPayload = 4 * 1024 * 1024, maxQueue = 4 * 1024 * 1024 }")
+      assert.equal(0, bot:wait_exit(20000))
+      assert.equal("true\n", bot.process.stdout)
+    end)
+  end)
+end
+
+describe("Mesa.Client", function()
+  local server, running
+
+  local function run(body, options)
+    running = harness.launch(program(server, body, options))
+    return running
+  end
+
+  after_each(function()
+    if running then running:stop() end
+    if server then server:stop() end
+    server, running = nil, nil
+  end)
+
+  it("comes back by the server's interval, and sends then what waited", function()
+    server = harness.lab({ reconnect = { enabled = true, interval = 100 } }, { extra = [[
+      server:on("connection", function(client)
+        client:on("message", function(message) if message.type == "KICK" then client:disconnect(4001, "out") end end)
+      end)
+    ]] })
+    local bot = run [[
+      client:on("connected", function(event)
+        say("connected", event.isInitialConnection, event.isAutomaticReconnection)
+        if event.isInitialConnection then client:send(Message(0, {}, "KICK")) end
+      end)
+      client:on("disconnected", function(code, reason, event)
+        say("disconnected", code, reason, event.willAttemptReconnect)
+        if event.willAttemptReconnect then client:send(Message(0, { late = true }, "ECHO")) end
+      end)
+      client:on("message", function(message)
+        if message.type == "ECHO" then
+          say("late", message.data.late)
+          client:disconnect()
+        end
+      end)
+    ]]
+    assert.equal(0, bot:wait_exit(10000))
+    assert.equal("connected\ttrue\tfalse\ndisconnected\t4001\tout\ttrue\nconnected\tfalse\ttrue\nlate\ttrue\n"
+      .. "disconnected\t1000\t\tfalse\n", bot.process.stdout)
+  end)
+
+  it("answers heartbeats while a listener waits", function()
+    server = harness.lab { heartbeat = { enabled = true, interval = 50, maxAttempts = 1 } }
+    local bot = run [[
+      client:on("connected", function()
+        Mesa.sleep(600)
+        say("still here", client.connected)
+        client:disconnect()
+      end)
+    ]]
+    assert.equal(0, bot:wait_exit(10000))
+    assert.equal("still here\ttrue\n", bot.process.stdout)
+  end)
+
+  it("says its version where the server insists, and keeps messages where it is told to", function()
+    server = harness.lab { client = { enforceEqualVersions = true }, options = { storeMessages = true } }
+    local bot = run [[
+      client:on("connected", function()
+        client:authenticate { id = "v" }
+        client:send(Message(0, { n = 1 }, "ECHO"))
+      end)
+      client:on("message", function()
+        say(#client.messages.received, #client.messages.sent, table.concat(client.rules, ","))
+        client:disconnect()
+      end)
+    ]]
+    assert.equal(0, bot:wait_exit(10000))
+    assert.matches("^1\t1\tenforce_equal_versions,store_messages", bot.process.stdout)
+    running = harness.launch(program(server, [[
+      client:on("disconnected", function(code) say(code) end)
+    ]], "{ version = '0.0.1' }"))
+    assert.equal(0, running:wait_exit(10000))
+    assert.equal("1002\n", running.process.stdout)
+  end)
+
+  it("hears of a refused authentication as nil and why", function()
+    server = harness.lab(nil, { extra = [[
+      server:on("connection", function(client)
+        client:authenticate(function(_, done) done("no") end)
+      end)
+    ]] })
+    local bot = run [[
+      client:on("connected", function() say("auth", client:authenticate { id = "x" }) end)
+      client:on("disconnected", function(code) say("disconnected", code) end)
+    ]]
+    assert.equal(0, bot:wait_exit(10000))
+    assert.equal("disconnected\t1008\nauth\tnil\tclosed\n", bot.process.stdout)
+  end)
+
+  it("handles messages in order, one listener at a time", function()
+    server = harness.lab()
+    local bot = run [[
+      for i = 1, 200 do client:send(Message(0, { n = i }, "ECHO")) end
+      local busy, order = 0, 0
+      client:on("message", function(message)
+        busy = busy + 1
+        if message.data.n % 20 == 0 then Mesa.sleep(5) end
+        assert(busy == 1 and message.data.n == order + 1, "out of order")
+        order, busy = message.data.n, busy - 1
+        if order == 200 then say("in order") client:disconnect() end
+      end)
+    ]]
+    assert.equal(0, bot:wait_exit(10000))
+    assert.equal("in order\n", bot.process.stdout)
+  end)
+
+  it("reports a server that is not there, refuses, or is no WebSocket server", function()
+    server = harness.lab { path = "/ws" }
+    local bot = harness.launch(([[
+      local Mesa = require "mesa"
+      Mesa.setTimeout(function()
+        for _, url in ipairs { "ws://127.0.0.1:1/", "ws://localhost:%d/other", "ws://no.such.host.invalid/", "ws://[::1]:1/" } do
+          local client = Mesa.Client(url, { autoConnect = false, timeout = 3000 })
+          client:on("error", function() end)
+          local ok, err = client:connect()
+          print(ok, err)
+        end
+      end, 0)
+    ]]):format(server.port))
+    running = bot
+    assert.equal(0, bot:wait_exit(20000))
+    local lines = {}
+    for line in bot.process.stdout:gmatch "[^\n]+" do lines[#lines + 1] = line end
+    assert.equal(4, #lines, bot:output())
+    for _, line in ipairs(lines) do assert.matches("^nil\t%S+", line) end
+  end)
+
+  it("gives up a server that accepts and says nothing", function()
+    local silent = require("luv").new_tcp()
+    assert(silent:bind("127.0.0.1", 0))
+    assert(silent:listen(8, function() end))
+    running = harness.launch(([[
+      local Mesa = require "mesa"
+      local client = Mesa.Client("ws://127.0.0.1:%d/", { timeout = 200 })
+      client:on("error", function(err) print(err.message) end)
+    ]]):format(silent:getsockname().port))
+    assert.equal(0, running:wait_exit(10000))
+    silent:close()
+    assert.matches("timed out", running.process.stdout)
+  end)
+
+  it("trusts nobody it was not told to", function()
+    server = harness.lab(nil, { tls = true })
+    local bot = run [[
+      client:on("connected", function() say "connected" end)
+    ]]
+    assert.equal(0, bot:wait_exit(10000))
+    assert.matches("^error CONNECT", bot.process.stdout)
+    local stranger = program(server, "", ("{ ca = %q }"):format(harness.tls.certificate().cert)):gsub("localhost", "127.0.0.2")
+    running = harness.launch(stranger)
+    assert.equal(0, running:wait_exit(10000))
+    assert.matches("^error CONNECT", running.process.stdout)
+  end)
+
+  it("closes a server whose message is too big", function()
+    server = harness.lab()
+    local bot = run([[
+      client:send(Message(0, { text = ("x"):rep(3000) }, "ECHO"))
+      client:on("disconnected", function(code) say(code) end)
+    ]], "{ maxPayload = 2000 }")
+    assert.equal(0, bot:wait_exit(10000))
+    assert.equal("1009\n", bot.process.stdout)
+  end)
+
+  it("leaves with 1001 when its program is told to end", function()
+    server = harness.lab(nil, { extra = [[
+      server:on("disconnection", function(_, event) print("left", event.code) io.stdout:flush() end)
+    ]] })
+    local bot = run [[client:on("connected", function() say "connected" end)]]
+    bot:stdout_contains "connected"
+    bot:stop()
+    server:stdout_contains "left\t1001"
+  end)
+
+  it("raises at misuse", function()
+    running = harness.launch [[
+      local Mesa = require "mesa"
+      local client = Mesa.Client("ws://localhost:1/", { autoConnect = false })
+      for _, call in ipairs {
+        function() Mesa.Client(42) end,
+        function() Mesa.Client "http://localhost/" end,
+        function() Mesa.Client("ws://localhost/", { nonsense = true }) end,
+        function() Mesa.Client("wss://localhost/", { ca = "/no/such/file" }) end,
+        function() client:send "text" end,
+        function() client:authenticate {} end,
+        function() client:disconnect(1006) end,
+      } do print(select(2, pcall(call))) end
+    ]]
+    assert.equal(0, running:wait_exit(10000))
+    for _, text in ipairs { "expects a URL", "ws:// or wss://", '"nonsense"', "/no/such/file", "a Message expected", "waits", "1006" } do
+      assert.is_truthy(running.process.stdout:find(text, 1, true), text .. "\n" .. running:output())
+    end
+  end)
+end)

@@ -1,0 +1,155 @@
+/* bind_request.c - plain HTTP requests as the server's `request` event, and their answers.
+ *
+ * A request that has to be answered is a userdata "mesa.http". Whoever holds it may answer whenever
+ * it likes; collected without an answer, it answers 500 itself, so that nobody waits for ever.
+ */
+#include "base/log.h"
+#include "script/script.h"
+
+struct http_box {
+    struct mesa_http *http; /* NULL: answered */
+    struct mesa_vm *vm;
+};
+
+static void set_span(lua_State *L, const char *name, struct mesa_span s)
+{
+    lua_pushlstring(L, s.p != NULL ? s.p : "", s.len);
+    lua_setfield(L, -2, name);
+}
+
+void mesa_script_push_request(lua_State *L, const struct mesa_request *r)
+{
+    lua_createtable(L, 0, 10);
+    set_span(L, "path", r->path);
+    set_span(L, "queryString", r->query);
+    set_span(L, "ip", r->ip);
+    lua_pushboolean(L, r->secure);
+    lua_setfield(L, -2, "secure");
+    lua_createtable(L, 0, (int)r->header_count);
+    for (size_t i = 0; i < r->header_count; i++) {
+        lua_pushlstring(L, r->headers[i].name.p, r->headers[i].name.len);
+        lua_pushlstring(L, r->headers[i].value.p, r->headers[i].value.len);
+        lua_rawset(L, -3);
+    }
+    lua_setfield(L, -2, "headers");
+}
+
+/* Whether the server object has listeners for `request`. */
+static bool is_listening(lua_State *L, const struct script_server *s)
+{
+    int top = lua_gettop(L);
+    bool found = false;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
+    lua_pushliteral(L, "_handlers");
+    lua_rawget(L, -2);
+    if (lua_istable(L, -1)) {
+        lua_pushliteral(L, "request");
+        lua_rawget(L, -2);
+        found = !lua_isnil(L, -1);
+    }
+    lua_settop(L, top);
+    return found;
+}
+
+bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                         struct mesa_span body)
+{
+    struct script_server *s = ctx;
+    if (!is_listening(s->vm->L, s))
+        return false;
+    struct mesa_task *t = mesa_task_begin(s->vm);
+    if (t == NULL) {
+        mesa_log(MESA_LOG_ERROR, "script", "no memory for a handler, a request is refused");
+        mesa_http_reply(h, 503, NULL, 0, NULL, 0);
+        return true;
+    }
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_event(s, co, MESA_ON_REQUEST);
+    mesa_script_push_request(co, req);
+    set_span(co, "method", req->method);
+    set_span(co, "body", body);
+    struct http_box *box = lua_newuserdata(co, sizeof *box);
+    *box = (struct http_box){.http = h, .vm = s->vm};
+    luaL_getmetatable(co, "mesa.http");
+    lua_setmetatable(co, -2);
+    mesa_task_run(t, 2, NULL, NULL);
+    return true;
+}
+
+static int l_http_collect(lua_State *L)
+{
+    struct http_box *box = luaL_checkudata(L, 1, "mesa.http");
+    if (box->http == NULL)
+        return 0;
+    if (!box->vm->closing)
+        mesa_log(MESA_LOG_ERROR, "script", "an HTTP request was never answered: 500");
+    mesa_http_reply(box->http, 500, NULL, 0, NULL, 0);
+    box->http = NULL;
+    return 0;
+}
+
+/* Pushes nil and "answered". */
+static int push_answered(lua_State *L)
+{
+    lua_pushnil(L);
+    lua_pushliteral(L, "answered");
+    return 2;
+}
+
+/* core.http_reply(http, status, headers, body) -> true | nil, "answered". `headers` is a list
+ * { name, value, name, value ... } of strings that were checked (lua/mesa/request.lua). */
+static int l_http_reply(lua_State *L)
+{
+    struct http_box *box = luaL_checkudata(L, 1, "mesa.http");
+    int status = luaL_checkint(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    size_t len, count = lua_objlen(L, 3) / 2;
+    const char *body = luaL_checklstring(L, 4, &len);
+    struct mesa_header *headers = lua_newuserdata(L, (count + 1) * sizeof *headers);
+    for (size_t i = 0; i < count * 2; i++) {
+        struct mesa_span *s = i % 2 == 0 ? &headers[i / 2].name : &headers[i / 2].value;
+        lua_rawgeti(L, 3, (int)i + 1);
+        luaL_checktype(L, -1, LUA_TSTRING);
+        s->p = lua_tolstring(L, -1, &s->len); /* the table keeps it */
+        lua_pop(L, 1);
+    }
+    if (box->http == NULL)
+        return push_answered(L);
+    mesa_http_reply(box->http, status, headers, count, body, len);
+    box->http = NULL;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* core.http_refuse(http, server, method, path) -> true | nil, "answered": no listener wanted it. */
+static int l_http_refuse(lua_State *L)
+{
+    struct http_box *box = luaL_checkudata(L, 1, "mesa.http");
+    struct script_server *s = mesa_script_check_server(L, 2);
+    struct mesa_span method, path;
+    method.p = luaL_checklstring(L, 3, &method.len);
+    path.p = luaL_checklstring(L, 4, &path.len);
+    if (box->http == NULL)
+        return push_answered(L);
+    if (s->server != NULL)
+        mesa_server_refuse_http(s->server, box->http, method, path);
+    else
+        mesa_http_reply(box->http, 503, NULL, 0, NULL, 0);
+    box->http = NULL;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+void mesa_bind_request(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"http_reply", l_http_reply},
+        {"http_refuse", l_http_refuse},
+        {NULL, NULL},
+    };
+    luaL_newmetatable(L, "mesa.http");
+    lua_pushcfunction(L, l_http_collect);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+    luaL_register(L, NULL, functions);
+}

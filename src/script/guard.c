@@ -1,0 +1,186 @@
+/* guard.c - handlers that hold the loop for too long, and a bound on the VM's memory.
+ *
+ * A thread watches a counter that changes whenever the VM is entered and left. When it has stood still for limits.scriptTime inside, the thread signals the
+ * loop's thread, whose signal handler sets a Lua hook (the one thing LuaJIT allows there); the hook notes where the script is. Nothing is interrupted: the
+ * handler is logged when it ends. Machine code that LuaJIT has compiled runs no hooks, so that the note may come late or never.
+ */
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "script/script.h"
+
+enum { GUARD_SIGNAL = SIGURG /* ignored where nobody handles it */, SAMPLES = 4 };
+
+struct mesa_guard {
+    struct mesa_vm *vm;
+    uv_thread_t thread;
+    uv_mutex_t lock;
+    uv_cond_t wake;
+    bool stopping; /* under `lock` */
+    pthread_t loop_thread;
+    _Atomic uint64_t since_ns; /* when the thread first saw the entry that is too long */
+    char *where;               /* the traceback the hook took */
+};
+
+static struct mesa_vm *guarded; /* of this process; for the signal handler */
+
+static void on_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0);
+    struct mesa_guard *g = guarded != NULL ? guarded->guard : NULL;
+    if (g == NULL || g->where != NULL ||
+        atomic_load(&g->vm->entries) != atomic_load(&g->vm->slow_entry))
+        return; /* it has ended meanwhile */
+    luaL_traceback(L, L, NULL, 0);
+    g->where = strdup(lua_tostring(L, -1));
+    lua_pop(L, 1);
+}
+
+static void on_signal(int signum)
+{
+    (void)signum;
+    struct mesa_vm *vm = guarded;
+    if (vm != NULL && (atomic_load(&vm->entries) & 1) != 0)
+        lua_sethook(vm->L, on_hook, LUA_MASKCOUNT, 1);
+}
+
+static void watch(void *ctx)
+{
+    struct mesa_guard *g = ctx;
+    const uint64_t limit_ns = (uint64_t)g->vm->script_time_ms * 1000000;
+    uint64_t seen = 0, since = 0;
+    bool told = false;
+
+    uv_mutex_lock(&g->lock);
+    while (!g->stopping) {
+        uv_cond_timedwait(&g->wake, &g->lock, limit_ns / SAMPLES);
+        uint64_t now = uv_hrtime(), entries = atomic_load(&g->vm->entries);
+        if (entries != seen) {
+            seen = entries;
+            since = now;
+            told = false;
+        } else if ((entries & 1) != 0 && !told && now - since >= limit_ns) {
+            told = true;
+            atomic_store(&g->since_ns, since);
+            atomic_store(&g->vm->slow_entry, entries);
+            pthread_kill(g->loop_thread, GUARD_SIGNAL);
+        }
+    }
+    uv_mutex_unlock(&g->lock);
+}
+
+void mesa_guard_report(struct mesa_vm *vm)
+{
+    struct mesa_guard *g = vm->guard;
+    uint64_t ms = (uv_hrtime() - atomic_load(&g->since_ns)) / 1000000;
+    lua_sethook(vm->L, NULL, 0, 0);
+    mesa_log(MESA_LOG_WARN, "script",
+             "a handler held the loop for %" PRIu64 " ms (limits.scriptTime is %" PRIu32 "), here:\n%s",
+             ms, vm->script_time_ms,
+             g->where != NULL ? g->where : "(in compiled code or a C function, place unknown)");
+    free(g->where);
+    g->where = NULL;
+    MESA_LIST_FOREACH(it, &vm->servers) {
+        struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
+        mesa_server_metrics(s->server)->script_slow++;
+    }
+}
+
+void mesa_guard_start(struct mesa_vm *vm)
+{
+    if (vm->script_time_ms == 0 || vm->guard != NULL)
+        return;
+    struct mesa_guard *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return;
+    g->vm = vm;
+    g->loop_thread = pthread_self();
+    uv_mutex_init(&g->lock);
+    uv_cond_init(&g->wake);
+    vm->guard = g;
+    guarded = vm;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(GUARD_SIGNAL, &action, NULL);
+    if (uv_thread_create(&g->thread, watch, g) == 0)
+        return;
+    mesa_log(MESA_LOG_WARN, "script", "limits.scriptTime has no effect: no thread");
+    vm->guard = NULL;
+    guarded = NULL;
+    uv_cond_destroy(&g->wake);
+    uv_mutex_destroy(&g->lock);
+    free(g);
+}
+
+void mesa_guard_stop(struct mesa_vm *vm)
+{
+    struct mesa_guard *g = vm->guard;
+    if (g == NULL)
+        return;
+    uv_mutex_lock(&g->lock);
+    g->stopping = true;
+    uv_cond_signal(&g->wake);
+    uv_mutex_unlock(&g->lock);
+    uv_thread_join(&g->thread);
+    signal(GUARD_SIGNAL, SIG_IGN);
+    guarded = NULL;
+    vm->guard = NULL;
+    uv_cond_destroy(&g->wake);
+    uv_mutex_destroy(&g->lock);
+    free(g->where);
+    free(g);
+}
+
+/* -- memory ----------------------------------------------------------------------------------------------------- */
+
+/* LuaJIT's own allocator behind a count. Only what runs in a handler is refused memory: there Lua can raise the error, elsewhere it would end the process. */
+static void *allocate(void *ctx, void *block, size_t old, size_t size)
+{
+    struct mesa_vm *vm = ctx;
+    if (size > old && vm->memory_used + (size - old) > vm->script_memory &&
+        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) != 0) {
+        vm->memory_refused = true;
+        return NULL;
+    }
+    void *result = vm->allocate(vm->allocate_ctx, block, old, size);
+    if (result != NULL || size == 0)
+        vm->memory_used += size - old;
+    return result;
+}
+
+void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes)
+{
+    if (bytes == 0)
+        return;
+    if (vm->script_memory == 0) {
+        vm->memory_used = (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 +
+                          (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
+        vm->allocate = lua_getallocf(vm->L, &vm->allocate_ctx);
+        lua_setallocf(vm->L, allocate, vm);
+    }
+    if (vm->script_memory == 0 || bytes < vm->script_memory)
+        vm->script_memory = bytes;
+}
+
+void mesa_guard_unbound_memory(struct mesa_vm *vm)
+{
+    if (vm->script_memory != 0)
+        lua_setallocf(vm->L, vm->allocate, vm->allocate_ctx);
+    vm->script_memory = 0;
+}
+
+void mesa_guard_report_memory(struct mesa_vm *vm)
+{
+    size_t before = vm->memory_used;
+    vm->memory_refused = false;
+    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    mesa_log(MESA_LOG_ERROR, "script",
+             "a handler was refused memory: %zu bytes were in use, limits.scriptMemory is %zu; after collecting %zu are",
+             before, vm->script_memory, vm->memory_used);
+}
