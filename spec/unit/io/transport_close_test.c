@@ -398,8 +398,14 @@ TEST(a_close_frame_reaches_a_peer_that_goes_on_sending)
             mesa_conn_close(f.clients[0].conn, 1009, "", 0, true);
         else
             peer_send(&p, "\x82\xff\0\0\0\0\x40\0\0\0\0\0\0\0", 14);
-        for (int i = 0; i < 40; i++)
-            (void)peer_send(&p, rest, sizeof rest); /* nothing is read meanwhile */
+        CHECK(peer_send(&p, rest, sizeof rest));
+        CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
+        for (int i = 0; i < 4; i++) {
+            for (int k = 0; k < 5; k++)
+                fixture_turn(&f);
+            /* no reset, which could destroy the frame */
+            CHECK(peer_send(&p, rest, sizeof rest));
+        }
         peer_expect_close(&p, 1009);
         end();
     }
