@@ -51,6 +51,9 @@ struct fixture {
     void (*on_open)(struct fixture_client *c);
     void (*on_message)(struct fixture_client *c, const char *data, size_t len);
     void (*on_drained)(struct fixture_client *c);
+    int refusals;      /* of on_refused */
+    char refusal[256]; /* "CODE ip: text" of the last one */
+    bool free_on_refusal;
 };
 
 /* Starts with `f->config`, which fixture_init has filled with defaults; false: see f->err.
