@@ -220,8 +220,9 @@ void fake_stop(struct fake *f)
 
 static void drop(struct seen *s)
 {
-    mesa_redis_free(s->redis);
-    s->redis = NULL;
+    struct mesa_redis *redis = s->redis;
+    s->redis = NULL; /* callbacks of what is pending look at it */
+    mesa_redis_free(redis);
 }
 
 static void on_ready(void *ctx)
