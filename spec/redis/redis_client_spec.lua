@@ -229,6 +229,34 @@ describe("a connection to Redis", function()
     assert.equal("PONG", (run 'local reply repeat reply = r:ping() until reply or Mesa.sleep(10) return reply'))
   end)
 
+  it("lives through ten deaths of Redis under traffic", function()
+    run [[
+      state.answered, state.failed, state.heard = 0, 0, 0
+      local function count(err) if err then state.failed = state.failed + 1 else state.answered = state.answered + 1 end end
+      r:subscribe("traffic", function() state.heard = state.heard + 1 end)
+      state.timer = Mesa.setInterval(function()
+        for _ = 1, 10 do r:incr("n", count) end
+        r:pipeline({ { "GET", "n" }, { "PUBLISH", "traffic", "x" } }, count)
+        local _, err = r:echo("wait")
+        count(err)
+        local other = Mesa.redis.connect(os.getenv "REDIS_URL")
+        other:ping(count)
+        if state.answered % 2 == 0 then other:close() end
+      end, 2)
+    ]]
+    for _ = 1, 10 do
+      local before = run "return state.answered"
+      assert.is_true(loop.wait(function() return run "return state.answered" > before + 100 end, 10000))
+      store:kill()
+      local failed = run "return state.failed"
+      assert.is_true(loop.wait(function() return run "return state.failed" > failed + 10 end, 10000))
+      store:restart()
+    end
+    local heard = run "return state.heard"
+    assert.is_true(loop.wait(function() return run "return state.heard" > heard end, 10000))
+    run "Mesa.clearTimer(state.timer)"
+  end)
+
   it("tells who waits when Redis dies meanwhile", function()
     client:send { op = 0, t = "RUN", d = { code = 'return r:blpop("never", 3)' } }
     assert.is_true(loop.wait(function() return store:command("INFO", "clients"):find "blocked_clients:1" end, 5000))

@@ -10,10 +10,8 @@
 #include "broker/redis_conn_adapter.h"
 
 enum {
-    READ_BYTES = 16 * 1024, /* what hiredis reads at a time */
-    READS_PER_EVENT = 256,  /* so much is taken before others have their turn */
-    WRITE_BYTES =
-        512 * 1024, /* what hiredis is given at a time: it moves the rest after each write */
+    SLICE_MS = 10,                /* of work on replies, then others have their turn */
+    WRITE_BYTES = 512 * 1024,     /* for hiredis at a time: it moves what a write has left */
     OUTPUT_KEPT_BYTES = 64 * 1024 /* of the output buffer, once it is empty */
 };
 
@@ -44,11 +42,12 @@ struct mesa_redis_link {
     bool turn_set;
 
     /* Milliseconds of a clock that goes on while a turn lasts. */
-    uint64_t waiting_since;  /* for a reply; 0: for none */
-    uint64_t heard;          /* when bytes came last */
-    size_t partial_bytes;    /* of a reply that is not complete yet */
-    struct mesa_timer timer; /* looks at both, and at the time it takes to connect */
-    struct mesa_timer kick;  /* a turn's hooks may issue commands just before the loop sleeps */
+    uint64_t waiting_since;   /* for a reply; 0: for none */
+    uint64_t heard;           /* when bytes came last */
+    size_t partial_bytes;     /* of a reply that is not complete yet */
+    struct mesa_timer timer;  /* looks at both, and at the time it takes to connect */
+    struct mesa_timer resume; /* the work on what was received */
+    struct mesa_timer kick;   /* a turn's hooks may issue commands just before the loop sleeps */
 };
 
 static uint64_t now_ms(void)
@@ -97,6 +96,7 @@ static void close_socket(struct mesa_redis_link *l)
     l->connected = false;
     stop_turn(l);
     mesa_loop_cancel(l->loop, &l->timer);
+    mesa_loop_cancel(l->loop, &l->resume);
     mesa_redis_adapter_close(&l->adapter);
     l->ssl = NULL;
 }
@@ -122,20 +122,6 @@ void mesa_redis_link_free(struct mesa_redis_link *l)
         close_socket(l);
     fail_requests(l);
     unref(l);
-}
-
-static void fail_context(struct mesa_redis_link *l)
-{
-    const redisContext *c = l->adapter.context;
-    const char *problem = l->ssl != NULL ? mesa_redis_tls_problem(l->ssl) : NULL;
-    char text[200];
-    if (problem != NULL)
-        snprintf(text, sizeof text, "TLS: %s", problem);
-    else if (c->err == REDIS_ERR_EOF)
-        snprintf(text, sizeof text, "Redis closed the connection");
-    else
-        snprintf(text, sizeof text, "%s", c->errstr);
-    mesa_redis_link_fail(l, text);
 }
 
 /* Arms the timer for the earliest thing there is to look at. */
@@ -195,7 +181,7 @@ static void dispatch_all(struct mesa_redis_link *l)
     while (l->adapter.context != NULL) {
         void *reply = NULL;
         if (redisGetReplyFromReader(l->adapter.context, &reply) != REDIS_OK) {
-            fail_context(l);
+            mesa_redis_link_fail(l, l->adapter.context->errstr);
             return;
         }
         if (reply == NULL)
@@ -206,27 +192,55 @@ static void dispatch_all(struct mesa_redis_link *l)
     }
 }
 
+/* Works on what was received, for some milliseconds at most: the loop has others to serve. */
+static void parse(struct mesa_redis_link *l)
+{
+    uint64_t end = now_ms() + SLICE_MS;
+    size_t bytes = 0;
+    do {
+        if (!mesa_redis_adapter_feed(&l->adapter, &bytes)) {
+            mesa_redis_link_fail(l, "out of memory");
+            return;
+        }
+        l->partial_bytes += bytes;
+        dispatch_all(l);
+        if (l->adapter.context == NULL)
+            return;
+        if (l->partial_bytes > l->options->reply_limit) {
+            mesa_redis_link_fail(l, "a reply is larger than reply_limit");
+            return;
+        }
+    } while (bytes > 0 && now_ms() < end);
+
+    if (bytes > 0)
+        mesa_loop_arm(l->loop, &l->resume, 0);
+    else if (l->adapter.ended)
+        mesa_redis_link_fail(l, l->adapter.reason);
+}
+
 /* Takes what the socket has, and the replies in it. */
 static void read_all(struct mesa_redis_link *l)
 {
-    for (int i = 0; i < READS_PER_EVENT && l->adapter.context != NULL; i++) {
-        redisContext *c = l->adapter.context;
-        size_t before = c->reader->len;
-        if (redisBufferRead(c) != REDIS_OK) {
-            fail_context(l);
-            return;
-        }
-        size_t got = c->reader->len - before;
-        if (got == 0)
-            return;
+    if (mesa_redis_adapter_receive(&l->adapter))
         l->heard = now_ms();
-        l->partial_bytes += got;
-        dispatch_all(l);
-        if (l->adapter.context != NULL && l->partial_bytes > l->options->reply_limit)
-            mesa_redis_link_fail(l, "a reply is larger than reply_limit");
-        if (got < READ_BYTES && l->ssl == NULL)
-            return;
-    }
+    const char *problem = l->ssl != NULL ? mesa_redis_tls_problem(l->ssl) : NULL;
+    if (l->adapter.ended && problem != NULL)
+        snprintf(l->adapter.reason, sizeof l->adapter.reason, "TLS: %.90s", problem);
+    parse(l);
+}
+
+static void on_resume(struct mesa_timer *timer)
+{
+    read_all(MESA_CONTAINER_OF(timer, struct mesa_redis_link, resume));
+}
+
+/* What Redis said before it stopped listening tells more than the error of a write. */
+static void fail_write(struct mesa_redis_link *l)
+{
+    char reason[128];
+    snprintf(reason, sizeof reason, "%.120s", l->adapter.context->errstr);
+    read_all(l);
+    mesa_redis_link_fail(l, reason);
 }
 
 static void watch(struct mesa_redis_link *l, bool writable)
@@ -235,20 +249,6 @@ static void watch(struct mesa_redis_link *l, bool writable)
         mesa_redis_adapter_watch(&l->adapter, writable ? UV_READABLE | UV_WRITABLE : UV_READABLE);
     if (rc != 0)
         mesa_redis_link_fail(l, uv_strerror(rc));
-}
-
-/* Gives the room of what hiredis has taken back, moving no byte more than twice. */
-static void drop_taken(struct mesa_redis_link *l)
-{
-    size_t left = l->output.len - l->output_taken;
-    if (left == 0) {
-        mesa_buf_reset(&l->output, OUTPUT_KEPT_BYTES);
-        l->output_taken = 0;
-    } else if (l->output_taken >= left) {
-        memmove(l->output.data, l->output.data + l->output_taken, left);
-        l->output.len = left;
-        l->output_taken = 0;
-    }
 }
 
 static void flush(struct mesa_redis_link *l)
@@ -266,18 +266,18 @@ static void flush(struct mesa_redis_link *l)
             size_t n = left < WRITE_BYTES ? left : WRITE_BYTES;
             if (n > 0 &&
                 redisAppendFormattedCommand(c, l->output.data + l->output_taken, n) != REDIS_OK) {
-                fail_context(l);
+                fail_write(l);
                 return;
             }
             l->output_taken += n;
         }
         if (redisBufferWrite(c, &done) != REDIS_OK) {
-            fail_context(l);
+            fail_write(l);
             return;
         }
     } while (done && l->output_taken < l->output.len);
 
-    drop_taken(l);
+    mesa_redis_drop_taken(&l->output, &l->output_taken, OUTPUT_KEPT_BYTES);
     l->blocked = !done;
     watch(l, !done && !(l->ssl != NULL && mesa_redis_tls_wants_input(l->ssl)));
 }
@@ -329,7 +329,7 @@ static void on_event(struct mesa_redis_adapter *a, int status, int events)
     /* What came before the end is there to be read; reading then says how it ended. */
     if (status != 0 || (events & UV_READABLE) != 0)
         read_all(l);
-    if (status != 0 && l->adapter.context != NULL)
+    if (status != 0 && l->adapter.context != NULL && !mesa_timer_armed(&l->resume))
         mesa_redis_link_fail(l, "the connection broke");
     if (l->adapter.context != NULL && l->blocked)
         flush(l);
@@ -362,7 +362,9 @@ static void on_timer(struct mesa_timer *timer)
         return;
 
     now = now_ms();
-    if (l->waiting_since != 0 && now - l->waiting_since >= l->options->command_timeout_ms) {
+    bool behind = mesa_timer_armed(&l->resume); /* the reply may be here already */
+    if (!behind && l->waiting_since != 0 &&
+        now - l->waiting_since >= l->options->command_timeout_ms) {
         snprintf(reason, sizeof reason, "no reply within %u ms", l->options->command_timeout_ms);
         mesa_redis_link_fail(l, reason);
         return;
@@ -395,6 +397,7 @@ enum mesa_status mesa_redis_link_open(struct mesa_redis_link **out, struct mesa_
     mesa_list_init(&l->turn.link);
     mesa_timer_init(&l->timer, on_timer);
     mesa_timer_init(&l->kick, on_kick);
+    mesa_timer_init(&l->resume, on_resume);
     l->adapter.on_event = on_event;
     l->adapter.on_released = on_released;
     l->refs = 2;

@@ -128,26 +128,61 @@ TEST(a_silent_subscriber_is_kept_by_pings)
     end();
 }
 
-TEST(a_flood_is_drained_before_redis_cuts_the_subscriber_off)
+enum { FLOOD = 4000, FLOOD_BYTES = 16384 };
+
+static const char *const small_buffer[] = {
+    "--client-output-buffer-limit", "pubsub", "8mb", "4mb", "5", NULL};
+
+static void publish_flood(int count)
 {
-    enum { COUNT = 4000, BYTES = 16384 };
-    static const char *const args[] = {
-        "--client-output-buffer-limit", "pubsub", "2mb", "1mb", "1", NULL};
-    static char payload[BYTES];
-    CHECK_OR_RETURN(begin(args));
+    static char payload[FLOOD_BYTES];
     memset(payload, 'x', sizeof payload);
     mesa_redis_subscribe(sub.redis, MESA_SPAN("a"));
     CHECK(WAIT_FOR(sub.ready, 1));
     CHECK(WAIT_FOR(pub.ready, 1));
-    struct mesa_span publish[] = {MESA_SPAN("PUBLISH"), MESA_SPAN("a"), {payload, BYTES}};
-    for (int i = 0; i < COUNT; i++) {
+    struct mesa_span publish[] = {MESA_SPAN("PUBLISH"), MESA_SPAN("a"), {payload, FLOOD_BYTES}};
+    for (int i = 0; i < count; i++) {
         CHECK_EQ_INT(mesa_redis_command(pub.redis, 3, publish, seen_on_reply, &pub), MESA_OK);
         if (i % 16 == 15)
             uv_run(mesa_loop_uv(loop), UV_RUN_NOWAIT);
     }
-    CHECK(WAIT_FOR(sub.messages, COUNT));
-    CHECK_EQ_INT(sub.message_bytes, (long long)COUNT * BYTES);
+}
+
+TEST(a_flood_is_drained_before_redis_cuts_the_subscriber_off)
+{
+    CHECK_OR_RETURN(begin(small_buffer));
+    publish_flood(FLOOD);
+    CHECK(WAIT_FOR(sub.messages, FLOOD));
+    CHECK_EQ_INT(sub.message_bytes, (long long)FLOOD * FLOOD_BYTES);
     CHECK_EQ_INT(sub.lost, 0);
+    end();
+}
+
+static uint64_t last_tick, longest;
+
+static void on_tick(struct mesa_timer *t)
+{
+    uint64_t now = uv_hrtime() / 1000000;
+    if (last_tick != 0 && now - last_tick > longest)
+        longest = now - last_tick;
+    last_tick = now;
+    mesa_loop_arm(loop, t, 1);
+}
+
+TEST(slow_work_on_messages_neither_fills_redis_nor_stalls_the_loop)
+{
+    struct mesa_timer tick;
+    CHECK_OR_RETURN(begin(small_buffer));
+    sub.message_us = 400;
+    mesa_timer_init(&tick, on_tick);
+    last_tick = longest = 0;
+    on_tick(&tick);
+    publish_flood(FLOOD);
+    CHECK(WAIT_FOR(sub.messages, FLOOD));
+    CHECK_EQ_INT(sub.lost, 0);
+    mesa_loop_cancel(loop, &tick);
+    if (!CHECK(longest < 500))
+        printf("a turn took %d ms\n", (int)longest);
     end();
 }
 

@@ -2,6 +2,7 @@
 #include "redis_fixture.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,12 +110,14 @@ void fixture_redis_remove(struct redis_child *c)
     fixture_redis_stop(c, SIGKILL);
     if (c->folder[0] == '\0')
         return;
-    static const char *const files[] = {"redis.sock", "log", "sentinel.conf", "dump.rdb"};
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char path[128];
-        snprintf(path, sizeof path, "%s/%s", c->folder, files[i]);
+    DIR *dir = opendir(c->folder); /* a sentinel that was killed leaves temporary files */
+    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        char path[sizeof c->folder + sizeof e->d_name];
+        snprintf(path, sizeof path, "%s/%s", c->folder, e->d_name);
         unlink(path);
     }
+    if (dir != NULL)
+        closedir(dir);
     CHECK_EQ_INT(rmdir(c->folder), 0);
     *c = (struct redis_child){0};
 }
@@ -220,8 +223,9 @@ void fake_stop(struct fake *f)
 
 static void drop(struct seen *s)
 {
-    mesa_redis_free(s->redis);
-    s->redis = NULL;
+    struct mesa_redis *redis = s->redis;
+    s->redis = NULL; /* callbacks of what is pending look at it */
+    mesa_redis_free(redis);
 }
 
 static void on_ready(void *ctx)
@@ -262,6 +266,8 @@ static void on_message(void *ctx, struct mesa_span channel, struct mesa_span pay
     struct seen *s = ctx;
     s->messages++;
     s->message_bytes += payload.len;
+    if (s->message_us > 0)
+        usleep(s->message_us);
     snprintf(s->channel, sizeof s->channel, "%.*s", (int)channel.len, channel.p);
     snprintf(s->payload, sizeof s->payload, "%.*s", (int)payload.len, payload.p);
     if (s->free_on_message)

@@ -54,7 +54,8 @@ struct seen {
     struct mesa_redis_options options;
     int ready, lost, failed, subscribed, messages;
     size_t message_bytes;
-    char reason[512]; /* of on_lost or on_failed, the last */
+    unsigned message_us; /* each takes so long */
+    char reason[512];    /* of on_lost or on_failed, the last */
     char channel[64];
     char payload[256]; /* of the last message */
     char err[256];
