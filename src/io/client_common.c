@@ -201,7 +201,7 @@ static struct lws_vhost *create_vhost(struct mesa_transport *t, SSL_CTX *ctx)
         .alpn = "http/1.1",
         .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .provided_client_ssl_ctx = ctx,
-        .http_proxy_address = "", /* or the environment decides */
+        .http_proxy_address = "",     /* or the environment decides */
         .connect_timeout_secs = 3600, /* the owners' own timeouts act before */
     };
     return lws_create_vhost(t->context, &info);
@@ -212,8 +212,8 @@ static bool same(const char *a, const char *b)
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-enum mesa_status mesa_client_vhost(struct mesa_transport *t, const char *ca,
-                                   struct lws_vhost **out, char *err, size_t err_len)
+enum mesa_status mesa_client_vhost(struct mesa_transport *t, const char *ca, struct lws_vhost **out,
+                                   char *err, size_t err_len)
 {
     MESA_LIST_FOREACH(it, &t->client_vhosts) {
         struct client_vhost *v = MESA_CONTAINER_OF(it, struct client_vhost, link);

@@ -21,7 +21,7 @@ struct mesa_lookup; /* opaque: a name being looked up */
 enum { MESA_ADDRESSES_MAX = 8 };
 
 struct mesa_addresses {
-    size_t count; /* at least one */
+    size_t count;                      /* at least one */
     char text[MESA_ADDRESSES_MAX][64]; /* numeric, in the order they are to be tried */
 };
 
@@ -58,8 +58,8 @@ void mesa_outgoing_turn(struct mesa_transport *t);
 /* The virtual host of connections that trust the authorities in the PEM file `ca`, the system's when
  * NULL. It lives as long as the transport. `err` says what is wrong with `ca`. Its only protocol is
  * "mesa-client"; ALPN offers http/1.1. */
-enum mesa_status mesa_client_vhost(struct mesa_transport *t, const char *ca,
-                                   struct lws_vhost **out, char *err, size_t err_len);
+enum mesa_status mesa_client_vhost(struct mesa_transport *t, const char *ca, struct lws_vhost **out,
+                                   char *err, size_t err_len);
 /* Frees what those virtual hosts used; they are gone. */
 void mesa_client_free_shared(struct mesa_transport *t);
 struct mesa_loop *mesa_client_loop(struct mesa_transport *t);
