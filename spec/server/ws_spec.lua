@@ -237,16 +237,24 @@ describe("the opening handshake", function()
     assert.equal(10, server:connect("/live"):hello().op)
   end)
 
-  it("accepts the path with a query and hands it to the script", function()
-    local client = server:join "/live?room=7&name=a%20b"
+  it("accepts the path with a query and hands it to the script decoded", function()
+    local client = server:join "/live?room=7&name=a%20b&text=%26%3D%C3%A9&twice=1&twice=2&empty"
     client:send { op = 0, t = "ME" }
     local request = client:expect("ME").d.request
     assert.equal("/live", request.path)
-    assert.truthy(request.query)
+    assert.same({ room = "7", name = "a b", text = "&=\195\169", twice = "2", empty = "" }, request.query)
+  end)
+
+  it("agrees on the first subprotocol that is offered, as the Node library does", function()
+    local client = server:join("/live", { protocol = "first, second" })
+    assert.equal("first", client.response.headers["sec-websocket-protocol"])
+    client:send { op = 0, t = "ME" }
+    assert.equal("first", client:expect("ME").d.request.protocol)
+    assert.is_nil(server:connect("/live").response.headers["sec-websocket-protocol"])
   end)
 
   it("refuses another path with 404", function()
-    for _, path in ipairs { "/", "/other", "/live/more", "/liv", "/live2" } do
+    for _, path in ipairs { "/", "/other", "/live/more", "/live/", "/liv", "/live2", "/LIVE" } do
       local client, _, response = server:try_connect(path)
       assert.is_nil(client)
       assert.equal(404, response and response.status, path)

@@ -95,7 +95,7 @@ static struct lws_context *create_context(struct mesa_transport *t)
         .pcontext = &t->context,
         .user = t,
         .pt_serv_buf_size = 65536,
-        .max_http_header_data = MESA_MAX_HEADER_BYTES,
+        .max_http_header_data = MESA_PARSED_HEADER_BYTES,
         .timeout_secs = 3600, /* the listener's own timeouts act before */
     };
     return lws_create_context(&info);
@@ -112,6 +112,7 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     mesa_list_init(&t->listeners);
     mesa_list_init(&t->orphans);
     mesa_list_init(&t->work);
+    mesa_list_init(&t->lingering);
     mesa_list_init(&t->client_vhosts);
     mesa_list_init(&t->outgoing);
     mesa_list_init(&t->released);
@@ -185,8 +186,10 @@ void mesa_transport_free(struct mesa_transport *t)
         return;
     while (!mesa_list_empty(&t->listeners))
         mesa_listener_free(MESA_CONTAINER_OF(t->listeners.next, struct mesa_listener, link));
+    mesa_linger_end_all(t);
     mesa_loop_remove_turn(&t->turn);
     destroy_context(t);
+    mesa_linger_end_all(t);
     mesa_loop_cancel(t->loop, &t->wake);
     mesa_vhost_free_shared(t);
     mesa_client_free_shared(t);

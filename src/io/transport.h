@@ -29,7 +29,7 @@ struct mesa_header {
 /* The HTTP request a connection began with. Spans live until the callback that received the request
  * returns. libwebsockets decodes the path and the query ('+' becomes a space in both) and resolves
  * "..", "." and "//" in the path; the query is encoded again, so that it means the same but need
- * not be the client's bytes. Of a repeated header known to the library the values come joined by
+ * not be the client's bytes; a last part that is "/" alone is left out of it. Of a repeated header known to the library the values come joined by
  * ','; of another one the first is seen. */
 struct mesa_request {
     struct mesa_span method; /* "GET" */
@@ -88,6 +88,12 @@ struct mesa_listener_hooks {
      * later, exactly once. */
     void (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                     struct mesa_span body);
+    /* The transport has turned a peer away that was no connection yet; may be NULL. `code`:
+     * "HEADERS": the request head is malformed, over 8 KB, or one libwebsockets cannot read;
+     * "HANDSHAKE": it was not complete in time, or asks for an upgrade in a wrong way; "LIMIT":
+     * max_connections or max_connections_per_ip. What on_upgrade refuses is not reported, nor who
+     * comes and leaves, or stays, without a byte. */
+    void (*on_refused)(void *ctx, const char *code, struct mesa_span ip, const char *text);
 };
 
 enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loop *loop);
@@ -121,7 +127,8 @@ enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t 
 /* Begins the closing handshake behind what was written. Marks only: on_close comes in a later turn,
  * at the latest after 5 s when the peer does not answer. Repeating has no effect. `reason` at most
  * 123 bytes of UTF-8 (longer is cut at a code point). With `drop` true, the connection is ended
- * after the close frame without waiting for the peer's answer nor for a stalled reader. */
+ * after the close frame without waiting for the peer's answer nor for a stalled reader. A peer
+ * that broke the protocol is not waited for either. */
 void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool drop);
 
 /* Stops and restarts reading from the socket; calls nest not. Messages that were already read may

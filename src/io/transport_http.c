@@ -88,6 +88,7 @@ void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers
 {
     char out[512];
     const char *text = mesa_http_status_text(status);
+    c->refused = true;
     int n = snprintf(
         out, sizeof out,
         "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
@@ -316,12 +317,12 @@ int mesa_http_begin(struct mesa_conn *c, const char *head)
     c->phase = MESA_CONN_HTTP;
     lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* ours act */
 
-    enum mesa_status rc = mesa_capture_read(&h->capture, c, head);
-    if (rc != MESA_OK)
-        return answer(h, rc == MESA_ENOMEM ? 503 : 400);
+    int status = mesa_capture_read(&h->capture, c, head);
+    if (status != 0)
+        return answer(h, status);
     const struct mesa_request *req = &h->capture.request;
     h->head_only = mesa_span_eq(req->method, MESA_SPAN("HEAD"));
-    int status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
+    status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
     if (status != 0)
         return answer(h, status);
     if (h->body_expected == 0)

@@ -25,8 +25,10 @@ enum {
     MESA_CLOSE_TIMEOUT_MS = 5000, /* for the peer to answer a close frame */
     /* for a request body to arrive, and for a response to be read any further */
     MESA_HTTP_STALL_TIMEOUT_MS = 30000,
-    MESA_MAX_HEADER_BYTES = 8192, /* of a request head */
-    MESA_MAX_REASON_BYTES = 123,  /* RFC 6455 section 5.5 */
+    MESA_MAX_HEADER_BYTES = 8192, /* of a request head; more gets 431 */
+    /* what libwebsockets parses: beyond it the connection ends without an answer */
+    MESA_PARSED_HEADER_BYTES = 20000,
+    MESA_MAX_REASON_BYTES = 123, /* RFC 6455 section 5.5 */
 };
 
 /* RFC 6455 section 7.4.1. */
@@ -46,7 +48,7 @@ struct mesa_capture {
     struct mesa_header *headers;
     size_t header_cap;
     char protocol[64];
-    char ip[48];
+    char ip[48]; /* MESA_ADDRESS_TEXT_LEN */
 };
 
 struct mesa_transport {
@@ -57,6 +59,8 @@ struct mesa_transport {
     struct mesa_list listeners;
     struct mesa_list orphans; /* connections whose listener was freed */
     struct mesa_list work;    /* connections to look after at the end of the turn */
+    struct mesa_list lingering;
+    unsigned lingering_count;
     /* armed while there are any: another turn hook may mark one when ours has run */
     struct mesa_timer wake;
     struct mesa_capture upgrade; /* the request being upgraded; there is never more than one */
@@ -115,6 +119,7 @@ struct mesa_closing {
     bool by_peer;
     bool drop;
     bool sent;
+    bool failed; /* the peer broke the protocol: its answer is not waited for */
     uint8_t reason_len;
     char reason[];
 };
@@ -139,6 +144,8 @@ struct mesa_conn {
     struct mesa_address address;
     enum mesa_conn_phase phase : 8;
     bool kill : 1;         /* end it without further ado */
+    bool refused : 1;      /* the request was answered with an error */
+    bool linger : 1;       /* but let the peer read what was written last */
     bool opening : 1;      /* inside on_open */
     bool in_message : 1;   /* between the first and the last fragment */
     bool want_drained : 1; /* a write was refused */
@@ -162,6 +169,15 @@ enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int 
 void mesa_acceptor_close(struct mesa_acceptor *a);
 enum mesa_status mesa_acceptor_open(struct mesa_listener *l, int fd);
 void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
+/* Calls on_refused, which may free the listener; NULL is accepted. */
+void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
+                           const char *code, const char *text);
+
+/* transport_linger.c */
+/* Keeps the connection of `fd` open for a moment after libwebsockets has closed it, which it does
+ * in this turn. */
+void mesa_linger_begin(struct mesa_transport *t, int fd);
+void mesa_linger_end_all(struct mesa_transport *t);
 
 /* transport_vhost.c */
 enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg,
@@ -181,6 +197,8 @@ void mesa_conn_turn(struct mesa_conn *c);
 void mesa_conn_mark(struct mesa_conn *c);
 void mesa_conn_kill_later(struct mesa_conn *c);
 void mesa_conn_detach(struct mesa_conn *c);
+/* Whether the peer has neither closed nor reset the connection. */
+bool mesa_conn_peer_is_there(const struct mesa_conn *c);
 void mesa_conn_arm(struct mesa_conn *c, uint64_t ms);
 
 /* transport_ws.c */
@@ -188,14 +206,19 @@ int mesa_ws_opened(struct mesa_conn *c);
 int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len);
 int mesa_ws_writable(struct mesa_conn *c);
 int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len);
+/* libwebsockets has begun to end the connection. */
+void mesa_ws_ending(struct mesa_conn *c);
 void mesa_ws_closed(struct mesa_conn *c);
 void mesa_ws_send_close(struct mesa_conn *c);
 void mesa_ws_update_reading(struct mesa_conn *c);
 
 /* transport_request.c */
-/* `head` is any piece of the head that libwebsockets has passed to a callback. MESA_EPROTO: not a
- * request to serve; MESA_ENOMEM. */
-enum mesa_status mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
+/* `head` is any piece of the head that libwebsockets has passed to a callback. 0, or the HTTP status
+ * to refuse with, which was reported: the listener may be gone. */
+int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
+/* An address as text; "unix" for Unix sockets. */
+enum { MESA_ADDRESS_TEXT_LEN = 48 };
+void mesa_address_text(const struct mesa_address *a, char out[MESA_ADDRESS_TEXT_LEN]);
 void mesa_capture_deinit(struct mesa_capture *cap);
 /* The first value of a header, absent when there is none. `name` in lower case. */
 struct mesa_span mesa_request_header(const struct mesa_request *req, const char *name);

@@ -68,15 +68,31 @@ void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c)
     uncount_address(l, &c->address);
 }
 
+void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
+                           const char *code, const char *text)
+{
+    char ip[MESA_ADDRESS_TEXT_LEN];
+    if (l == NULL || l->hooks.on_refused == NULL)
+        return;
+    mesa_address_text(address, ip);
+    l->hooks.on_refused(l->ctx, code, (struct mesa_span){ip, strlen(ip)}, text);
+}
+
 static void admit(struct mesa_listener *l, int fd, const struct sockaddr_storage *from)
 {
     struct mesa_address address;
     int on = 1;
 
     read_address(from, &address);
-    if ((l->max_connections != 0 && l->conn_count >= l->max_connections) ||
-        !count_address(l, &address)) {
+    if (l->max_connections != 0 && l->conn_count >= l->max_connections) {
         close(fd);
+        mesa_listener_refused(l, &address, "LIMIT", "more connections than limits.maxConnections");
+        return;
+    }
+    if (!count_address(l, &address)) {
+        close(fd);
+        mesa_listener_refused(l, &address, "LIMIT",
+                              "more connections than limits.maxConnectionsPerIp");
         return;
     }
     if (!address.is_unix)
@@ -108,7 +124,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)events;
     if (status < 0 || l == NULL)
         return;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    for (int i = 0; i < ACCEPTS_PER_TURN && a->listener != NULL; i++) {
         struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
         socklen_t len = sizeof from;
         int fd = accept4(a->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);

@@ -27,6 +27,7 @@ static struct {
 } rx;
 
 _Static_assert(MESA_RX_BUFFER_BYTES + LWS_PRE + 4 <= SLOT_BYTES, "a receive buffer fits its slot");
+_Static_assert((int)MESA_PARSED_HEADER_BYTES < (int)SLOT_BYTES, "a request head fits its slot");
 
 static void reserve_slots(void)
 {
@@ -75,7 +76,7 @@ const char *mesa_rx_memory_head(const char *p, size_t *len)
 {
     if (!is_slot(p))
         return NULL;
-    *len = MESA_MAX_HEADER_BYTES;
+    *len = MESA_PARSED_HEADER_BYTES;
     return rx.base + (size_t)(p - rx.base) / SLOT_BYTES * SLOT_BYTES;
 }
 

@@ -78,6 +78,15 @@ static int check_request(const struct mesa_request *req, const char **headers)
     return 0;
 }
 
+/* RFC 2616 section 2.2, which RFC 6455 demands; what else libwebsockets would not find again. */
+static bool is_token(struct mesa_span s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (s.p[i] <= ' ' || s.p[i] >= 0x7f || strchr("()<>@,;:\\\"/[]?={}", s.p[i]) != NULL)
+            return false;
+    return s.len > 0;
+}
+
 /* Agrees to the first subprotocol offered. */
 static int choose_protocol(struct mesa_conn *c)
 {
@@ -88,7 +97,7 @@ static int choose_protocol(struct mesa_conn *c)
     if (offer.len > MAX_OFFER_BYTES)
         return 400;
     struct mesa_span first = next_token(&offer);
-    if (first.len == 0 || first.len >= sizeof cap->protocol)
+    if (first.len >= sizeof cap->protocol || !is_token(first))
         return 400;
     memcpy(cap->protocol, first.p, first.len);
     cap->protocol[first.len] = '\0';
@@ -111,26 +120,35 @@ static int rename_protocol(struct mesa_conn *c)
     return 0;
 }
 
+static int check_handshake(struct mesa_conn *c, const char *protocol_name, const char **headers)
+{
+    if (strcasecmp(protocol_name, "websocket") != 0)
+        return 400;
+    int status = check_request(&c->transport->upgrade.request, headers);
+    return status == 0 ? choose_protocol(c) : status;
+}
+
 int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
 {
     struct mesa_transport *t = c->transport;
     const char *headers = "";
-    int status = 400;
 
     if (c->phase != MESA_CONN_REQUEST)
         return -1;        /* behind another request */
     mesa_upgrade_done(t); /* the one before may have failed later on */
-    enum mesa_status rc = mesa_capture_read(&t->upgrade, c, protocol_name);
-    if (rc == MESA_OK && strcasecmp(protocol_name, "websocket") == 0)
-        status = check_request(&t->upgrade.request, &headers);
-    else if (rc == MESA_ENOMEM)
-        status = 503;
-    if (status == 0)
-        status = choose_protocol(c);
+    int status = mesa_capture_read(&t->upgrade, c, protocol_name);
+    if (status == 0) {
+        status = check_handshake(c, protocol_name, &headers);
+        if (status != 0)
+            mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
+                                  "the upgrade request is not one for a WebSocket");
+    }
     if (status == 0 && c->listener->hooks.on_upgrade != NULL)
         status = c->listener->hooks.on_upgrade(c->listener->ctx, &t->upgrade.request);
+    if (c->listener == NULL)
+        return -1; /* a hook freed it */
     if (status == 0)
-        return c->listener != NULL ? rename_protocol(c) : -1;
+        return rename_protocol(c);
     mesa_http_refuse(c, status, headers);
     return -1;
 }

@@ -7,6 +7,7 @@
  * the layers above queue without end, and its close frame would make libwebsockets drop what is
  * buffered.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,20 +129,19 @@ static bool write_close_frame(struct mesa_conn *c, int code, const char *reason,
 void mesa_ws_send_close(struct mesa_conn *c)
 {
     struct mesa_closing *closing = c->closing;
-    if (closed_by_library(c)) {
-        closing->sent = true; /* its own close frame is on the way */
-    } else if (lws_partial_buffered(c->wsi)) {
-        if (closing->drop)
-            mesa_conn_kill_later(c);
-        else
-            lws_callback_on_writable(c->wsi);
-        return;
-    } else {
+    bool held_up = lws_partial_buffered(c->wsi);
+    if (!closing->sent && !held_up) {
         closing->sent = true;
-        (void)write_close_frame(c, closing->code, closing->reason, closing->reason_len);
+        if (!write_close_frame(c, closing->code, closing->reason, closing->reason_len))
+            return;
+        held_up = lws_partial_buffered(c->wsi);
     }
-    if (closing->drop)
+    if (closing->drop || (closing->failed && !held_up)) {
+        c->linger = closing->sent;
         mesa_conn_kill_later(c);
+    } else if (held_up) {
+        lws_callback_on_writable(c->wsi);
+    }
 }
 
 /* The peer broke the protocol. */
@@ -149,6 +149,7 @@ static int fail(struct mesa_conn *c, int code, const char *text)
 {
     if (!begin_close(c, code, text, strlen(text), false, false))
         return 0;
+    c->closing->failed = true;
     mesa_conn_mark(c);
     if (c->listener->hooks.on_protocol_error != NULL)
         c->listener->hooks.on_protocol_error(c->user, code, text);
@@ -281,8 +282,7 @@ int mesa_ws_writable(struct mesa_conn *c)
     c->held = false;
     mesa_ws_update_reading(c);
     if (c->closing != NULL) {
-        if (!c->closing->sent)
-            mesa_conn_mark(c);
+        mesa_conn_mark(c);
     } else if (c->want_drained) {
         c->want_drained = false;
         if (c->listener->hooks.on_drained != NULL)
@@ -332,6 +332,35 @@ int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t l
     return -1;
 }
 
+/* After a violation libwebsockets would send a close frame and then wait for an answer it is not
+ * able to parse any more, or just hang up. */
+void mesa_ws_ending(struct mesa_conn *c)
+{
+    if (c->phase != MESA_CONN_OPEN || c->kill)
+        return;
+    if (c->closing != NULL) {
+        if (closed_by_library(c)) {
+            c->closing->failed = true;
+            mesa_conn_mark(c);
+        }
+        return;
+    }
+    if (closed_by_library(c)) {
+        const unsigned char *body = lws_get_close_payload(c->wsi);
+        char text[MESA_MAX_REASON_BYTES + 1];
+        snprintf(text, sizeof text, "invalid frame: %.*s", lws_get_close_length(c->wsi) - 2,
+                 (const char *)body + 2); /* "rsv bits", "bad opc" */
+        (void)fail(c, body[0] << 8 | body[1], text);
+    } else if (mesa_conn_peer_is_there(c)) {
+        (void)fail(c, MESA_CLOSE_PROTOCOL, "invalid frame");
+        if (c->phase != MESA_CONN_OPEN || c->closing == NULL)
+            return;
+        mesa_ws_send_close(c);
+        if (c->linger)
+            mesa_linger_begin(c->transport, lws_get_socket_fd(c->wsi));
+    }
+}
+
 void mesa_ws_closed(struct mesa_conn *c)
 {
     int code = MESA_CLOSE_ABNORMAL;
@@ -343,15 +372,6 @@ void mesa_ws_closed(struct mesa_conn *c)
         code = c->closing->code;
         by_peer = c->closing->by_peer;
         reason = (struct mesa_span){c->closing->reason, c->closing->reason_len};
-    } else if (c->listener != NULL && lws_get_close_length(c->wsi) >= 2) {
-        /* libwebsockets found the violation and has already told the peer */
-        const unsigned char *body = lws_get_close_payload(c->wsi);
-        code = body[0] << 8 | body[1];
-        by_peer = false;
-        reason =
-            (struct mesa_span){(const char *)body + 2, (size_t)lws_get_close_length(c->wsi) - 2};
-        if (c->listener->hooks.on_protocol_error != NULL)
-            c->listener->hooks.on_protocol_error(c->user, code, "invalid frame");
     }
     if (c->listener != NULL && !c->opening)
         c->listener->hooks.on_close(c->user, code, reason.p, reason.len, by_peer);

@@ -236,6 +236,8 @@ static int l_client_tostring(lua_State *L)
 
 /* -- methods -------------------------------------------------------------------------------------------------- */
 
+#define BAD_ID "the id must be 1 to 512 bytes of UTF-8, and not \"*\""
+
 static int push_failure(lua_State *L, const char *why)
 {
     lua_pushnil(L);
@@ -349,7 +351,7 @@ static int l_client_accept(lua_State *L)
     if (rc == MESA_ECLOSED)
         return push_failure(L, "closed");
     if (rc == MESA_EINVAL)
-        return push_failure(L, "the id must be 1 to 512 bytes of UTF-8");
+        return push_failure(L, BAD_ID);
     if (rc != MESA_OK)
         return push_failure(L, mesa_status_text(rc));
     lua_pushboolean(L, 1);
@@ -371,6 +373,8 @@ static int l_client_update(lua_State *L)
     size_t len;
     const char *id = luaL_checklstring(L, 2, &len);
     enum mesa_status rc = mesa_client_update(box->client, (struct mesa_span){id, len});
+    if (rc == MESA_EINVAL)
+        return push_failure(L, BAD_ID);
     if (rc != MESA_OK)
         return push_failure(L, rc == MESA_ECLOSED ? "closed" : mesa_status_text(rc));
     lua_pushboolean(L, 1);

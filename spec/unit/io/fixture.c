@@ -138,6 +138,17 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
     mesa_http_reply(h, 200, &type, 1, "hello", 5);
 }
 
+static void on_refused(void *ctx, const char *code, struct mesa_span ip, const char *text)
+{
+    struct fixture *f = ctx;
+    f->refusals++;
+    snprintf(f->refusal, sizeof f->refusal, "%s %.*s: %s", code, (int)ip.len, ip.p, text);
+    if (!f->free_on_refusal)
+        return;
+    mesa_listener_free(f->listener);
+    f->listener = NULL;
+}
+
 static char cert_path[64], key_path[64];
 
 static void remove_certificate(void)
@@ -207,6 +218,7 @@ bool fixture_start(struct fixture *f)
         .on_close = on_close,
         .on_protocol_error = on_protocol_error,
         .on_http = on_http,
+        .on_refused = on_refused,
     };
     if (f->loop == NULL && mesa_loop_new(&f->loop) != MESA_OK)
         return false;

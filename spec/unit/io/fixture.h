@@ -51,6 +51,9 @@ struct fixture {
     void (*on_open)(struct fixture_client *c);
     void (*on_message)(struct fixture_client *c, const char *data, size_t len);
     void (*on_drained)(struct fixture_client *c);
+    int refusals;      /* of on_refused */
+    char refusal[256]; /* "CODE ip: text" of the last one */
+    bool free_on_refusal;
 };
 
 /* Starts with `f->config`, which fixture_init has filled with defaults; false: see f->err.
@@ -65,13 +68,13 @@ void fixture_use_tls(struct fixture *f);
 void fixture_turn(struct fixture *f);
 uint64_t fixture_now_ms(void);
 
-#define WAIT_FOR(f, cond)                                                                          \
-    ({                                                                                             \
-        uint64_t deadline_ = fixture_now_ms() + FIXTURE_DEADLINE_MS;                               \
-        bool holds_;                                                                               \
-        while (!(holds_ = (cond)) && fixture_now_ms() < deadline_)                                 \
-            fixture_turn(f);                                                                       \
-        holds_;                                                                                    \
+#define WAIT_FOR(f, cond)                                            \
+    ({                                                               \
+        uint64_t deadline_ = fixture_now_ms() + FIXTURE_DEADLINE_MS; \
+        bool holds_;                                                 \
+        while (!(holds_ = (cond)) && fixture_now_ms() < deadline_)   \
+            fixture_turn(f);                                         \
+        holds_;                                                      \
     })
 
 /* Queues a frame for a client and writes as far as the transport takes it. */

@@ -199,8 +199,16 @@ TEST(connections_over_the_limits_are_closed_at_once)
     }
 }
 
+/* valgrind keeps the limit of descriptors itself: it closes one too many after the kernel has accepted it. */
+static bool valgrind_loses_connections(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+    return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
 TEST(running_out_of_descriptors_pauses_accepting)
 {
+    struct peer late;
     struct rlimit old, low;
     int fillers[256], count = 0;
     fixture_init(&f);
@@ -222,8 +230,14 @@ TEST(running_out_of_descriptors_pauses_accepting)
     while (count > 0)
         close(fillers[--count]);
     setrlimit(RLIMIT_NOFILE, &old);
-    peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    CHECK(strncmp(peer_read_all(&p), "HTTP/1.1 200", 12) == 0);
+    if (!valgrind_loses_connections()) {
+        peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        CHECK(strncmp(peer_read_all(&p), "HTTP/1.1 200", 12) == 0);
+    }
+    CHECK_OR_RETURN(peer_connect(&late, &f));
+    peer_send_text(&late, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    CHECK(strncmp(peer_read_all(&late), "HTTP/1.1 200", 12) == 0);
+    peer_close(&late);
     end();
 }
 

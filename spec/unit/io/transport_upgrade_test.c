@@ -200,6 +200,26 @@ TEST(a_head_of_almost_8_kb_is_accepted_and_a_larger_one_ends_the_connection)
     end();
 }
 
+/* Between the headers libwebsockets keeps offsets, whose bytes may look like letters. */
+TEST(no_header_is_lost_wherever_it_stands)
+{
+    CHECK_OR_RETURN(begin(false));
+    for (int pad = 0; pad < 130; pad++) {
+        char headers[1024];
+        int n = snprintf(headers, sizeof headers, "X-Pad: %0*d\r\n", pad + 1, 7);
+        for (int i = 0; i < 8; i++)
+            n += snprintf(headers + n, sizeof headers - (size_t)n, "X-H%d: %d\r\n", i, i);
+        CHECK_OR_RETURN(peer_open(&p, &f, "/", headers));
+        for (int i = 0; i < 8; i++) {
+            char line[32];
+            snprintf(line, sizeof line, "\nx-h%d: %d\n", i, i);
+            saw(line);
+        }
+        peer_close(&p);
+    }
+    fixture_stop(&f);
+}
+
 TEST(a_stalled_handshake_is_ended)
 {
     static const char *const beginnings[] = {"", "GET / HT",
