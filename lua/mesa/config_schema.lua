@@ -313,11 +313,11 @@ schema.root = section {
     handshakeTimeout = milliseconds { min = 1, default = 10000, doc = "time for the WebSocket handshake" },
     idleTimeout = milliseconds { default = 0, doc = "silence after which a client is closed, 0: off" },
     maxDepth = integer { min = 1, max = 1024, default = 128, doc = "nesting of JSON" },
-    scriptTime = switchable(milliseconds { default = 1000, doc = "a handler that holds the loop longer is logged, 0 or false: off" }, {
+    scriptTime = switchable(milliseconds { default = 1000, doc = "time a handler may hold the loop before it is logged" }, {
       allowed = ", or false for off",
       [false] = 0,
     }),
-    scriptMemory = switchable(integer { max = 2 ^ 40, unit = "bytes", default = 0, doc = "memory of the Lua state, 0 or false: unlimited" }, {
+    scriptMemory = switchable(integer { max = 2 ^ 40, unit = "bytes", default = 0, doc = "memory of the Lua state, 0: unlimited" }, {
       allowed = ", or false for unlimited",
       [false] = 0,
     }),

@@ -236,10 +236,100 @@ describe("Mesa.Client", function()
     ]]
     assert.equal(0, bot:wait_exit(10000))
     assert.matches("^error CONNECT", bot.process.stdout)
-    local stranger = program(server, "", ("{ ca = %q }"):format(harness.tls.certificate().cert)):gsub("localhost", "127.0.0.2")
+    local ca = ("{ ca = %q }"):format(harness.tls.certificate().cert)
+    local stranger = program(server, "", ca):gsub("localhost", "127.1") -- the same address by a name it has no certificate for
     running = harness.launch(stranger)
     assert.equal(0, running:wait_exit(10000))
     assert.matches("^error CONNECT", running.process.stdout)
+    local by_address = program(server, [[client:on("connected", function() say "connected" client:disconnect() end)]], ca)
+      :gsub("localhost", "127.0.0.1")
+    running = harness.launch(by_address)
+    assert.equal(0, running:wait_exit(10000))
+    assert.equal("connected\n", running.process.stdout)
+  end)
+
+  it("survives answers that are none", function()
+    local uv = require "luv"
+    for _, answer in ipairs {
+      "", "\0\255garbage\r\n\r\n", "HTTP/1.1 101", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+      "HTTP/1.1 302 Found\r\nLocation: ws://no.such.host.invalid/\r\nContent-Length: 0\r\n\r\n",
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n",
+      "HTTP/1.1 101 Switching Protocols\r\n" .. ("X-Filler: " .. ("y"):rep(1000) .. "\r\n"):rep(100) .. "\r\n",
+    } do
+      local fake = uv.new_tcp()
+      assert(fake:bind("127.0.0.1", 0))
+      assert(fake:listen(8, function()
+        local peer = uv.new_tcp()
+        fake:accept(peer)
+        peer:read_start(function(err, chunk)
+          if peer:is_closing() then return end
+          if err or not chunk then return peer:close() end
+          peer:write(answer, function() if not peer:is_closing() then peer:close() end end)
+        end)
+      end))
+      local bot = harness.launch(([[
+        local Mesa = require "mesa"
+        local client = Mesa.Client("ws://127.0.0.1:%d/", { timeout = 2000 })
+        client:on("connected", function() print "connected" end)
+        client:on("error", function(err) print(err.code) end)
+      ]]):format(fake:getsockname().port))
+      assert.equal(0, bot:wait_exit(10000), answer)
+      assert.equal("CONNECT\n", bot.process.stdout, answer)
+      bot:stop()
+      fake:close()
+    end
+  end)
+
+  it("reports what is no message, and goes on", function()
+    server = harness.start([[
+      local Mesa = require "mesa"
+      local server = Mesa.new { port = 0, host = "127.0.0.1", raw = true }
+      server:on("connection", function(client)
+        for _, text in ipairs { "not json", "[]", "{}", '{"op":"x"}', '{"op":10,"d":null}', '{"op":10,"d":{"rules":7}}', '{"op":22}',
+          '{"op":0,"t":"FINE"}' } do client:send(text) end
+        client:send("\\0\\1", { binary = true })
+        client:send '{"op":0,"t":"END"}'
+      end)
+    ]])
+    local bot = run [[
+      client:on("message", function(message)
+        say(message.type)
+        if message.type == "END" then client:disconnect() end
+      end)
+    ]]
+    assert.equal(0, bot:wait_exit(10000))
+    assert.equal(5, select(2, bot.process.stdout:gsub("error PROTOCOL", "")), bot.process.stdout)
+    assert.matches("FINE\n.*END\n$", bot.process.stdout)
+  end)
+
+  it("says when it is full, and when it can go on", function()
+    server = harness.lab { limits = { maxBackpressure = 64 * 1024 * 1024 } }
+    local bot = run([[
+      local sent, got, refusals, text = 0, 0, 0, ("x"):rep(10000)
+      local function fill()
+        while sent < 200 do
+          local ok, err = client:send(Message(0, { n = sent + 1, text = text }, "ECHO"))
+          if not ok then
+            assert(err == "full")
+            refusals = refusals + 1
+            return
+          end
+          sent = sent + 1
+        end
+      end
+      client:on("connected", fill)
+      client:on("drain", fill)
+      client:on("message", function(message)
+        got = got + 1
+        assert(message.data.n == got, "out of order")
+        if got == 200 then
+          say("all", refusals > 0)
+          client:disconnect()
+        end
+      end)
+    ]], "{ maxQueue = 100000 }")
+    assert.equal(0, bot:wait_exit(20000))
+    assert.equal("all\ttrue\n", bot.process.stdout)
   end)
 
   it("closes a server whose message is too big", function()

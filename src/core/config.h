@@ -56,7 +56,7 @@ struct mesa_config {
     } portal;
 
     bool concurrent_messages; /* false: a client's messages are handled one after the other */
-    uint32_t store_messages; /* of each direction of a client; 0: none. `true` in Lua means 100 */
+    uint32_t store_messages;  /* of each direction of a client; 0: none. `true` in Lua means 100 */
 
     struct {
         bool enabled;                    /* false */
@@ -99,8 +99,8 @@ struct mesa_config {
         uint32_t handshake_timeout_ms;   /* 10000 */
         uint32_t idle_timeout_ms;        /* 0: off */
         uint32_t max_depth;              /* 128, of JSON */
-        uint32_t script_time_ms;         /* 1000: a handler that holds the loop longer is logged; 0: off */
-        size_t script_memory;            /* bytes of the Lua state; 0: unlimited */
+        uint32_t script_time_ms; /* 1000: a handler that holds the loop longer is logged; 0: off */
+        size_t script_memory;    /* bytes of the Lua state; 0: unlimited */
     } limits;
 
     struct {

@@ -80,6 +80,7 @@ struct client_vhost {
     struct mesa_list link; /* transport->client_vhosts */
     struct lws_vhost *vhost;
     SSL_CTX *ctx;
+    bool secure;
     char *ca; /* NULL: the system's authorities */
 };
 
@@ -96,7 +97,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *ses
     default:
         break;
     }
-    struct mesa_outgoing *o = wsi != NULL ? lws_get_opaque_user_data(wsi) : NULL;
+    struct mesa_outconn *o = wsi != NULL ? lws_get_opaque_user_data(wsi) : NULL;
     if (o == NULL)
         return 0;
     bool gone = reason == LWS_CALLBACK_WSI_DESTROY;
@@ -110,8 +111,8 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *ses
     return 0;
 }
 
-bool mesa_outgoing_connect(struct mesa_transport *t, struct lws_client_connect_info *info,
-                           struct mesa_outgoing *o)
+bool mesa_outconn_connect(struct mesa_transport *t, struct lws_client_connect_info *info,
+                          struct mesa_outconn *o)
 {
     info->context = t->context;
     info->local_protocol_name = "mesa-client";
@@ -124,7 +125,7 @@ bool mesa_outgoing_connect(struct mesa_transport *t, struct lws_client_connect_i
     return false;
 }
 
-void mesa_outgoing_release(struct mesa_transport *t, struct mesa_outgoing *o)
+void mesa_outconn_release(struct mesa_transport *t, struct mesa_outconn *o)
 {
     o->callback = NULL;
     if (o->wsi != NULL) {
@@ -138,10 +139,10 @@ void mesa_outgoing_release(struct mesa_transport *t, struct mesa_outgoing *o)
     /* else libwebsockets may still tell of its end; if not, the transport frees it */
 }
 
-void mesa_outgoing_turn(struct mesa_transport *t)
+void mesa_outconn_turn(struct mesa_transport *t)
 {
     while (!mesa_list_empty(&t->released)) {
-        struct mesa_outgoing *o = MESA_CONTAINER_OF(t->released.next, struct mesa_outgoing, link);
+        struct mesa_outconn *o = MESA_CONTAINER_OF(t->released.next, struct mesa_outconn, link);
         mesa_list_remove(&o->link);
         mesa_list_append(&t->outgoing, &o->link);
         if (lws_partial_buffered(o->wsi)) /* or libwebsockets would wait for the reader */
@@ -150,7 +151,7 @@ void mesa_outgoing_turn(struct mesa_transport *t)
     }
 }
 
-static SSL_CTX *new_ssl_ctx(const char *ca, char *err, size_t err_len)
+static SSL_CTX *new_ssl_ctx(bool secure, const char *ca, char *err, size_t err_len)
 {
     ERR_clear_error();
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -162,6 +163,8 @@ static SSL_CTX *new_ssl_ctx(const char *ca, char *err, size_t err_len)
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    if (!secure)
+        return ctx; /* libwebsockets wants one all the same; reading the authorities takes its time */
     if (ca == NULL) {
         SSL_CTX_set_default_verify_paths(ctx);
         return ctx;
@@ -201,7 +204,7 @@ static struct lws_vhost *create_vhost(struct mesa_transport *t, SSL_CTX *ctx)
         .alpn = "http/1.1",
         .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .provided_client_ssl_ctx = ctx,
-        .http_proxy_address = "", /* or the environment decides */
+        .http_proxy_address = "",     /* or the environment decides */
         .connect_timeout_secs = 3600, /* the owners' own timeouts act before */
     };
     return lws_create_vhost(t->context, &info);
@@ -212,12 +215,12 @@ static bool same(const char *a, const char *b)
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-enum mesa_status mesa_client_vhost(struct mesa_transport *t, const char *ca,
+enum mesa_status mesa_client_vhost(struct mesa_transport *t, bool secure, const char *ca,
                                    struct lws_vhost **out, char *err, size_t err_len)
 {
     MESA_LIST_FOREACH(it, &t->client_vhosts) {
         struct client_vhost *v = MESA_CONTAINER_OF(it, struct client_vhost, link);
-        if (same(v->ca, ca)) {
+        if (v->secure == secure && same(v->ca, ca)) {
             *out = v->vhost;
             return MESA_OK;
         }
@@ -229,7 +232,8 @@ enum mesa_status mesa_client_vhost(struct mesa_transport *t, const char *ca,
         return rc;
     if (ca != NULL && (v->ca = strdup(ca)) == NULL)
         goto fail;
-    v->ctx = new_ssl_ctx(ca, err, err_len);
+    v->secure = secure;
+    v->ctx = new_ssl_ctx(secure, ca, err, err_len);
     rc = MESA_EINVAL;
     if (v->ctx == NULL)
         goto fail;
@@ -254,7 +258,7 @@ void mesa_client_free_shared(struct mesa_transport *t)
 {
     mesa_list_splice(&t->outgoing, &t->released);
     while (!mesa_list_empty(&t->outgoing)) {
-        struct mesa_outgoing *o = MESA_CONTAINER_OF(t->outgoing.next, struct mesa_outgoing, link);
+        struct mesa_outconn *o = MESA_CONTAINER_OF(t->outgoing.next, struct mesa_outconn, link);
         mesa_list_remove(&o->link);
         free(o);
     }

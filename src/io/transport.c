@@ -30,7 +30,7 @@ static void work_off(struct mesa_transport *t)
         mesa_list_remove(&c->work);
         mesa_conn_turn(c);
     }
-    mesa_outgoing_turn(t);
+    mesa_outconn_turn(t);
     if (mesa_timer_armed(&t->wake))
         mesa_loop_cancel(t->loop, &t->wake);
 }

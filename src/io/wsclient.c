@@ -22,7 +22,7 @@ enum wsclient_phase { WSC_LOOKUP, WSC_CONNECTING, WSC_OPEN, WSC_CLOSING, WSC_OVE
 
 /* What libwebsockets knows; outlives the client it belongs to. */
 struct attempt {
-    struct mesa_outgoing base;
+    struct mesa_outconn base;
     struct mesa_wsclient *client;
 };
 
@@ -58,7 +58,7 @@ static void drop_attempt(struct mesa_wsclient *c)
     if (c->attempt == NULL)
         return;
     c->attempt->client = NULL;
-    mesa_outgoing_release(c->transport, &c->attempt->base);
+    mesa_outconn_release(c->transport, &c->attempt->base);
     c->attempt = NULL;
 }
 
@@ -304,7 +304,7 @@ static void on_gone(struct mesa_wsclient *c)
         finish(c, NULL);
 }
 
-static int on_event(struct mesa_outgoing *o, enum lws_callback_reasons reason, void *in, size_t len)
+static int on_event(struct mesa_outconn *o, enum lws_callback_reasons reason, void *in, size_t len)
 {
     struct mesa_wsclient *c = ((struct attempt *)o)->client;
     switch (reason) {
@@ -349,7 +349,7 @@ static bool connect_to(struct mesa_wsclient *c, const char *address)
         .ietf_version_or_minus_one = -1,
         .alpn = "http/1.1",
     };
-    return mesa_outgoing_connect(c->transport, &info, &a->base);
+    return mesa_outconn_connect(c->transport, &info, &a->base);
 }
 
 static void try_next_address(struct mesa_wsclient *c)
@@ -425,7 +425,8 @@ enum mesa_status mesa_wsclient_connect(struct mesa_wsclient **out, struct mesa_t
 
     rc = read_url(c, cfg->url, err, err_len);
     if (rc == MESA_OK)
-        rc = mesa_client_vhost(t, cfg->ca, &c->vhost, err, err_len);
+        rc = mesa_client_vhost(t, c->url.secure, c->url.secure ? cfg->ca : NULL, &c->vhost, err,
+                               err_len);
     if (rc != MESA_OK)
         goto fail;
     struct mesa_loop *loop = mesa_client_loop(t);

@@ -112,8 +112,7 @@ static int l_ws_connect(lua_State *L)
     char err[256];
     luaL_checktype(L, 1, LUA_TFUNCTION);
     struct ws_box *box = lua_newuserdata(L, sizeof *box);
-    *box = (struct ws_box){
-        .vm = mesa_script_vm(L), .self_ref = LUA_NOREF, .fn_ref = LUA_NOREF};
+    *box = (struct ws_box){.vm = mesa_script_vm(L), .self_ref = LUA_NOREF, .fn_ref = LUA_NOREF};
     mesa_list_init(&box->link);
     luaL_getmetatable(L, "mesa.ws_connection");
     lua_setmetatable(L, -2);

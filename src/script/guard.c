@@ -81,7 +81,8 @@ void mesa_guard_report(struct mesa_vm *vm)
     uint64_t ms = (uv_hrtime() - atomic_load(&g->since_ns)) / 1000000;
     lua_sethook(vm->L, NULL, 0, 0);
     mesa_log(MESA_LOG_WARN, "script",
-             "a handler held the loop for %" PRIu64 " ms (limits.scriptTime is %" PRIu32 "), here:\n%s",
+             "a handler held the loop for %" PRIu64 " ms (limits.scriptTime is %" PRIu32
+             "), here:\n%s",
              ms, vm->script_time_ms,
              g->where != NULL ? g->where : "(in compiled code or a C function, place unknown)");
     free(g->where);
@@ -159,8 +160,8 @@ void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes)
     if (bytes == 0)
         return;
     if (vm->script_memory == 0) {
-        vm->memory_used = (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 +
-                          (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
+        vm->memory_used =
+            (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
         vm->allocate = lua_getallocf(vm->L, &vm->allocate_ctx);
         lua_setallocf(vm->L, allocate, vm);
     }
@@ -180,7 +181,8 @@ void mesa_guard_report_memory(struct mesa_vm *vm)
     size_t before = vm->memory_used;
     vm->memory_refused = false;
     lua_gc(vm->L, LUA_GCCOLLECT, 0);
-    mesa_log(MESA_LOG_ERROR, "script",
-             "a handler was refused memory: %zu bytes were in use, limits.scriptMemory is %zu; after collecting %zu are",
-             before, vm->script_memory, vm->memory_used);
+    mesa_log(
+        MESA_LOG_ERROR, "script",
+        "a handler was refused memory: %zu bytes were in use, limits.scriptMemory is %zu; after collecting %zu are",
+        before, vm->script_memory, vm->memory_used);
 }

@@ -62,14 +62,14 @@ struct mesa_vm {
         scratch; /* outgoing JSON is built here; never held across a call that may raise with its content in use elsewhere */
     struct mesa_watch *watch;
     struct mesa_httpc *httpc; /* NULL until a script sends a request */
-    int program_ref; /* the table of functions that lua/mesa/program.lua gave */
+    int program_ref;          /* the table of functions that lua/mesa/program.lua gave */
     int client_meta_ref;
     int message_meta_ref;
     /* guard.c: a runaway script is noticed, its memory is bounded */
-    _Atomic uint64_t entries; /* odd while Lua runs in a task */
+    _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
     struct mesa_guard *guard;
-    uint32_t script_time_ms; /* 0: off */
+    uint32_t script_time_ms;           /* 0: off */
     size_t script_memory, memory_used; /* 0: not bounded */
     lua_Alloc allocate;                /* LuaJIT's own */
     void *allocate_ctx;
@@ -102,8 +102,9 @@ struct client_box {
     bool connected;
     bool has_fields; /* the environment table is the script's own fields */
     bool connecting; /* the connection handler is running or waiting */
-    unsigned handling; /* handlers of this client that run or wait: one, unless messages are concurrent */
-    bool draining;   /* the queue below is being worked off */
+    unsigned
+        handling; /* handlers of this client that run or wait: one, unless messages are concurrent */
+    bool draining; /* the queue below is being worked off */
     bool paused;
     uint32_t queue_first, queue_count; /* messages that wait for it, in fields._queue */
 };

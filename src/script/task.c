@@ -69,10 +69,18 @@ static void task_finish(struct mesa_task *t, bool reusable)
     }
 }
 
+/* Only this thread writes the counter, so that plain stores do. */
+static uint64_t count_entry(struct mesa_vm *vm)
+{
+    uint64_t entry = atomic_load_explicit(&vm->entries, memory_order_relaxed);
+    atomic_store_explicit(&vm->entries, entry + 1, memory_order_relaxed);
+    return entry;
+}
+
 /* The VM is idle again. */
 static void left_lua(struct mesa_vm *vm)
 {
-    uint64_t entry = atomic_fetch_add_explicit(&vm->entries, 1, memory_order_relaxed);
+    uint64_t entry = count_entry(vm);
     if (atomic_load_explicit(&vm->slow_entry, memory_order_relaxed) == entry)
         mesa_guard_report(vm);
     if (vm->memory_refused)
@@ -85,7 +93,7 @@ static void task_resume(struct mesa_task *t, int nargs)
     struct mesa_task *outer = vm->current_task;
     vm->current_task = t;
     if (outer == NULL)
-        atomic_fetch_add_explicit(&vm->entries, 1, memory_order_relaxed);
+        count_entry(vm);
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
     if (outer == NULL)

@@ -22,7 +22,7 @@
 ---@field authenticated boolean
 ---@field user? table what op 22 carried
 ---@field rules string[] of the server
----@field messages? {sent: mesa.Message[], received: mesa.Message[]} the last 100 of each direction, when the server has the rule `store_messages`
+---@field messages? {sent: mesa.Message[], received: mesa.Message[]} the last 100 each, when the server has the rule `store_messages`
 local WsClient = {}
 
 --- Connects. In a handler it waits: true, or nil and the reason. Elsewhere it only begins to connect. Raises when connected.
