@@ -39,8 +39,8 @@ function cluster:node_lab(config)
     node.process:destroy()
     error("the Node server did not start\n" .. node.process.stderr, 2)
   end
-  function node:stop()
-    self:destroy()
+  function node.stop(this)
+    this:destroy()
   end
   self.nodes[#self.nodes + 1] = node
   return node
@@ -85,9 +85,9 @@ function cluster:expect_presence(ids, count, timeout)
   end
 end
 
-function cluster:metric(node, name)
-  local text = node:http { path = "/metrics", port = node.ports[2] }
-  return text
+--- The text of a node's /metrics.
+function cluster.metrics(_, node)
+  return node:http { path = "/metrics", port = node.ports[2] }
 end
 
 function cluster:stop()
