@@ -39,9 +39,7 @@ function cluster:node_lab(config)
     node.process:destroy()
     error("the Node server did not start\n" .. node.process.stderr, 2)
   end
-  function node:stop()
-    self:destroy()
-  end
+  node.stop = node.destroy
   self.nodes[#self.nodes + 1] = node
   return node
 end
@@ -83,11 +81,6 @@ function cluster:expect_presence(ids, count, timeout)
     error(("expected %d connections and the users %s, found %s and %s"):format(
       count, table.concat(ids, ","), tostring(number), table.concat(found, ",")), 2)
   end
-end
-
-function cluster:metric(node, name)
-  local text = node:http { path = "/metrics", port = node.ports[2] }
-  return text
 end
 
 function cluster:stop()
