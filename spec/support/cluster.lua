@@ -39,9 +39,7 @@ function cluster:node_lab(config)
     node.process:destroy()
     error("the Node server did not start\n" .. node.process.stderr, 2)
   end
-  function node.stop(this)
-    this:destroy()
-  end
+  node.stop = node.destroy
   self.nodes[#self.nodes + 1] = node
   return node
 end
@@ -83,11 +81,6 @@ function cluster:expect_presence(ids, count, timeout)
     error(("expected %d connections and the users %s, found %s and %s"):format(
       count, table.concat(ids, ","), tostring(number), table.concat(found, ",")), 2)
   end
-end
-
---- The text of a node's /metrics.
-function cluster.metrics(_, node)
-  return node:http { path = "/metrics", port = node.ports[2] }
 end
 
 function cluster:stop()

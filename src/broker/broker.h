@@ -28,6 +28,8 @@ struct mesa_backlog {
 };
 
 typedef void (*mesa_backlog_fn)(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog);
+/* Whether the backlog is still of use; asked before it is taken after a wait. */
+typedef bool (*mesa_backlog_wanted_fn)(void *ctx);
 typedef void (*mesa_broker_closed_fn)(void *ctx);
 
 /* A message of this server, after its own connections got it. */
@@ -63,8 +65,11 @@ struct mesa_broker_hooks {
     void (*on_dropped)(void *ctx, struct mesa_span id, struct mesa_span json);
     /* A message from elsewhere in the cluster, for connections here. */
     void (*on_delivery)(void *ctx, const struct mesa_cluster_message *m);
+    /* Something was put back for a user who is online: it can be taken. */
+    void (*on_kept)(void *ctx, struct mesa_span id);
     void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
-    /* Redis can be reached and knows of all that is here / it cannot. */
+    /* Redis can be reached and knows of all that is here, after it did not: what was sent to users
+     * here meanwhile may have been stored. Or it cannot be reached any more. */
     void (*on_available)(void *ctx, bool available);
     /* `code` is a stable upper-case word: "REDIS", "CLUSTER", "SYNC", "MEMORY". */
     void (*on_error)(void *ctx, const char *code, const char *text);
@@ -87,8 +92,11 @@ struct mesa_broker_ops {
     /* Brings a message to where else its recipients are, and keeps it for those who are offline, within sync.maxMessages, maxBytes and maxAge: the oldest go first.
      * MESA_EUNAVAILABLE: the cluster cannot be reached. MESA_ENOMEM. */
     enum mesa_status (*send)(struct mesa_broker *b, const struct mesa_publication *p);
-    /* Takes the whole backlog of `id`: it is no longer stored. MESA_EUNAVAILABLE, MESA_EIO: it may still be. */
-    void (*take)(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx);
+    /* Takes the whole backlog of `id`: it is no longer stored. `patiently`: another connection of the
+     * user may be about to put something back, so wait a little. MESA_EUNAVAILABLE, MESA_EIO: it may
+     * still be stored; MESA_ECLOSED: not wanted any more. */
+    void (*take)(struct mesa_broker *b, struct mesa_span id, bool patiently,
+                 mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
     /* Puts back, in front of what is stored, messages that were taken but never written; the bounds hold, the oldest go first. */
     void (*put_back)(struct mesa_broker *b, struct mesa_span id,
                      const struct mesa_backlog *backlog);

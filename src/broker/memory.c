@@ -256,8 +256,11 @@ static enum mesa_status memory_send(struct mesa_broker *b, const struct mesa_pub
     return rc;
 }
 
-static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx)
+static void memory_take(struct mesa_broker *b, struct mesa_span id, bool patiently,
+                        mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx)
 {
+    (void)patiently; /* here everything is put back and taken at once */
+    (void)wanted;
     struct memory_broker *m = self(b);
     struct mesa_list taken, dropped;
     mesa_list_init(&taken);

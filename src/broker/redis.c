@@ -18,169 +18,6 @@ void mesa_redis_error(struct mesa_redis_broker *r, const char *code, const char 
         r->base.hooks.on_error(r->base.hooks_ctx, code, text);
 }
 
-/* -- calls -- */
-
-struct mesa_redis_call *mesa_redis_call_new(struct mesa_redis_broker *r,
-                                            enum mesa_redis_script script,
-                                            const struct mesa_span *args, size_t count,
-                                            mesa_redis_call_fn fn, void *ctx)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; i < count; i++)
-        bytes += args[i].len;
-    struct mesa_redis_call *c = malloc(sizeof *c + count * sizeof c->args[0] + bytes);
-    if (c == NULL)
-        return NULL;
-    *c = (struct mesa_redis_call){
-        .broker = r, .fn = fn, .ctx = ctx, .script = script, .count = count, .bytes = bytes};
-    mesa_list_init(&c->link);
-    char *p = (char *)&c->args[count];
-    for (size_t i = 0; i < count; i++) {
-        if (args[i].len > 0)
-            memcpy(p, args[i].p, args[i].len);
-        c->args[i] = (struct mesa_span){p, args[i].len};
-        p += args[i].len;
-    }
-    return c;
-}
-
-static void finish(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
-{
-    if (c->fn != NULL)
-        c->fn(c, reply);
-    free(c);
-}
-
-const char *mesa_redis_reply_error(const struct mesa_redis_reply *reply)
-{
-    return mesa_redis_reply_type(reply) == MESA_REDIS_ERROR ? mesa_redis_reply_string(reply).p
-                                                            : NULL;
-}
-
-static bool begins_with(struct mesa_span text, const char *prefix)
-{
-    size_t len = strlen(prefix);
-    return text.len >= len && memcmp(text.p, prefix, len) == 0;
-}
-
-/* What Redis refuses, in words of its own. */
-static void report_refusal(struct mesa_redis_broker *r, struct mesa_span text)
-{
-    char line[300];
-    snprintf(line, sizeof line, "Redis refused a command: %.*s",
-             (int)(text.len < 250 ? text.len : 250), text.p);
-    mesa_redis_error(r, "REDIS", line);
-}
-
-static void on_reply(void *ctx, enum mesa_status rc, const struct mesa_redis_reply *reply)
-{
-    (void)rc; /* without a reply the connection was lost */
-    struct mesa_redis_call *c = ctx;
-    struct mesa_redis_broker *r = c->broker;
-    r->sent_bytes -= c->bytes;
-    if (reply != NULL && mesa_redis_reply_error(reply) != NULL) {
-        struct mesa_span text = mesa_redis_reply_string(reply);
-        if (begins_with(text, "NOSCRIPT") && !c->whole && !r->freeing) {
-            c->whole = true;
-            mesa_redis_call_send(c);
-            return;
-        }
-        report_refusal(r, text);
-    }
-    finish(c, reply);
-}
-
-/* The words of the command in front of the call's own arguments. */
-static enum mesa_status write_head(const struct mesa_redis_call *c, struct mesa_buf *text,
-                                   struct mesa_span head[3], size_t *count)
-{
-    struct mesa_redis_broker *r = c->broker;
-    *count = 0;
-    if (c->script == MESA_SCRIPT_COUNT_)
-        return MESA_OK;
-    *count = 3;
-    head[0] = c->whole ? MESA_SPAN("EVAL") : MESA_SPAN("EVALSHA");
-    head[1] = mesa_redis_text(r->sha[c->script]);
-    head[2] = MESA_SPAN("0");
-    if (!c->whole)
-        return MESA_OK;
-    enum mesa_status rc = mesa_redis_script_text(text, c->script, mesa_redis_span(&r->suffix));
-    head[1] = mesa_redis_span(text);
-    return rc;
-}
-
-static enum mesa_status write_command(struct mesa_redis_call *c)
-{
-    enum { INLINE_ARGS = 32 };
-    struct mesa_span inline_args[INLINE_ARGS], *args = inline_args, head[3];
-    struct mesa_buf text;
-    size_t count;
-    mesa_buf_init(&text);
-    enum mesa_status rc = write_head(c, &text, head, &count);
-    if (rc == MESA_OK && count + c->count > INLINE_ARGS) {
-        args = calloc(count + c->count, sizeof *args);
-        rc = args != NULL ? MESA_OK : MESA_ENOMEM;
-    }
-    if (rc == MESA_OK) {
-        for (size_t i = 0; i < count; i++)
-            args[i] = head[i];
-        for (size_t i = 0; i < c->count; i++)
-            args[count + i] = c->args[i];
-        rc = mesa_redis_command(c->broker->commands, count + c->count, args, on_reply, c);
-    }
-    if (args != inline_args)
-        free(args);
-    mesa_buf_deinit(&text);
-    return rc;
-}
-
-void mesa_redis_call_send(struct mesa_redis_call *c)
-{
-    c->broker->sent_bytes += c->bytes;
-    if (write_command(c) != MESA_OK) {
-        c->broker->sent_bytes -= c->bytes;
-        finish(c, NULL);
-    }
-}
-
-enum mesa_status mesa_redis_do(struct mesa_redis_broker *r, enum mesa_redis_script script,
-                               const struct mesa_span *args, size_t count, mesa_redis_call_fn fn,
-                               void *ctx)
-{
-    struct mesa_redis_call *c = mesa_redis_call_new(r, script, args, count, fn, ctx);
-    if (c == NULL)
-        return MESA_ENOMEM;
-    mesa_redis_call_send(c);
-    return MESA_OK;
-}
-
-bool mesa_redis_keep(struct mesa_redis_call *c)
-{
-    struct mesa_redis_broker *r = c->broker;
-    if (r->kept_bytes + c->bytes > MESA_KEPT_BYTES) {
-        free(c);
-        return false;
-    }
-    r->kept_bytes += c->bytes;
-    r->kept_messages += c->message;
-    mesa_list_append(&r->kept, &c->link);
-    return true;
-}
-
-static void send_kept(struct mesa_redis_broker *r)
-{
-    struct mesa_list kept;
-    mesa_list_init(&kept);
-    mesa_list_splice(&kept, &r->kept);
-    r->kept_bytes = 0;
-    r->kept_messages = 0;
-    while (!mesa_list_empty(&kept)) {
-        struct mesa_redis_call *c = MESA_CONTAINER_OF(kept.next, struct mesa_redis_call, link);
-        mesa_list_remove(&c->link);
-        mesa_redis_call_send(c);
-    }
-}
-
 /* -- coming and going of the connection -- */
 
 static void set_available(struct mesa_redis_broker *r, bool up)
@@ -198,7 +35,7 @@ static void become_available(struct mesa_redis_broker *r)
     if (r->closing)
         return;
     mesa_redis_presence_restore(r);
-    send_kept(r);
+    mesa_redis_send_kept(r);
     mesa_redis_portals_check(r);
     set_available(r, true);
     mesa_loop_arm(r->loop, &r->tick, r->cfg->redis.lease_ms / 5);
@@ -346,6 +183,8 @@ static void on_published(void *ctx, struct mesa_span channel, struct mesa_span t
         on_message(r, text.p, text.len);
     else if (mesa_span_eq(channel, mesa_redis_span(&r->own)))
         mesa_redis_part_token(r, text);
+    else if (mesa_span_eq(channel, mesa_redis_span(&r->kept_channel)))
+        r->base.hooks.on_kept(r->base.hooks_ctx, text);
     else if (r->cfg->portal.enabled)
         mesa_redis_portal_update(r, text.p, text.len);
 }
@@ -418,6 +257,7 @@ static void redis_free(struct mesa_broker *b)
     mesa_buf_deinit(&r->pool);
     mesa_buf_deinit(&r->portal);
     mesa_buf_deinit(&r->own);
+    mesa_buf_deinit(&r->kept_channel);
     mesa_buf_deinit(&r->scratch);
     mesa_buf_deinit(&r->echo);
     free(r);
@@ -461,7 +301,10 @@ static enum mesa_status make_names(struct mesa_redis_broker *r)
     const struct {
         struct mesa_buf *name;
         const char *text;
-    } names[] = {{&r->channel, "ws"}, {&r->pool, "available_portals_pool"}, {&r->portal, "portal"}};
+    } names[] = {{&r->kept_channel, "mesa:kept"},
+                 {&r->channel, "ws"},
+                 {&r->pool, "available_portals_pool"},
+                 {&r->portal, "portal"}};
     for (size_t i = 0; rc == MESA_OK && i < sizeof names / sizeof names[0]; i++) {
         rc = mesa_buf_printf(names[i].name, "%s", names[i].text);
         if (rc == MESA_OK)
@@ -520,6 +363,8 @@ static enum mesa_status connect_both(struct mesa_redis_broker *r,
         rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->pool));
     if (rc == MESA_OK)
         rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->own));
+    if (rc == MESA_OK && r->cfg->sync.enabled)
+        rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->kept_channel));
     return rc;
 }
 

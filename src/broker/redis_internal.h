@@ -58,6 +58,7 @@ struct mesa_redis_broker {
     struct mesa_redis *commands, *subscriber;
     struct mesa_buf suffix;                /* of every name: "" or "_<namespace>" */
     struct mesa_buf channel, pool, portal; /* ws, available_portals_pool, portal */
+    struct mesa_buf kept_channel;          /* mesa:kept */
     struct mesa_buf own;                   /* the channel of this node alone */
     struct mesa_buf scratch;
     struct mesa_buf echo; /* how the messages of this node begin */
@@ -97,7 +98,7 @@ static inline struct mesa_redis_broker *mesa_redis_self(struct mesa_broker *b)
     return MESA_CONTAINER_OF(b, struct mesa_redis_broker, base);
 }
 
-/* -- redis.c: calls -- */
+/* -- redis_call.c -- */
 /* A call with a copy of `args`, not sent yet. NULL: no memory. */
 struct mesa_redis_call *mesa_redis_call_new(struct mesa_redis_broker *r,
                                             enum mesa_redis_script script,
@@ -111,7 +112,7 @@ enum mesa_status mesa_redis_do(struct mesa_redis_broker *r, enum mesa_redis_scri
                                void *ctx);
 /* Keeps a call until Redis is back; false: there is no room, the call was freed. */
 bool mesa_redis_keep(struct mesa_redis_call *c);
-void mesa_redis_error(struct mesa_redis_broker *r, const char *code, const char *text);
+void mesa_redis_send_kept(struct mesa_redis_broker *r);
 /* The text of a reply that is an error; NULL: it is none. */
 const char *mesa_redis_reply_error(const struct mesa_redis_reply *reply);
 
@@ -125,6 +126,8 @@ static inline struct mesa_span mesa_redis_span(const struct mesa_buf *b)
     return (struct mesa_span){b->data != NULL ? b->data : "", b->len};
 }
 
+/* -- redis.c -- */
+void mesa_redis_error(struct mesa_redis_broker *r, const char *code, const char *text);
 /* Takes this node out of Redis, when it is closing and nobody is parting any more. */
 void mesa_redis_leave(struct mesa_redis_broker *r);
 
@@ -143,7 +146,8 @@ void mesa_redis_disconnected(struct mesa_broker *b);
 
 /* -- redis_sync.c -- */
 enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_publication *p);
-void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx);
+void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, bool patiently,
+                     mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
 void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
                          const struct mesa_backlog *backlog);
 
@@ -162,6 +166,9 @@ void mesa_redis_on_retry(struct mesa_timer *t);
 /* -- redis_part.c -- */
 void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
                      const struct mesa_backlog *unread);
+/* What was taken for a user who is parting goes back in front of the rest; false: nobody is. */
+bool mesa_redis_part_prepend(struct mesa_redis_broker *r, struct mesa_span id,
+                             struct mesa_span json, struct mesa_span times);
 /* A token came back on the channel of this node. */
 void mesa_redis_part_token(struct mesa_redis_broker *r, struct mesa_span text);
 /* Takes out of the recipients those who have just left. */

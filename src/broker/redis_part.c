@@ -14,6 +14,7 @@
 
 struct parting {
     uint64_t token;              /* the latest: a user may come and leave again meanwhile */
+    uint64_t seen, answered;     /* the latest that came back on the channel, and as a reply */
     struct mesa_buf json, times; /* what was not read, as put_back_written takes it */
     char incarnation[MESA_INCARNATION_LEN + 1];
     size_t id_len;
@@ -58,6 +59,38 @@ static enum mesa_status separate(struct parting *p)
     return p->json.len > 0 ? mesa_buf_push(&p->json, ',') : MESA_OK;
 }
 
+/* "<token> <user>"; NULL: nobody of this name parts. */
+static struct parting *find_token(struct mesa_redis_broker *r, struct mesa_span text,
+                                  uint64_t *token)
+{
+    const char *space = text.len > 0 ? memchr(text.p, ' ', text.len) : NULL;
+    if (space == NULL)
+        return NULL; /* not from this node */
+    struct mesa_span id = {space + 1, text.len - (size_t)(space + 1 - text.p)};
+    *token = strtoull(text.p, NULL, 10);
+    return mesa_map_get(r->partings, id.p, id.len);
+}
+
+/* Both connections have to be past the script: one may still bring messages to the user, the other
+ * what was taken for the user before. */
+static void finish_if_past(struct mesa_redis_broker *r, struct parting *p)
+{
+    if (p->seen == p->token && p->answered == p->token)
+        finish(r, p);
+}
+
+static void on_parted(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
+{
+    uint64_t token;
+    struct parting *p = find_token(c->broker, c->args[3], &token);
+    if (p == NULL || reply == NULL || c->broker->freeing)
+        return; /* without a reply on_lost ends it */
+    p->answered = token;
+    if (mesa_redis_reply_error(reply) != NULL)
+        p->seen = token; /* nothing was published */
+    finish_if_past(c->broker, p);
+}
+
 void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
                      const struct mesa_backlog *unread)
 {
@@ -80,21 +113,49 @@ void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
     const struct mesa_span args[] = {mesa_redis_text(r->incarnation), id, mesa_redis_span(&r->own),
                                      mesa_redis_span(&text)};
     if (rc == MESA_OK)
-        rc = mesa_redis_do(r, MESA_SCRIPT_PART, args, 4, NULL, NULL);
+        rc = mesa_redis_do(r, MESA_SCRIPT_PART, args, 4, on_parted, NULL);
     if (rc != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to tell Redis that a user left");
     mesa_buf_deinit(&text);
 }
 
+static enum mesa_status prepend(struct mesa_buf *to, struct mesa_span text, const char *separator)
+{
+    struct mesa_buf both;
+    mesa_buf_init(&both);
+    enum mesa_status rc = mesa_buf_append(&both, text.p, text.len);
+    if (rc == MESA_OK && to->len > 0)
+        rc = mesa_buf_printf(&both, "%s", separator);
+    if (rc == MESA_OK && to->len > 0)
+        rc = mesa_buf_append(&both, to->data, to->len);
+    if (rc != MESA_OK) {
+        mesa_buf_deinit(&both);
+        return rc;
+    }
+    mesa_buf_deinit(to);
+    *to = both;
+    return MESA_OK;
+}
+
+bool mesa_redis_part_prepend(struct mesa_redis_broker *r, struct mesa_span id,
+                             struct mesa_span json, struct mesa_span times)
+{
+    struct parting *p = mesa_map_get(r->partings, id.p, id.len);
+    if (p == NULL)
+        return false;
+    if (prepend(&p->json, json, ",") != MESA_OK || prepend(&p->times, times, "") != MESA_OK)
+        mesa_redis_error(r, "MEMORY", "no memory to put kept messages back");
+    return true;
+}
+
 void mesa_redis_part_token(struct mesa_redis_broker *r, struct mesa_span text)
 {
-    const char *space = memchr(text.p, ' ', text.len);
-    if (space == NULL)
-        return; /* not from this node */
-    struct mesa_span id = {space + 1, text.len - (size_t)(space + 1 - text.p)};
-    struct parting *p = mesa_map_get(r->partings, id.p, id.len);
-    if (p != NULL && strtoull(text.p, NULL, 10) == p->token)
-        finish(r, p);
+    uint64_t token;
+    struct parting *p = find_token(r, text, &token);
+    if (p == NULL)
+        return;
+    p->seen = token;
+    finish_if_past(r, p);
 }
 
 /* Whether it was caught. */

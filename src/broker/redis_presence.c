@@ -158,11 +158,13 @@ static void on_tended(struct mesa_redis_call *c, const struct mesa_redis_reply *
         return;
     int64_t state = mesa_redis_reply_integer(mesa_redis_reply_element(reply, 0));
     if (!mesa_span_eq(c->args[0], incarnation(r)))
-        return; /* asked for an earlier one */
-    if (state < 0)
-        mesa_redis_presence_restore(r); /* others took this node for dead, or the data were lost */
-    else if (state > 0)
+        return;      /* asked for an earlier one */
+    if (state < 0) { /* others took this node for dead, or the data were lost */
+        mesa_redis_presence_restore(r);
+        r->base.hooks.on_available(r->base.hooks_ctx, true);
+    } else if (state > 0) {
         mesa_redis_presence_tend(r);
+    }
 }
 
 void mesa_redis_presence_tend(struct mesa_redis_broker *r)

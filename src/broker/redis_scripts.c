@@ -11,7 +11,7 @@ static const char names[] =
     "local AGES, NODES, ONLINE = 'mesa:ages'..S, 'mesa:nodes'..S, 'mesa:online'..S\n"
     "local COUNTS, PORTAL = 'mesa:counts'..S, 'mesa:portal'..S..':'\n"
     "local LEASE, USERS = 'mesa:lease'..S..':', 'mesa:users'..S..':'\n"
-    "local LEAVING = 'mesa:leaving'..S\n"
+    "local LEAVING, KEPT = 'mesa:leaving'..S, 'mesa:kept'..S\n"
     "local call, me = redis.call, ARGV[1]\n";
 
 /* -- presence -- */
@@ -185,7 +185,10 @@ static const char route_body[] =
 
 static const char take_body[] =
     "local by = call('HGET', LEAVING, me)\n"
-    "if by and call('EXISTS', LEASE..by) == 1 then return {false, '', ms(now), false, 1} end\n"
+    "if by and call('EXISTS', LEASE..by) == 1 or\n"
+    "    ARGV[2] == '1' and tonumber(call('HGET', ONLINE, me) or 0) > 1 then\n"
+    "  return {false, '', ms(now), false, 1}\n"
+    "end\n"
     "local body, n, times = load(me)\n"
     "if #errors > 0 or n == 0 then return {false, '', ms(now), errors[1] or false, 0} end\n"
     "call('HDEL', STORE, me)\n"
@@ -199,6 +202,7 @@ static const char put_back_body[] =
     "local body, n, times = load(me)\n"
     "save(me, n > 0 and ARGV[2]..','..body or ARGV[2], n + #ARGV[3] / 13, ARGV[3]..times,\n"
     "  tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))\n"
+    "if call('SISMEMBER', CLIENTS, me) == 1 then call('PUBLISH', KEPT, me) end\n"
     "return {{}, dropped, errors}\n";
 
 /* -- portals -- */

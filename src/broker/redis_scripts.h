@@ -21,21 +21,23 @@
 #include "base/status.h"
 
 enum mesa_redis_script {
-    MESA_SCRIPT_BEGIN,   /* inc, lease ms: announces an incarnation */
-    MESA_SCRIPT_ONLINE,  /* inc, id...: users it has */
-    MESA_SCRIPT_FINISH,  /* inc, its connections, earlier incs...: replaces them */
-    MESA_SCRIPT_OFFLINE, /* inc, id... */
-    MESA_SCRIPT_PART,    /* inc, id, channel, token: OFFLINE, but nobody takes the user's messages
+    MESA_SCRIPT_BEGIN,    /* inc, lease ms: announces an incarnation */
+    MESA_SCRIPT_ONLINE,   /* inc, id...: users it has */
+    MESA_SCRIPT_FINISH,   /* inc, its connections, earlier incs...: replaces them */
+    MESA_SCRIPT_OFFLINE,  /* inc, id... */
+    MESA_SCRIPT_PART,     /* inc, id, channel, token: OFFLINE, but nobody takes the user's messages
                                before PUT_BACK with the same inc; the token is published */
-    MESA_SCRIPT_COUNT,   /* inc, delta */
-    MESA_SCRIPT_TEND,    /* inc, lease ms -> {state, number of dead incarnations removed}; state
+    MESA_SCRIPT_COUNT,    /* inc, delta */
+    MESA_SCRIPT_TEND,     /* inc, lease ms -> {state, number of dead incarnations removed}; state
                                0: all is well, 1: call again, -1: this incarnation was removed */
-    MESA_SCRIPT_LEAVE,   /* inc */
-    MESA_SCRIPT_ROUTE,   /* origin, envelope, maxMessages, maxBytes, maxAge, +id (has a connection
+    MESA_SCRIPT_LEAVE,    /* inc */
+    MESA_SCRIPT_ROUTE,    /* origin, envelope, maxMessages, maxBytes, maxAge, +id (has a connection
                                at the origin) or -id ... -> {{stored id...}, {dropped id, json...}, {error...}} */
-    MESA_SCRIPT_TAKE, /* id -> {array or false, ms of each..., now, error or false, 1: not now} */
+    MESA_SCRIPT_TAKE,     /* id, "1": not while other nodes have the user -> {array or false, ms of
+                               each..., now, error or false, 1: not now} */
     MESA_SCRIPT_PUT_BACK, /* id, envelopes joined by commas, their ms joined (zeros: now),
-                               maxMessages, maxBytes, maxAge, inc of PART if any -> as ROUTE */
+                               maxMessages, maxBytes, maxAge, inc of PART if any -> as ROUTE;
+                               a user who is online is published on mesa:kept */
     MESA_SCRIPT_PORTALS, /* -> {subscribers of portal, {ids of the pool with a lease}, {without}} */
     MESA_SCRIPT_NO_PORTAL, /* id...: takes dead portals out of the pool and tells everybody, once */
     MESA_SCRIPT_COUNT_

@@ -180,12 +180,15 @@ enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_public
 
 /* -- taking -- */
 
-enum { RETRY_MS = 10 };
+enum { RETRY_MS = 10, PATIENCE = 50 /* tries */ };
 
 struct taking {
     struct mesa_list link; /* broker.waiting */
+    mesa_backlog_wanted_fn wanted;
     mesa_backlog_fn fn;
     void *ctx;
+    unsigned tries; /* while other connections of the user may put something back */
+    bool patiently;
     size_t id_len;
     char id[];
 };
@@ -310,6 +313,13 @@ static bool is_busy(const struct mesa_redis_reply *reply)
     return mesa_redis_reply_integer(mesa_redis_reply_element(reply, 4)) == 1;
 }
 
+static void wait_and_retry(struct mesa_redis_broker *r, struct taking *t)
+{
+    mesa_list_append(&r->waiting, &t->link);
+    if (!mesa_timer_armed(&r->retry))
+        mesa_loop_arm(r->loop, &r->retry, RETRY_MS);
+}
+
 static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
     struct taking *t = c->ctx;
@@ -321,9 +331,7 @@ static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *r
     } else if (mesa_redis_reply_count(reply) < 5) {
         t->fn(t->ctx, MESA_EIO, NULL);
     } else if (is_busy(reply)) {
-        mesa_list_append(&r->waiting, &t->link);
-        if (!mesa_timer_armed(&r->retry))
-            mesa_loop_arm(r->loop, &r->retry, RETRY_MS);
+        wait_and_retry(r, t);
         return;
     } else {
         deliver_parcel(c, reply);
@@ -333,10 +341,17 @@ static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *r
 
 static void fetch(struct mesa_redis_broker *r, struct taking *t)
 {
-    const struct mesa_span id = {t->id, t->id_len};
+    const struct mesa_span args[] = {{t->id, t->id_len},
+                                     t->tries > 0 ? MESA_SPAN("1") : MESA_SPAN("0")};
     enum mesa_status rc = MESA_EUNAVAILABLE;
+    if (t->tries > 0)
+        t->tries--;
+    if (r->up && t->patiently && t->tries > 0) {
+        wait_and_retry(r, t);
+        return;
+    }
     if (r->up)
-        rc = mesa_redis_do(r, MESA_SCRIPT_TAKE, &id, 1, on_taken, t);
+        rc = mesa_redis_do(r, MESA_SCRIPT_TAKE, args, 2, on_taken, t);
     if (rc == MESA_OK)
         return;
     t->fn(t->ctx, rc, NULL);
@@ -352,7 +367,12 @@ void mesa_redis_on_retry(struct mesa_timer *timer)
     while (!mesa_list_empty(&waiting)) {
         struct taking *t = MESA_CONTAINER_OF(waiting.next, struct taking, link);
         mesa_list_remove(&t->link);
-        fetch(r, t);
+        if (t->wanted(t->ctx)) {
+            fetch(r, t);
+        } else {
+            t->fn(t->ctx, MESA_ECLOSED, NULL);
+            free(t);
+        }
     }
 }
 
@@ -366,7 +386,8 @@ void mesa_redis_waiting_free(struct mesa_redis_broker *r)
     }
 }
 
-void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn fn, void *ctx)
+void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, bool patiently,
+                     mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx)
 {
     struct taking *t = calloc(1, sizeof *t + id.len);
     if (t == NULL) {
@@ -374,8 +395,11 @@ void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_fn
         return;
     }
     mesa_list_init(&t->link);
+    t->wanted = wanted;
     t->fn = fn;
     t->ctx = ctx;
+    t->tries = PATIENCE;
+    t->patiently = patiently;
     t->id_len = id.len;
     memcpy(t->id, id.p, id.len);
     fetch(mesa_redis_self(b), t);
@@ -445,11 +469,11 @@ void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
         return;
     mesa_buf_init(&json);
     mesa_buf_init(&times);
-    if (mesa_redis_write_backlog(backlog, &json, &times) == MESA_OK)
+    if (mesa_redis_write_backlog(backlog, &json, &times) != MESA_OK)
+        mesa_redis_error(r, "MEMORY", "no memory to put kept messages back");
+    else if (!mesa_redis_part_prepend(r, id, mesa_redis_span(&json), mesa_redis_span(&times)))
         mesa_redis_put_back_written(r, id, mesa_redis_span(&json), mesa_redis_span(&times),
                                     (struct mesa_span){NULL, 0});
-    else
-        mesa_redis_error(r, "MEMORY", "no memory to put kept messages back");
     mesa_buf_deinit(&json);
     mesa_buf_deinit(&times);
 }

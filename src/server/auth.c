@@ -42,8 +42,7 @@ void mesa_client_leave_user(struct mesa_client *c, bool vanished)
     mesa_registry_leave(s->registry, &c->entry, &change);
     if (change.went_offline) {
         s->broker->ops->user_offline(s->broker, change.before, &unread.backlog);
-    } else if (unread.redelivered > 0) { /* live ones have reached the other connections */
-        unread.backlog.count = unread.redelivered;
+    } else if (unread.backlog.count > 0) {
         s->broker->ops->put_back(s->broker, mesa_client_id(c), &unread.backlog);
     }
     mesa_redelivery_forget(c, vanished);

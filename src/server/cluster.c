@@ -105,6 +105,24 @@ static void on_dropped(void *ctx, struct mesa_span id, struct mesa_span json)
     mesa_server_leave(s);
 }
 
+/* The newest connection is the one that is there. */
+static void on_kept(void *ctx, struct mesa_span id)
+{
+    struct mesa_server *s = ctx;
+    struct mesa_client *c = NULL, *newest = NULL;
+    while ((c = mesa_server_next_of(s, id, c)) != NULL)
+        newest = c;
+    if (newest == NULL)
+        return;
+    if (newest->fetching > 0) {
+        newest->backlog_missed = true; /* perhaps what it waits for was taken before */
+        return;
+    }
+    mesa_server_enter(s);
+    mesa_redelivery_again(newest);
+    mesa_server_leave(s);
+}
+
 /* -- the rest -- */
 
 static void on_portal(void *ctx, struct mesa_span id, bool joined)
@@ -127,7 +145,7 @@ static void on_available(void *ctx, bool available)
     mesa_server_enter(s);
     struct mesa_client *c = NULL;
     while (!s->dead && (c = mesa_server_next(s, c)) != NULL)
-        mesa_redelivery_retry(c);
+        mesa_redelivery_again(c);
     mesa_server_leave(s);
 }
 
@@ -153,6 +171,7 @@ const struct mesa_broker_hooks mesa_server_broker_hooks = {
     .on_stored = on_stored,
     .on_dropped = on_dropped,
     .on_delivery = on_delivery,
+    .on_kept = on_kept,
     .on_portal = on_portal,
     .on_available = on_available,
     .on_error = on_error,

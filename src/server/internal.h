@@ -60,6 +60,7 @@ struct mesa_server {
     struct mesa_registry *registry;
     struct mesa_metrics metrics;
     /* The same for everybody. With cfg.raw the heartbeat is a ping and the others are NULL. */
+    uint64_t sends; /* messages to ids so far: tells which came before a connection had its id */
     struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
@@ -113,13 +114,14 @@ struct mesa_client {
     struct mesa_pending_close *pending_close;
     uint64_t pushed; /* frames ever queued; minus what waits: frames ever written */
     uint32_t refs;
+    uint16_t fetching; /* takes that have no answer yet */
     char server_id[MESA_SERVER_ID_LEN];
     bool closed : 1;
     bool told : 1;       /* on_disconnect was called */
     bool close_sent : 1; /* mesa_conn_close was called */
     bool backed_up : 1;  /* the transport takes nothing until on_drained */
     bool wants_drain : 1;
-    bool backlog_missed : 1; /* it could not be fetched: Redis was away */
+    bool backlog_missed : 1; /* it could not be fetched, or there is more now */
     bool script_paused : 1;
     bool conn_paused : 1;
 };
@@ -182,8 +184,10 @@ void mesa_gather_deinit(struct mesa_gather *g);
 /* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop
  * it. */
 void mesa_redelivery_begin(struct mesa_client *c);
-/* Fetches what could not be fetched while Redis was away. */
+/* Fetches what could not be fetched before, if there was anything. */
 void mesa_redelivery_retry(struct mesa_client *c);
+/* Fetches what may have been stored while Redis did not know that the client is here. */
+void mesa_redelivery_again(struct mesa_client *c);
 /* Queues what is due and fits. May close the client. */
 void mesa_redelivery_continue(struct mesa_client *c);
 /* When the next message is due; false: nothing waits for a time. */
@@ -201,7 +205,6 @@ void mesa_redelivery_forget(struct mesa_client *c, bool vanished);
 /* What a leaving client did not read: the messages redelivered to it, then live ones. */
 struct mesa_unread_list {
     struct mesa_backlog backlog;
-    size_t redelivered; /* of these */
 };
 enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_client *c,
                                        bool vanished);
@@ -227,6 +230,8 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, b
 /* Kept messages are on their way / were queued. */
 void mesa_unread_hold(struct mesa_client *c);
 void mesa_unread_release(struct mesa_client *c);
+/* Another connection of the user here has not confirmed all, so it may be about to vanish. */
+bool mesa_unread_elsewhere(struct mesa_client *c);
 /* Asks the client to confirm what it was sent. */
 void mesa_unread_ask(struct mesa_client *c);
 void mesa_unread_confirmed(struct mesa_client *c);
@@ -234,7 +239,8 @@ void mesa_unread_confirmed(struct mesa_client *c);
 void mesa_unread_reset(struct mesa_client *c);
 /* How many of the frames ever queued were received, as far as is known. */
 uint64_t mesa_unread_received(const struct mesa_client *c);
-/* The frames that go back, oldest first; all that was sent and not confirmed, with `vanished`. */
+/* The frames that go back, oldest first; all that was sent and not confirmed, with `vanished`. What
+ * another connection of the user here got as well has no JSON. */
 size_t mesa_unread_count(const struct mesa_client *c, bool vanished);
 struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i);
 void mesa_unread_free(struct mesa_client *c);

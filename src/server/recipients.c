@@ -132,6 +132,7 @@ static bool send_to_id(const struct sending *m, struct mesa_span id)
 {
     struct mesa_client *c = NULL;
     bool taken = false;
+    m->s->sends++;
     while ((c = mesa_server_next_of(m->s, id, c)) != NULL)
         taken |= send_to(m, c);
     return taken;

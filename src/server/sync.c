@@ -172,7 +172,8 @@ void mesa_redelivery_continue(struct mesa_client *c)
     if (c->closed)
         return;
     if (mesa_redelivery_queued(c)) {
-        mesa_unread_release(c);
+        if (c->fetching == 0 && !c->backlog_missed)
+            mesa_unread_release(c);
         mesa_unread_ask(c);
     }
     if (!c->closed)
@@ -221,7 +222,7 @@ enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_c
     size_t redelivered = count_redelivered(c, vanished), live = mesa_unread_count(c, vanished);
     struct mesa_span *json = calloc(redelivered + live + 1, sizeof *json);
     uint64_t *ms = calloc(redelivered + live + 1, sizeof *ms);
-    *u = (struct mesa_unread_list){.backlog = {json, ms, redelivered}, .redelivered = redelivered};
+    *u = (struct mesa_unread_list){{json, ms, redelivered}};
     if (json == NULL || ms == NULL) {
         mesa_unread_list_deinit(u);
         return MESA_ENOMEM;
@@ -301,6 +302,13 @@ static void redeliver(struct mesa_client *c, struct mesa_span id,
         mesa_redelivery_continue(c);
 }
 
+static bool is_wanted(void *ctx)
+{
+    const struct taking *t = ctx;
+    const struct mesa_client *c = t->client;
+    return !c->closed && mesa_span_eq(mesa_client_id(c), (struct mesa_span){t->id, t->id_len});
+}
+
 static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog)
 {
     struct taking *t = ctx;
@@ -309,21 +317,24 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
     struct mesa_span id = {t->id, t->id_len};
     if (s != NULL)
         mesa_server_enter(s);
+    c->fetching--;
 
     if (rc != MESA_OK) {
         if (rc == MESA_EUNAVAILABLE)
             c->backlog_missed = true; /* that Redis is away has been told */
-        else if (s != NULL)
+        else if (s != NULL && rc != MESA_ECLOSED)
             mesa_server_report(s, c, "SYNC", "kept messages could not be fetched");
     } else if (backlog->count > 0) {
         if (!t->wanted && s != NULL)
             s->metrics.sync_dropped += backlog->count;
-        else if (t->wanted && (c->closed || !mesa_span_eq(mesa_client_id(c), id)))
+        else if (t->wanted && !is_wanted(t))
             t->broker->ops->put_back(t->broker, id, backlog);
         else if (t->wanted)
             redeliver(c, id, backlog);
     }
-    if (s != NULL && !c->closed &&
+    if (s != NULL && rc == MESA_OK)
+        mesa_redelivery_retry(c); /* more was put back meanwhile */
+    if (s != NULL && !c->closed && !c->fetching &&
         (c->redelivery == NULL || s->cfg.sync.redelivery_interval_ms > 0))
         mesa_unread_release(c);
 
@@ -348,12 +359,20 @@ void mesa_redelivery_begin(struct mesa_client *c)
     *t = (struct taking){mesa_client_ref(c), s->broker, c->state.should_sync, id.len};
     memcpy(t->id, id.p, id.len);
     c->backlog_missed = false;
+    c->fetching++;
     mesa_unread_hold(c);
-    s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, on_taken, t);
+    s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, mesa_unread_elsewhere(c),
+                         is_wanted, on_taken, t);
 }
 
 void mesa_redelivery_retry(struct mesa_client *c)
 {
     if (c->backlog_missed && !c->closed)
+        mesa_redelivery_begin(c);
+}
+
+void mesa_redelivery_again(struct mesa_client *c)
+{
+    if (c->state.authenticated && c->state.should_sync && !c->closed && c->fetching == 0)
         mesa_redelivery_begin(c);
 }

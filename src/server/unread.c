@@ -13,6 +13,7 @@
 struct item {
     struct mesa_frame *frame;
     uint64_t number; /* in the queue of the client; of those that wait it has no meaning yet */
+    uint64_t send;   /* the server's count of sends */
     bool sync;
 };
 
@@ -22,6 +23,7 @@ struct mesa_unread {
     size_t bytes;
     uint64_t received; /* frames of the client's queue it confirmed */
     uint64_t asked;    /* how many there were when it was asked */
+    uint64_t since;    /* the server's count of sends when the client became its user */
     bool asking, holding;
 };
 
@@ -62,12 +64,13 @@ static enum mesa_status make_room(struct mesa_unread *u)
     return MESA_OK;
 }
 
-static enum mesa_status add(struct mesa_unread *u, struct mesa_frame *f, uint64_t number, bool sync)
+static enum mesa_status add(struct mesa_client *c, struct mesa_frame *f, uint64_t number, bool sync)
 {
+    struct mesa_unread *u = c->unread;
     enum mesa_status rc = make_room(u);
     if (rc != MESA_OK)
         return rc;
-    u->items[u->count++] = (struct item){mesa_frame_ref(f), number, sync};
+    u->items[u->count++] = (struct item){mesa_frame_ref(f), number, c->server->sends, sync};
     u->bytes += f->len;
     return MESA_OK;
 }
@@ -88,7 +91,7 @@ static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f, bo
     struct mesa_unread *u = c->unread;
     if (!sync || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) || u->sent < u->count)
         return rc;
-    if (add(u, f, number, true) == MESA_OK) { /* without memory it counts as received */
+    if (add(c, f, number, true) == MESA_OK) { /* without memory it counts as received */
         u->sent = u->count;
         bound(c);
         mesa_unread_ask(c);
@@ -104,7 +107,7 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, b
     if (u == NULL)
         return mesa_client_send(c, f);
     if (u->holding && u->bytes + f->len <= c->server->cfg.limits.max_backpressure)
-        return add(u, f, 0, sync);
+        return add(c, f, 0, sync);
     if (u->holding)
         mesa_unread_release(c); /* the order is worth less than the client */
     return c->closed ? MESA_ECLOSED : send_now(c, f, sync);
@@ -113,8 +116,34 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, b
 void mesa_unread_hold(struct mesa_client *c)
 {
     struct mesa_unread *u = get(c);
-    if (u != NULL)
-        u->holding = true;
+    if (u == NULL)
+        return;
+    if (!u->holding && u->since == 0)
+        u->since = ++c->server->sends;
+    u->holding = true;
+}
+
+bool mesa_unread_elsewhere(struct mesa_client *c)
+{
+    struct mesa_client *other = NULL;
+    while ((other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
+        const struct mesa_unread *u = other != c ? other->unread : NULL;
+        if (u != NULL && (u->count > u->first || u->holding || other->redelivery != NULL))
+            return true;
+    }
+    return false;
+}
+
+/* Whether another connection here was its user's when the message was sent. */
+static bool has_witness(const struct mesa_client *c, const struct item *item)
+{
+    struct mesa_client *other = NULL;
+    while ((other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
+        if (other != c && other->unread != NULL && other->unread->since > 0 &&
+            other->unread->since <= item->send)
+            return true;
+    }
+    return false;
 }
 
 void mesa_unread_release(struct mesa_client *c)
@@ -173,6 +202,8 @@ void mesa_unread_reset(struct mesa_client *c)
     struct mesa_unread *u = c->unread;
     while (u != NULL && u->first < u->sent)
         drop_first(u);
+    if (u != NULL)
+        u->since = 0;
 }
 
 uint64_t mesa_unread_received(const struct mesa_client *c)
@@ -194,7 +225,8 @@ size_t mesa_unread_count(const struct mesa_client *c, bool vanished)
 struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i)
 {
     const struct item *item = &c->unread->items[begin(c->unread, vanished) + i];
-    return item->sync ? mesa_frame_payload(item->frame) : (struct mesa_span){NULL, 0};
+    bool back = item->sync && !has_witness(c, item);
+    return back ? mesa_frame_payload(item->frame) : (struct mesa_span){NULL, 0};
 }
 
 void mesa_unread_free(struct mesa_client *c)

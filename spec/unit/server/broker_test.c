@@ -100,7 +100,7 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
 static const char *take(const char *id)
 {
     int calls = 0;
-    b->ops->take(b, span(id), on_taken, &calls);
+    b->ops->take(b, span(id), false, NULL, on_taken, &calls);
     CHECK_EQ_INT(calls, 1);
     return taken;
 }
