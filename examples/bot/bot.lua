@@ -40,6 +40,14 @@ end
 
 local on = {}
 
+function on.ROOM(room)
+  local others = 0
+  for _, person in ipairs(room.people) do
+    if person.id ~= me.id then others = others + 1 end
+  end
+  print(("in the room, with %d others"):format(others))
+end
+
 function on.JOINED(person)
   if person.id ~= me.id then say("Hello, " .. person.name .. "!") end
 end

@@ -35,7 +35,7 @@ describe("the example", function()
   it("bot greets, answers, and leaves when it is told to", function()
     server = harness.start(CHAT, { flags = { "--port", "0" } })
     program = harness.launch("examples/bot/bot.lua", { args = { "ws://localhost:" .. server.port, "Robo" } })
-    program:stdout_contains "connected"
+    program:stdout_contains "in the room"
     local ann = server:join()
     ann:send { op = 2, d = { name = "Ann", token = "the secret of Ann" } }
     ann:expect(22)

@@ -190,11 +190,6 @@ enum mesa_status mesa_wsclient_send(struct mesa_wsclient *c, const char *text, s
     return MESA_OK;
 }
 
-size_t mesa_wsclient_queued(const struct mesa_wsclient *c)
-{
-    return c->queued_bytes;
-}
-
 /* Masked by hand and written as it is, because libwebsockets' own way of closing sometimes sends
  * nothing. The peer answers it, or ends the connection. */
 static int write_close_frame(struct mesa_wsclient *c, struct lws *wsi)

@@ -44,8 +44,6 @@ enum mesa_status mesa_wsclient_connect(struct mesa_wsclient **out, struct mesa_t
                                        char *err, size_t err_len);
 /* Queues one text message. MESA_EAGAIN: over the bound, refused; MESA_ECLOSED; MESA_ENOMEM. */
 enum mesa_status mesa_wsclient_send(struct mesa_wsclient *c, const char *text, size_t len);
-/* Bytes that wait to be written. */
-size_t mesa_wsclient_queued(const struct mesa_wsclient *c);
 /* Writes what is queued, then closes; on_close follows, at the latest after 5 s. One that is not
  * open yet is given up. */
 void mesa_wsclient_close(struct mesa_wsclient *c, int code, const char *reason, size_t len);
