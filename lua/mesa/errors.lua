@@ -40,12 +40,14 @@ function errors.wrap(value, code)
   return errors.new(ok and text or "(error object whose __tostring fails)", code)
 end
 
---- A message handler for xpcall: turns whatever was thrown into an error object with a traceback.
+--- A message handler for xpcall: turns whatever was thrown into an error object with a traceback, which ends where the
+--- handler was called: what is below is mesa's own.
 ---@param value any
 ---@return mesa.Error
 function errors.catch(value)
+  if getmetatable(value) == Error then return value end
   local err = errors.wrap(value, "SCRIPT")
-  if not err.traceback then err.traceback = debug.traceback(err.message, 2) end
+  err.traceback = debug.traceback(err.message, 2):gsub("\n%s*%[C%]: in function 'xpcall'.*$", "")
   return err
 end
 

@@ -9,7 +9,7 @@ modules.install()
 
 -- A handler's own coroutine belongs to the server: yielding it would abandon the handler without a trace of where.
 local yield = coroutine.yield
-function coroutine.yield(...)
+coroutine.yield = function(...) -- luacheck: ignore 122
   if core.in_handler() then
     error("coroutine.yield outside of a coroutine of your own: a handler waits with Mesa.sleep", 2)
   end
@@ -126,6 +126,30 @@ function program.shutdown(signal)
     end
   end
   if next(waiting) == nil then proceed() end
+end
+
+local luv_handles = {
+  "async", "check", "fs_event", "fs_poll", "idle", "pipe", "poll", "prepare", "process", "signal", "tcp", "timer", "tty", "udp",
+}
+
+--- Closes the luv handles that scripts have left open; luv keeps each in the registry.
+---@return boolean used whether a script has loaded luv
+function program.close_luv()
+  local uv = package.loaded.luv
+  if not uv then return false end
+  local registry = debug.getregistry()
+  local kinds, open = {}, {}
+  for _, kind in ipairs(luv_handles) do
+    local metatable = registry["uv_" .. kind]
+    if metatable then kinds[metatable] = true end
+  end
+  for _, value in pairs(registry) do
+    if type(value) == "userdata" and kinds[debug.getmetatable(value)] then open[#open + 1] = value end
+  end
+  for _, handle in ipairs(open) do
+    if not uv.is_closing(handle) then uv.close(handle) end
+  end
+  return true
 end
 
 return program

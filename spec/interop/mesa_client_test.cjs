@@ -2,7 +2,7 @@
 const assert = require('node:assert/strict')
 const { afterEach, describe, it } = require('node:test')
 const { Client, Message } = require('@cryb/mesa')
-const { Inbox, enterFolderOfVersion, startMesaLua } = require('./support.cjs')
+const { Inbox, enterFolderOfVersion, nextHeartbeat, startMesaLua } = require('./support.cjs')
 
 enterFolderOfVersion('1.5.8')
 
@@ -52,11 +52,10 @@ describe('@cryb/mesa', { timeout: 60000 }, () => {
 
   it('acknowledges heartbeats for 100 intervals', async () => {
     server = await startMesaLua({
-      heartbeat: { enabled: true, interval: 30, maxAttempts: 2 }, authentication: { timeout: false }
+      heartbeat: { enabled: true, interval: 30, maxAttempts: 5 }, authentication: { timeout: false }
     })
     const client = await connect()
-    for (let n = 0; n < 100; n++)
-      assert.deepEqual((await client.frames.take(frame => frame.op === 1)).d, {}, `heartbeat ${n + 1} repeats one`)
+    for (let n = 0; n < 100; n++) await nextHeartbeat(client)
     assert.equal(client.closings.items.length, 0)
   })
 

@@ -128,4 +128,13 @@ class Inbox {
   }
 }
 
-module.exports = { Inbox, enterFolderOfVersion, startMesaLua, startNodeMesa }
+// The next heartbeat that asks for the first time. A busy machine may answer one too late for its interval: then it is repeated, and counts for nothing.
+async function nextHeartbeat(client) {
+  for (;;) {
+    const { d } = await client.frames.take(frame => frame.op === 1)
+    if (d.tries === undefined) return
+    if (d.tries > 2) throw new Error(`a heartbeat was repeated ${d.tries} times`)
+  }
+}
+
+module.exports = { Inbox, enterFolderOfVersion, nextHeartbeat, startMesaLua, startNodeMesa }

@@ -135,7 +135,38 @@ describe("server events", function()
   end)
 end)
 
+describe("a server made after the main script has returned", function()
+  it("raises where it is made, and harms nobody", function()
+    local server = harness.lab({}, { extra = "Mesa.setTimeout(function() Mesa.new { port = 0 } end, 1)" })
+    server:log_contains "while the main script runs"
+    server:join()
+    server:stop()
+  end)
+end)
+
 describe("middleware", function()
+  it("sees what client:send sends to the user, and not what goes to one connection only", function()
+    local server = harness.lab({}, { extra = [[
+      server:use(function()
+        return { onMessageSent = function(message, clients, here)
+          print("sent " .. message.type .. " to " .. #clients .. " " .. tostring(here))
+        end }
+      end)
+    ]] })
+    local first, second = server:join(), server:join()
+    for _, client in ipairs { first, second } do
+      client:send { op = 2, d = { id = "u1" } }
+      client:expect(22)
+    end
+    first:send { op = 0, t = "SEND_OWN", d = { directly = true, message = { t = "ALONE" } } }
+    first:expect "ALONE"
+    first:send { op = 0, t = "SEND_OWN", d = { message = { t = "SHARED" } } }
+    second:expect "SHARED"
+    server:stdout_contains "sent SHARED to 2 true"
+    assert.is_nil(server.process.stdout:find("sent ALONE", 1, true))
+    server:stop()
+  end)
+
   it("hears of everything, several in the order of use", function()
     local server = harness.lab({}, { extra = [[
       local function observer(name)

@@ -97,7 +97,7 @@ for _, transport in ipairs(harness.transports) do
         "/./../secret.txt", "/..\\secret.txt", "/..%5csecret.txt", "/sub/..%2f..%2fsecret.txt", "/%252e%252e/secret.txt",
         "/../public-other/secret.txt", "/....//secret.txt", "//secret.txt", "/link.txt", "/up/secret.txt", "/.hidden",
         "/.git/config", "/sub/%2e%2e/%2ehidden", "/%c0%ae%c0%ae/secret.txt", "/../../../../../../etc/passwd",
-        "//etc/passwd", "/index.html%00.txt", "/%00",
+        "//etc/passwd", "/index.html%00.txt", "/%00secret.txt",
       } do
         local response = server:http { path = path }
         if response then
@@ -105,6 +105,12 @@ for _, transport in ipairs(harness.transports) do
           assert.is_nil(response.body:find(SECRET, 1, true), path)
           assert.is_nil(response.body:find("root:", 1, true), path)
         end
+      end
+    end)
+
+    it("are not what stands before a NUL in the path", function()
+      for _, path in ipairs { "/%00", "/%00?a=1", "/sub/%00" } do
+        assert.equal(400, get(path).status, path)
       end
     end)
 

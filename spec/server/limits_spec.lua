@@ -1,6 +1,5 @@
 local harness = require "spec.support.harness"
 local stream = require "spec.support.stream"
-local ws_frame = require "spec.support.ws_frame"
 
 describe("limits", function()
   local server
@@ -221,24 +220,47 @@ describe("limits", function()
     end)
   end)
 
-  it("keep memory and descriptors flat over a thousand connections", function()
-    start(nil)
-    for _ = 1, 50 do
-      server:join():close()
-    end
-    local fds = server:fds()
-    for i = 1, 1000 do
-      local client = server:join()
-      client:send_raw(ws_frame.encode(1, '{"op":0,"t":"ECHO"}'))
-      if i % 2 == 0 then
-        client:close()
-      else
-        client:drop()
+  it("keep descriptors and memory flat over thousands of connections", function()
+    server = harness.start [[
+      local Mesa = require "mesa"
+      local server = Mesa.new { port = 0, host = "127.0.0.1", options = { storeMessages = true } }
+      server:on("connection", function(client)
+        client:authenticate(function(data, done) done(nil, { id = data.id, user = data }) end)
+        client:on("message", function(message)
+          client.last = message
+          client:send(message, true)
+        end)
+        client:on("disconnect", function(event) client.gone = event end)
+      end)
+      server:on("error", function() end)
+    ]]
+
+    local function cycle(count)
+      for i = 1, count do
+        local client = server:join()
+        client:send { op = 2, d = { id = "user " .. i, name = ("n"):rep(100) } }
+        client:expect(22)
+        client:send { op = 0, t = "BACK" }
+        client:expect "BACK"
+        if i % 3 == 0 then
+          client:close()
+        elseif i % 3 == 1 then
+          client:send "no envelope"
+          client:expect_close(1007)
+        else
+          client:drop()
+        end
       end
     end
+
+    cycle(600)
+    local fds, rss = server:fds(), server:rss()
+    cycle(1800)
     assert.is_true(harness.loop.wait(function()
-      harness.loop.sleep(20)
-      return server:fds() <= fds
-    end, 5000))
+      return server:fds() <= fds + 1
+    end, 5000), ("%d descriptors, %d before"):format(server:fds(), fds))
+    if not harness.sanitized() then
+      assert.is_true(server:rss() - rss < 1024 * 1024, ("%d KiB grew"):format((server:rss() - rss) / 1024))
+    end
   end)
 end)

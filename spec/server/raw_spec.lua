@@ -141,8 +141,9 @@ for _, transport in ipairs(harness.transports) do
     it("uses WebSocket pings for the heartbeat", function()
       start { heartbeat = { enabled = true, interval = 50, maxAttempts = 1 } }
       assert.is_true(harness.loop.wait(function()
-        return client.pings >= 5
+        return client.pings >= 5 or client.gone
       end, 5000))
+      assert.is_true(client.pings >= 5, client:state())
       assert.equal(0, #client.inbox)
       assert.equal("still here", say "still here")
     end)

@@ -166,6 +166,70 @@ describe("a handler that returns nonsense or yields where it may not", function(
   end
 end)
 
+describe("a handler that waits", function()
+  local server
+
+  after_each(function()
+    server:stop()
+  end)
+
+  it("holds up nobody else", function()
+    server = with_handler("if message.type == 'SLOW' then Mesa.sleep(400) client:send(Message(0, {}, 'SLOW_DONE'), true) end")
+    local slow, quick = server:join(), server:join()
+    slow:send { op = 0, t = "SLOW" }
+    local begin = harness.loop.now_ms()
+    for _ = 1, 20 do
+      alive(quick)
+    end
+    assert.is_true(harness.loop.now_ms() - begin < 400)
+    slow:expect "SLOW_DONE"
+  end)
+
+  it("finds its client closed when the peer has left meanwhile", function()
+    server = with_handler [[
+      if message.type ~= "SLOW" then return end
+      print("begun")
+      Mesa.sleep(100)
+      print("sent", client:send(Message(0, {}), true))
+    ]]
+    local client = server:join()
+    client:send { op = 0, t = "SLOW" }
+    server:stdout_contains "begun"
+    client:drop()
+    server:stdout_contains "sent\tnil\tclosed"
+  end)
+
+  it("may wait many times at once", function()
+    server = with_handler("if message.type == 'SLOW' then Mesa.sleep(50) client:send(Message(0, message.data, 'SLOW_DONE'), true) end")
+    local clients = {}
+    for i = 1, 100 do
+      clients[i] = server:join()
+      clients[i]:send { op = 0, t = "SLOW", d = { i = i } }
+    end
+    for i, client in ipairs(clients) do
+      assert.equal(i, client:expect("SLOW_DONE").d.i)
+    end
+  end)
+
+  it("before it listens for messages misses none of them, and gets them in order", function()
+    server = harness.start [[
+      local Mesa = require "mesa"
+      local server = Mesa.new { port = 0, host = "127.0.0.1" }
+      server:on("connection", function(client)
+        Mesa.sleep(150)
+        client:on("message", function(message) client:send(message, true) end)
+      end)
+    ]]
+    local client = server:join()
+    for n = 1, 20 do
+      client:send { op = 0, t = "EARLY", d = { n = n } }
+    end
+    for n = 1, 20 do
+      assert.equal(n, client:expect("EARLY").d.n)
+    end
+  end)
+end)
+
 describe("a handler that disconnects", function()
   local server
 

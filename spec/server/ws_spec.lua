@@ -209,9 +209,15 @@ for _, transport in ipairs(harness.transports) do
         it("close with 1002: " .. what, function()
           local client = server:join()
           client:send_raw(frame)
-          client:expect_close(1002)
+          client:expect_close(1002, { keep_open = true })
         end)
       end
+
+      it("end the connection in the end, though the peer's answer may not be found behind them", function()
+        local client = server:join()
+        client:send_raw(ws_frame.encode(1, ECHO, { rsv = 4 }))
+        client:expect_close(1002, { timeout = 9000 })
+      end)
     end)
   end)
 end
@@ -231,16 +237,24 @@ describe("the opening handshake", function()
     assert.equal(10, server:connect("/live"):hello().op)
   end)
 
-  it("accepts the path with a query and hands it to the script", function()
-    local client = server:join "/live?room=7&name=a%20b"
+  it("accepts the path with a query and hands it to the script decoded", function()
+    local client = server:join "/live?room=7&name=a%20b&text=%26%3D%C3%A9&twice=1&twice=2&empty"
     client:send { op = 0, t = "ME" }
     local request = client:expect("ME").d.request
     assert.equal("/live", request.path)
-    assert.truthy(request.query)
+    assert.same({ room = "7", name = "a b", text = "&=\195\169", twice = "2", empty = "" }, request.query)
+  end)
+
+  it("agrees on the first subprotocol that is offered, as the Node library does", function()
+    local client = server:join("/live", { protocol = "first, second" })
+    assert.equal("first", client.response.headers["sec-websocket-protocol"])
+    client:send { op = 0, t = "ME" }
+    assert.equal("first", client:expect("ME").d.request.protocol)
+    assert.is_nil(server:connect("/live").response.headers["sec-websocket-protocol"])
   end)
 
   it("refuses another path with 404", function()
-    for _, path in ipairs { "/", "/other", "/live/more", "/liv", "/live2" } do
+    for _, path in ipairs { "/", "/other", "/live/more", "/live/", "/liv", "/live2", "/LIVE" } do
       local client, _, response = server:try_connect(path)
       assert.is_nil(client)
       assert.equal(404, response and response.status, path)
@@ -325,6 +339,52 @@ describe("listening", function()
     server:stop()
     assert.is_false(harness.fs.exists(path))
     harness.fs.remove(dir)
+  end)
+
+  it("takes over a Unix socket that a crash left behind, but not one in use", function()
+    local dir = harness.fs.mkdtemp()
+    local path = dir .. "/mesa.sock"
+    local crashed = harness.lab { host = "unix:" .. path }
+    local refused, err = pcall(harness.lab, { host = "unix:" .. path })
+    assert.is_false(refused)
+    assert.matches("in use", err)
+    crashed:join("/", { unix = path }) -- not disturbed by that
+    crashed:signal "sigkill"
+    crashed.process:wait(5000)
+    crashed:destroy()
+    assert.is_true(harness.fs.exists(path))
+    server = harness.lab { host = "unix:" .. path }
+    server:join("/", { unix = path })
+    server:stop()
+    harness.fs.remove(dir)
+  end)
+
+  it("accepts five hundred connections that come at once", function()
+    server = harness.lab {}
+    local stream = require "spec.support.stream"
+    local ws_client = require "spec.support.ws_client"
+    local wires, greeted = {}, 0
+    for i = 1, 500 do
+      local wire = assert(stream.connect { port = server.port })
+      local text, done = "", false
+      wire:listen(function(bytes)
+        text = text .. bytes
+        if not done and text:find('"op":10', 1, true) then
+          done = true
+          greeted = greeted + 1
+        end
+      end, function() end)
+      wires[i] = wire
+    end
+    for _, wire in ipairs(wires) do
+      wire:write(ws_client.request "/")
+    end
+    assert.is_true(harness.loop.wait(function()
+      return greeted == 500
+    end, 10000), ("%d of 500 were greeted"):format(greeted))
+    for _, wire in ipairs(wires) do
+      wire:close()
+    end
   end)
 
   it("serves several servers of one script", function()

@@ -291,6 +291,7 @@ function server:wait_exit(timeout)
   if not self.process:wait(timeout or STOP_TIMEOUT_MS) then
     error("the server did not end\n" .. self:output(), 2)
   end
+  self.may_have_ended = true
   return self.process.exit_code, self.process.exit_signal
 end
 
@@ -317,6 +318,7 @@ function server:destroy()
 end
 
 -- SIGTERM, and a clean end: exit code 0, nothing from a sanitizer, nothing left over.
+-- A spec that lets the server end before sets `may_have_ended`, or has waited with wait_exit.
 function server:stop()
   if self.stopped then
     return
@@ -329,11 +331,12 @@ function server:stop()
   if not ended then
     error("the server ignored SIGTERM\n" .. self:output(), 2)
   end
-  if was_running or not self.may_have_ended then
-    if self.process.exit_code ~= 0 then
-      error(("the server ended with code %d, signal %d\n%s"):format(
-        self.process.exit_code, self.process.exit_signal, self:output()), 2)
-    end
+  if self.process.exit_code ~= 0 then
+    error(("the server ended with code %d, signal %d\n%s"):format(
+      self.process.exit_code, self.process.exit_signal, self:output()), 2)
+  end
+  if not was_running and not self.may_have_ended then
+    error("the server ended by itself\n" .. self:output(), 2)
   end
   self:check_output()
 end

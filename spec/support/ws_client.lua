@@ -122,7 +122,7 @@ function ws_client.request(path, options)
 end
 
 local function parse_response(head)
-  local response = { status = tonumber(head:match "^HTTP/1%.1 (%d+)"), headers = {} }
+  local response = { status = tonumber(head:match "^HTTP/1%.[01] (%d+)"), headers = {} }
   for name, value in head:gmatch "\r\n([^:\r\n]+):%s*([^\r\n]*)" do
     response.headers[name:lower()] = value
   end

@@ -35,7 +35,8 @@ static void on_timer(uv_timer_t *timer)
     follow_wheel(l);
 }
 
-/* Sets the uv timer to the wheel's earliest one; stops it when there is none, so that it does not keep the loop alive. */
+/* Sets the uv timer to the wheel's earliest one; stops it when there is none, so that it does not
+ * keep the loop alive. */
 static void follow_wheel(struct mesa_loop *l)
 {
     uint64_t due;
@@ -50,7 +51,8 @@ static void follow_wheel(struct mesa_loop *l)
 
 static void run_turns(struct mesa_loop *l)
 {
-    /* Each hook moves back to the registry before it runs: hooks may then remove any hook, and new ones wait for the next turn. */
+    /* Each hook moves back to the registry before it runs: hooks may then remove any hook, and new
+     * ones wait for the next turn. */
     struct mesa_list due;
     mesa_list_init(&due);
     mesa_list_splice(&due, &l->turns);

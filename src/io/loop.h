@@ -1,7 +1,8 @@
 /* loop.h - the one event loop: libuv, a timer wheel, and the end of a turn.
  *
- * One per process, loop thread only. Layers register turn hooks; the loop runs them before it sleeps (uv_prepare) and after it has polled (uv_check),
- * so that whatever produced output (a socket, a timer, a luv callback) sees it flushed before the loop blocks. May include: base/.
+ * One per process, loop thread only. Layers register turn hooks; the loop runs them before it
+ * sleeps (uv_prepare) and after it has polled (uv_check), so that whatever produced output (a
+ * socket, a timer, a luv callback) sees it flushed before the loop blocks. May include: base/.
  */
 #ifndef MESA_IO_LOOP_H
 #define MESA_IO_LOOP_H
@@ -15,7 +16,8 @@
 
 struct mesa_loop; /* opaque */
 
-/* Called at the end of a turn. Must not block. Embedded; remove before its memory goes away. Hooks may add and remove hooks. */
+/* Called at the end of a turn. Must not block. Embedded; remove before its memory goes away. Hooks
+ * may add and remove hooks. */
 struct mesa_turn {
     struct mesa_list link;
     void (*fn)(struct mesa_turn *t);
@@ -24,16 +26,19 @@ struct mesa_turn {
 typedef void (*mesa_signal_fn)(void *ctx, int signum);
 
 enum mesa_status mesa_loop_new(struct mesa_loop **out);
-/* Closes every handle still open on the loop, those of scripts (luv) included, and frees it. Whoever owns the memory of a handle
- * gives it up first: close the Lua state and free the transport before. NULL is accepted. */
+/* Closes every handle still open on the loop, those of scripts (luv) included, and frees it.
+ * Whoever owns the memory of a handle gives it up first: close the Lua state and free the transport
+ * before. NULL is accepted. */
 void mesa_loop_free(struct mesa_loop *l);
 
 uv_loop_t *mesa_loop_uv(struct mesa_loop *l);
-/* Runs until mesa_loop_stop or until nothing that keeps the process alive is left. The loop's own handles (timer, prepare, check, signals) are unreferenced;
- * a listener, a connection, an armed wheel timer and a referenced uv handle keep it alive. */
+/* Runs until mesa_loop_stop or until nothing that keeps the process alive is left. The loop's own
+ * handles (timer, prepare, check, signals) are unreferenced; a listener, a connection, an armed
+ * wheel timer and a referenced uv handle keep it alive. */
 void mesa_loop_run(struct mesa_loop *l);
 void mesa_loop_stop(struct mesa_loop *l);
-/* Keep mesa_loop_run going for something libuv does not see as active; each hold is released once. */
+/* Keep mesa_loop_run going for something libuv does not see as active; each hold is released once.
+ */
 void mesa_loop_hold(struct mesa_loop *l);
 void mesa_loop_release(struct mesa_loop *l);
 

@@ -14,7 +14,8 @@ enum { TEARDOWN_TURNS = 1000 };
 static void log_line(int level, const char *line)
 {
     (void)level;
-    /* most of what it reports as an error is a client's mistake; what matters is logged where it is known */
+    /* most of what it reports as an error is a client's mistake; what matters is logged where it is
+     * known */
     size_t len = strlen(line);
     while (len > 0 && line[len - 1] == '\n')
         len--;
@@ -66,12 +67,14 @@ static void note_handle(uv_handle_t *h, void *ctx)
     }
 }
 
-/* Descriptors above this are of no use, and libwebsockets allocates tables for all that the limit allows. */
+/* Descriptors above this are of no use, and libwebsockets allocates tables for all that the limit
+ * allows. */
 static void bound_descriptors(void)
 {
     const rlim_t enough = 1 << 20;
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > enough)) {
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > enough)) {
         limit.rlim_cur = enough;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
@@ -82,13 +85,15 @@ static struct lws_context *create_context(struct mesa_transport *t)
     void *loops[1] = {mesa_loop_uv(t->loop)};
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
-        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
-                   LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME | LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
+        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
+                   LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
+                   LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME |
+                   LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
         .foreign_loops = loops,
         .pcontext = &t->context,
         .user = t,
         .pt_serv_buf_size = 65536,
-        .max_http_header_data = MESA_MAX_HEADER_BYTES,
+        .max_http_header_data = MESA_PARSED_HEADER_BYTES,
         .timeout_secs = 3600, /* the listener's own timeouts act before */
     };
     return lws_create_context(&info);
@@ -105,6 +110,7 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     mesa_list_init(&t->listeners);
     mesa_list_init(&t->orphans);
     mesa_list_init(&t->work);
+    mesa_list_init(&t->lingering);
     mesa_list_init(&t->turn.link);
     t->turn.fn = on_turn;
     mesa_timer_init(&t->wake, on_wake);
@@ -116,7 +122,8 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     uv_walk(mesa_loop_uv(loop), note_handle, &known);
     t->context = create_context(t);
     if (t->context == NULL) {
-        mesa_log(MESA_LOG_ERROR, "io", "libwebsockets cannot start on libuv: is its libuv plugin installed?");
+        mesa_log(MESA_LOG_ERROR, "io",
+                 "libwebsockets cannot start on libuv: is its libuv plugin installed?");
         goto fail;
     }
     rc = mesa_vhost_new(t, NULL, &t->plain, err, sizeof err);
@@ -151,7 +158,8 @@ static void look_for_handle(uv_handle_t *h, void *ctx)
         s->found = true;
 }
 
-/* libwebsockets closes its uv handles asynchronously and frees the context only when told once more after that. */
+/* libwebsockets closes its uv handles asynchronously and frees the context only when told once more
+ * after that. */
 static void destroy_context(struct mesa_transport *t)
 {
     if (t->context == NULL)
@@ -173,8 +181,10 @@ void mesa_transport_free(struct mesa_transport *t)
         return;
     while (!mesa_list_empty(&t->listeners))
         mesa_listener_free(MESA_CONTAINER_OF(t->listeners.next, struct mesa_listener, link));
+    mesa_linger_end_all(t);
     mesa_loop_remove_turn(&t->turn);
     destroy_context(t);
+    mesa_linger_end_all(t);
     mesa_loop_cancel(t->loop, &t->wake);
     mesa_vhost_free_shared(t);
     mesa_capture_deinit(&t->upgrade);

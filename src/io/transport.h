@@ -1,7 +1,8 @@
 /* transport.h - listening sockets, TLS, HTTP and WebSocket connections.
  *
- * The only window on libwebsockets: nothing above includes its header. One transport per process, any number of listeners. Loop thread only.
- * It reassembles fragments, bounds sizes, checks UTF-8 of text, answers pings, and does the closing handshake. It never frames: callers write bytes that
+ * The only window on libwebsockets: nothing above includes its header. One transport per process,
+ * any number of listeners. Loop thread only. It reassembles fragments, bounds sizes, checks UTF-8
+ * of text, answers pings, and does the closing handshake. It never frames: callers write bytes that
  * are already WebSocket frames. May include: base/, core/frame.h, io/loop.h.
  */
 #ifndef MESA_IO_TRANSPORT_H
@@ -17,21 +18,23 @@
 
 struct mesa_transport; /* opaque */
 struct mesa_listener;  /* opaque */
-struct mesa_conn;      /* opaque: one WebSocket connection, valid from on_open until on_close returns */
-struct mesa_http;      /* opaque: one HTTP request that has not been answered */
+struct mesa_conn; /* opaque: one WebSocket connection, valid from on_open until on_close returns */
+struct mesa_http; /* opaque: one HTTP request that has not been answered */
 
 struct mesa_header {
     struct mesa_span name; /* lower case */
     struct mesa_span value;
 };
 
-/* The HTTP request a connection began with. Spans live until the callback that received the request returns.
- * libwebsockets decodes the path and the query ('+' becomes a space in both) and resolves "..", "." and "//" in the path; the query is
- * encoded again, so that it means the same but need not be the client's bytes. Of a repeated header known to the library the values come joined by
+/* The HTTP request a connection began with. Spans live until the callback that received the request
+ * returns. libwebsockets decodes the path and the query ('+' becomes a space in both) and resolves
+ * "..", "." and "//" in the path; the query is encoded again, so that it means the same but need
+ * not be the client's bytes; a last part that is "/" alone is left out of it. Of a repeated header known to the library the values come joined by
  * ','; of another one the first is seen. */
 struct mesa_request {
-    struct mesa_span method;   /* "GET" */
-    struct mesa_span path;     /* percent-decoded, without the query; always begins with '/'; never contains NUL */
+    struct mesa_span method; /* "GET" */
+    /* percent-decoded, without the query; always begins with '/'; never contains NUL */
+    struct mesa_span path;
     struct mesa_span query;    /* the text behind '?', encoded; may be empty */
     struct mesa_span ip;       /* the peer's address as text; "unix" for Unix sockets */
     struct mesa_span protocol; /* the subprotocol agreed on, or empty */
@@ -41,50 +44,72 @@ struct mesa_request {
 };
 
 struct mesa_listener_config {
-    const char *host;      /* NULL: all addresses, IPv6 and IPv4 (dual stack, IPv4 only where there is no IPv6). "unix:/path": a Unix socket. A name or address otherwise */
-    uint16_t port;         /* 0: any free one, see mesa_listener_port */
-    bool reuse_port;       /* SO_REUSEPORT */
-    const char *tls_cert;  /* PEM paths; NULL: no TLS */
+    const char *host; /* NULL: all addresses, IPv6 and IPv4 (dual stack, IPv4 only where there is no
+                         IPv6). "unix:/path": a Unix socket. A name or address otherwise */
+    uint16_t port;    /* 0: any free one, see mesa_listener_port */
+    bool reuse_port;  /* SO_REUSEPORT */
+    const char *tls_cert; /* PEM paths; NULL: no TLS */
     const char *tls_key;
-    const char *tls_ca;    /* for client certificates */
+    const char *tls_ca; /* for client certificates */
     bool tls_request_cert;
-    size_t max_payload_bytes;       /* of one message; over it: close 1009 before buffering */
-    uint32_t max_connections;       /* 0: no bound. Over it: accepted and closed at once, before lws spends anything */
+    size_t max_payload_bytes; /* of one message; over it: close 1009 before buffering */
+    uint32_t max_connections; /* 0: no bound. Over it: accepted and closed at once, before lws
+                                 spends anything */
     uint32_t max_connections_per_ip; /* 0: no bound; not applied to Unix sockets */
-    uint32_t handshake_timeout_ms;  /* TCP accept to complete request head, TLS handshake included; 0: none */
-    size_t max_body_bytes;          /* of an HTTP request body; 0: a request with a body gets 413 */
+    uint32_t handshake_timeout_ms;   /* TCP accept to complete request head, TLS handshake included;
+                                        0: none */
+    size_t max_body_bytes; /* of an HTTP request body; 0: a request with a body gets 413 */
 };
 
+/* Hooks may close any connection and free the listener. on_open, on_message and on_close must be
+ * there; without on_upgrade every upgrade is accepted, without on_http a request gets 404. */
 struct mesa_listener_hooks {
     /* An upgrade request. 0 accepts; otherwise the HTTP status (4xx, 5xx) to refuse with. */
     int (*on_upgrade)(void *ctx, const struct mesa_request *req);
-    /* Hooks may close any connection and free the listener. Only on_open, on_message, on_close and on_http must be there. */
-    /* The connection is open. The result becomes mesa_conn_user. `req` lives until on_open returns. May write, may close. */
+    /* The connection is open. The result becomes mesa_conn_user. `req` lives until on_open returns.
+     * May write, may close. */
     void *(*on_open)(void *ctx, struct mesa_conn *c, const struct mesa_request *req);
-    /* One whole message; `data` lives until the callback returns; text is valid UTF-8. Not called after mesa_conn_close. */
+    /* One whole message; `data` lives until the callback returns; text is valid UTF-8. Not called
+     * after mesa_conn_close. */
     void (*on_message)(void *user, const char *data, size_t len, bool binary);
-    void (*on_pong)(void *user); /* not for pongs without a payload, which libwebsockets keeps to itself: ping with one */
+    void (*on_pong)(void *user); /* not for pongs without a payload, which libwebsockets keeps to
+                                    itself: ping with one */
     /* Room again after a mesa_conn_write that returned MESA_EAGAIN. */
     void (*on_drained)(void *user);
-    /* The connection is gone; the last callback for it. `code` is the peer's close code, 1005 when it sent none, 1006 without a closing handshake; when this side closed first, the
-     * code given to mesa_conn_close (also if the peer never answered) and when the transport itself closed it, that code (1002, 1007, 1009). `by_peer` tells who began. */
+    /* The connection is gone; the last callback for it. `code` is the peer's close code, 1005 when
+     * it sent none, 1006 without a closing handshake; when this side closed first, the code given
+     * to mesa_conn_close (also if the peer never answered) and when the transport itself closed it,
+     * that code (1002, 1007, 1009). `by_peer` tells who began. */
     void (*on_close)(void *user, int code, const char *reason, size_t len, bool by_peer);
-    /* The peer broke the protocol and is being closed with `code`; for the error event. Precedes on_close. */
+    /* The peer broke the protocol and is being closed with `code`; for the error event. Precedes
+     * on_close. */
     void (*on_protocol_error)(void *user, int code, const char *text);
-    /* A plain HTTP request, its body complete. Answer with mesa_http_reply or mesa_http_file now or later, exactly once. */
-    void (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req, struct mesa_span body);
+    /* A plain HTTP request, its body complete. Answer with mesa_http_reply or mesa_http_file now or
+     * later, exactly once. */
+    void (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                    struct mesa_span body);
+    /* The transport has turned a peer away that was no connection yet; may be NULL. `code`:
+     * "HEADERS": the request head is malformed, over 8 KB, or one libwebsockets cannot read;
+     * "HANDSHAKE": it was not complete in time, or asks for an upgrade in a wrong way; "LIMIT":
+     * max_connections or max_connections_per_ip. What on_upgrade refuses is not reported, nor who
+     * comes and leaves, or stays, without a byte. */
+    void (*on_refused)(void *ctx, const char *code, struct mesa_span ip, const char *text);
 };
 
 enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loop *loop);
-/* Listeners and connections that are left are dropped now. Runs the loop for a few turns; not from inside one. An unanswered mesa_http stays
- * valid until it is answered. NULL is accepted. */
+/* Listeners and connections that are left are dropped now. Runs the loop for a few turns; not from
+ * inside one. An unanswered mesa_http stays valid until it is answered. NULL is accepted. */
 void mesa_transport_free(struct mesa_transport *t);
 /* "4.1.6" */
 const char *mesa_transport_library_version(void);
 
-/* Opens the listening socket (our own, SO_REUSEADDR) and a vhost, and starts accepting. On failure `err` (size err_len) says what and where: "port 4000 is in use",
- * "tls.cert: cannot read …". MESA_EINUSE, MESA_EINVAL, MESA_EIO, MESA_ENOMEM. */
-enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_transport *t, const struct mesa_listener_config *cfg, const struct mesa_listener_hooks *hooks, void *ctx, char *err, size_t err_len);
+/* Opens the listening socket (our own, SO_REUSEADDR) and a vhost, and starts accepting. On failure
+ * `err` (size err_len) says what and where: "port 4000 is in use", "tls.cert: cannot read …".
+ * MESA_EINUSE, MESA_EINVAL, MESA_EIO, MESA_ENOMEM. */
+enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_transport *t,
+                                    const struct mesa_listener_config *cfg,
+                                    const struct mesa_listener_hooks *hooks, void *ctx, char *err,
+                                    size_t err_len);
 /* The bound port (0 for Unix sockets). */
 uint16_t mesa_listener_port(const struct mesa_listener *l);
 /* Stops accepting (and unlinks a Unix socket); connections live on. */
@@ -94,23 +119,34 @@ void mesa_listener_free(struct mesa_listener *l);
 
 void *mesa_conn_user(const struct mesa_conn *c);
 
-/* Writes bytes that are whole WebSocket frames. MESA_OK: taken (sent, or the rest of it buffered inside). MESA_EAGAIN: nothing was taken, on_drained will come.
- * MESA_ECLOSED: closing or gone. Never calls back. */
+/* Writes bytes that are whole WebSocket frames. MESA_OK: taken (sent, or the rest of it buffered
+ * inside). MESA_EAGAIN: nothing was taken, on_drained will come. MESA_ECLOSED: closing or gone.
+ * Never calls back. */
 enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len);
 
-/* Begins the closing handshake behind what was written. Marks only: on_close comes in a later turn, at the latest after 5 s when the peer does not answer. Repeating has no effect. `reason` at most 123 bytes of UTF-8 (longer is cut at a code point).
- * With `drop` true, the connection is ended after the close frame without waiting for the peer's answer nor for a stalled reader. */
+/* Begins the closing handshake behind what was written. Marks only: on_close comes in a later turn,
+ * at the latest after 5 s when the peer does not answer. Repeating has no effect. `reason` at most
+ * 123 bytes of UTF-8 (longer is cut at a code point). With `drop` true, the connection is ended
+ * after the close frame without waiting for the peer's answer nor for a stalled reader. A peer
+ * that broke the protocol is not waited for either. */
 void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool drop);
 
-/* Stops and restarts reading from the socket; calls nest not. Messages that were already read may still be delivered after a pause, up to one receive buffer. */
+/* Stops and restarts reading from the socket; calls nest not. Messages that were already read may
+ * still be delivered after a pause, up to one receive buffer. */
 void mesa_conn_pause(struct mesa_conn *c);
 void mesa_conn_resume(struct mesa_conn *c);
 
-/* Answers and releases `h`. Header names and values must not contain CR or LF (else 500). HEAD gets no body. */
-void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers, size_t header_count, const void *body, size_t len);
-/* Answers with the file below directory `root` that `path` (from mesa_request) names: index.html for a directory, content type by extension, ETag/If-None-Match or Last-Modified,
- * 404 when there is none; never outside `root` (no "..", no symbolic link that leads out, no hidden file), 405 for methods other than GET and HEAD. Releases `h`.
- * MESA_ENOTFOUND: no such file, `h` is NOT answered (the caller decides). */
+/* Answers and releases `h`; the connection ends after it. Header names and values must not contain
+ * CR, LF or NUL, and the status is 200 to 599 (else 500). Connection, Content-Length and
+ * Transfer-Encoding are the transport's own: such headers are left out. HEAD, 204 and 304 get no
+ * body. When the peer has left, the answer is dropped. */
+void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers,
+                     size_t header_count, const void *body, size_t len);
+/* Answers with the file below directory `root` that `path` (from mesa_request) names: index.html
+ * for a directory, content type by extension, ETag and If-None-Match; never outside `root` (no "..",
+ * no symbolic link that leads out, no hidden file), 405 for methods other than GET and HEAD.
+ * MESA_OK: `h` is released. MESA_ENOTFOUND: no such file, `h` is NOT answered (the caller
+ * decides). */
 enum mesa_status mesa_http_file(struct mesa_http *h, const char *root);
 
 #endif

@@ -1,18 +1,34 @@
-/* transport_conn.c - one accepted socket: adoption by libwebsockets, its callbacks, timeouts, and its end. */
+/* transport_conn.c - one accepted socket: adoption by libwebsockets, its callbacks, timeouts, and
+ * its end. */
+#include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/socket_state.h"
 #include "io/transport_internal.h"
+
+bool mesa_conn_peer_is_there(const struct mesa_conn *c)
+{
+    SSL *ssl = lws_get_ssl(c->wsi);
+    if (ssl != NULL && (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN) != 0)
+        return false;
+    return mesa_socket_peer_is_there(lws_get_socket_fd(c->wsi));
+}
 
 static void on_timeout(struct mesa_timer *timer)
 {
     struct mesa_conn *c = MESA_CONTAINER_OF(timer, struct mesa_conn, timer);
-    if (c->phase == MESA_CONN_HTTP)
+    if (c->phase == MESA_CONN_HTTP) {
         mesa_http_timeout(c);
-    else
-        mesa_conn_kill_later(c);
+        return;
+    }
+    mesa_conn_kill_later(c);
+    /* browsers open connections ahead of need, and say nothing on them */
+    if (c->phase == MESA_CONN_REQUEST && mesa_socket_has_received(lws_get_socket_fd(c->wsi)))
+        mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
+                              "the request was not complete within limits.handshakeTimeout");
 }
 
 void mesa_conn_arm(struct mesa_conn *c, uint64_t ms)
@@ -50,7 +66,8 @@ static void conn_free(struct mesa_conn *c)
     free(c);
 }
 
-struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd, const struct mesa_address *address)
+struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
+                                  const struct mesa_address *address)
 {
     struct mesa_conn *c = calloc(1, sizeof *c);
     if (c == NULL) {
@@ -76,11 +93,15 @@ struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd, const struct 
     };
     l->transport->created = false;
     struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&desc);
-    if (wsi == NULL && !l->transport->created) { /* nothing that would be destroyed later; `fd` is closed */
+    if (wsi == NULL &&
+        !l->transport->created) { /* nothing that would be destroyed later; `fd` is closed */
         conn_free(c);
         return NULL;
     }
-    if (wsi != NULL && l->handshake_timeout_ms != 0)
+    if (wsi == NULL)
+        return c;
+    lws_set_wsi_user(wsi, c); /* without one, it is not said when a WebSocket begins to end */
+    if (l->handshake_timeout_ms != 0)
         mesa_conn_arm(c, l->handshake_timeout_ms);
     return c;
 }
@@ -98,7 +119,8 @@ static void on_destroyed(struct mesa_conn *c)
 
 void mesa_conn_detach(struct mesa_conn *c)
 {
-    /* The listener's owner is about to forget everything: tell it now, end the socket at the end of the turn. */
+    /* The listener's owner is about to forget everything: tell it now, end the socket at the end of
+     * the turn. */
     if (c->phase == MESA_CONN_OPEN) {
         free(c->closing);
         c->closing = NULL;
@@ -114,10 +136,13 @@ void mesa_conn_detach(struct mesa_conn *c)
 static void kill_now(struct mesa_conn *c)
 {
     if (!lws_partial_buffered(c->wsi)) {
+        if (c->linger)
+            mesa_linger_begin(c->transport, lws_get_socket_fd(c->wsi));
         lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
         return;
     }
-    /* libwebsockets would wait for the reader; a dead socket it gives up the next time it looks, which it does at once. */
+    /* libwebsockets would wait for the reader; a dead socket it gives up the next time it looks,
+     * which it does at once. */
     struct linger hard = {.l_onoff = 1, .l_linger = 0};
     int fd = lws_get_socket_fd(c->wsi);
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
@@ -133,8 +158,19 @@ void mesa_conn_turn(struct mesa_conn *c)
         return;
     if (c->kill)
         kill_now(c);
-    else if (c->phase == MESA_CONN_OPEN && c->closing != NULL && !c->closing->sent)
+    else if (c->phase == MESA_CONN_OPEN && c->closing != NULL)
         mesa_ws_send_close(c);
+}
+
+/* libwebsockets is closing a connection whose request it has not passed on: it could not parse it,
+ * or the peer has left. */
+static void on_request_ended(struct mesa_conn *c)
+{
+    if (c->phase != MESA_CONN_REQUEST || c->kill || c->refused || !mesa_conn_peer_is_there(c))
+        return;
+    mesa_linger_begin(c->transport, lws_get_socket_fd(c->wsi)); /* it may have answered */
+    mesa_listener_refused(c->listener, &c->address, "HEADERS",
+                          "the request head is malformed or far too large");
 }
 
 /* A request for a tunnel; libwebsockets turns the connection into a raw socket. */
@@ -159,6 +195,9 @@ static int dispatch_ws(struct mesa_conn *c, enum lws_callback_reasons reason, vo
         return mesa_ws_writable(c);
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
         return mesa_ws_peer_closed(c, in, len);
+    case LWS_CALLBACK_WS_SERVER_DROP_PROTOCOL:
+        mesa_ws_ending(c);
+        return 0;
     case LWS_CALLBACK_CLOSED:
         if (c->phase == MESA_CONN_OPEN)
             mesa_ws_closed(c);
@@ -168,7 +207,8 @@ static int dispatch_ws(struct mesa_conn *c, enum lws_callback_reasons reason, vo
     }
 }
 
-static int dispatch_http(struct mesa_conn *c, enum lws_callback_reasons reason, void *in, size_t len)
+static int dispatch_http(struct mesa_conn *c, enum lws_callback_reasons reason, void *in,
+                         size_t len)
 {
     switch (reason) {
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
@@ -182,6 +222,7 @@ static int dispatch_http(struct mesa_conn *c, enum lws_callback_reasons reason, 
     case LWS_CALLBACK_HTTP_WRITEABLE:
         return mesa_http_writable(c);
     case LWS_CALLBACK_CLOSED_HTTP:
+        on_request_ended(c);
         mesa_http_detach(c);
         return 0;
     case LWS_CALLBACK_RAW_ADOPT:
@@ -191,7 +232,8 @@ static int dispatch_http(struct mesa_conn *c, enum lws_callback_reasons reason, 
     }
 }
 
-int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len)
+int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session,
+                            void *in, size_t len)
 {
     if (reason == LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS)
         return mesa_vhost_load_tls(session);

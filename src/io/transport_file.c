@@ -1,7 +1,8 @@
 /* transport_file.c - static files.
  *
- * A path is refused before it touches the file system when any part of it begins with a dot or holds a NUL or a backslash; then it is resolved and must lie
- * below the resolved root, so that symbolic links cannot lead out.
+ * A path is refused before it touches the file system when any part of it begins with a dot or
+ * holds a NUL or a backslash; then it is resolved and must lie below the resolved root, so that
+ * symbolic links cannot lead out.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -20,15 +21,36 @@ static const char *content_type(const char *path)
     static const struct {
         const char *extension, *type;
     } known[] = {
-        {"html", "text/html; charset=utf-8"}, {"htm", "text/html; charset=utf-8"},
-        {"js", "text/javascript; charset=utf-8"}, {"mjs", "text/javascript; charset=utf-8"},
-        {"css", "text/css; charset=utf-8"}, {"json", "application/json"}, {"map", "application/json"},
-        {"txt", "text/plain; charset=utf-8"}, {"md", "text/markdown; charset=utf-8"}, {"xml", "application/xml"},
-        {"csv", "text/csv; charset=utf-8"}, {"svg", "image/svg+xml"}, {"png", "image/png"}, {"jpg", "image/jpeg"},
-        {"jpeg", "image/jpeg"}, {"gif", "image/gif"}, {"webp", "image/webp"}, {"avif", "image/avif"},
-        {"ico", "image/x-icon"}, {"wasm", "application/wasm"}, {"pdf", "application/pdf"}, {"woff", "font/woff"},
-        {"woff2", "font/woff2"}, {"ttf", "font/ttf"}, {"mp3", "audio/mpeg"}, {"ogg", "audio/ogg"},
-        {"wav", "audio/wav"}, {"mp4", "video/mp4"}, {"webm", "video/webm"}, {"webmanifest", "application/manifest+json"},
+        {"html", "text/html; charset=utf-8"},
+        {"htm", "text/html; charset=utf-8"},
+        {"js", "text/javascript; charset=utf-8"},
+        {"mjs", "text/javascript; charset=utf-8"},
+        {"css", "text/css; charset=utf-8"},
+        {"json", "application/json"},
+        {"map", "application/json"},
+        {"txt", "text/plain; charset=utf-8"},
+        {"md", "text/markdown; charset=utf-8"},
+        {"xml", "application/xml"},
+        {"csv", "text/csv; charset=utf-8"},
+        {"svg", "image/svg+xml"},
+        {"png", "image/png"},
+        {"jpg", "image/jpeg"},
+        {"jpeg", "image/jpeg"},
+        {"gif", "image/gif"},
+        {"webp", "image/webp"},
+        {"avif", "image/avif"},
+        {"ico", "image/x-icon"},
+        {"wasm", "application/wasm"},
+        {"pdf", "application/pdf"},
+        {"woff", "font/woff"},
+        {"woff2", "font/woff2"},
+        {"ttf", "font/ttf"},
+        {"mp3", "audio/mpeg"},
+        {"ogg", "audio/ogg"},
+        {"wav", "audio/wav"},
+        {"mp4", "video/mp4"},
+        {"webm", "video/webm"},
+        {"webmanifest", "application/manifest+json"},
     };
     const char *dot = strrchr(path, '.');
     if (dot != NULL && strchr(dot, '/') == NULL)
@@ -56,7 +78,8 @@ static bool is_below(const char *path, const char *root)
     return strncmp(path, root, n) == 0 && path[n] == '/';
 }
 
-/* Opens what `path` names below `root`; -1 when there is nothing to serve. `resolved` has PATH_MAX bytes. */
+/* Opens what `path` names below `root`; -1 when there is nothing to serve. `resolved` has PATH_MAX
+ * bytes. */
 static int open_below(const char *root, struct mesa_span path, char *resolved, struct stat *st)
 {
     char real_root[PATH_MAX], joined[PATH_MAX];
@@ -95,7 +118,8 @@ static bool etag_matches(const struct mesa_request *req, const char *etag)
     return false;
 }
 
-static enum mesa_status put_file_head(struct mesa_http *h, const struct stat *st, const char *path, bool *unchanged)
+static enum mesa_status put_file_head(struct mesa_http *h, const struct stat *st, const char *path,
+                                      bool *unchanged)
 {
     char etag[64], modified[64];
     struct tm tm;
@@ -107,10 +131,11 @@ static enum mesa_status put_file_head(struct mesa_http *h, const struct stat *st
     *unchanged = etag_matches(&h->capture.request, etag);
     enum mesa_status rc = mesa_http_put_head(h, *unchanged ? 304 : 200, (uint64_t)st->st_size);
     if (rc == MESA_OK)
-        rc = mesa_buf_printf(&h->out,
-                             "Content-Type: %s\r\nETag: %s\r\nLast-Modified: %s\r\nCache-Control: no-cache\r\n"
-                             "X-Content-Type-Options: nosniff\r\n\r\n",
-                             content_type(path), etag, modified);
+        rc = mesa_buf_printf(
+            &h->out,
+            "Content-Type: %s\r\nETag: %s\r\nLast-Modified: %s\r\nCache-Control: no-cache\r\n"
+            "X-Content-Type-Options: nosniff\r\n\r\n",
+            content_type(path), etag, modified);
     return rc;
 }
 

@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     CHUNK_BYTES = 64 * 1024,
+    CHUNKS_PER_TURN = 16,
     STALL_CHECK_MS = 10, /* how often a reader that has stalled is looked at */
+    LINGER_MS = 2000,    /* for a peer to stop sending a body that was refused */
 };
 
 static void http_free(struct mesa_http *h)
@@ -41,15 +44,39 @@ const char *mesa_http_status_text(int status)
         int status;
         const char *text;
     } known[] = {
-        {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {206, "Partial Content"},
-        {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
-        {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
-        {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {406, "Not Acceptable"},
-        {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
-        {413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
-        {422, "Unprocessable Content"}, {426, "Upgrade Required"}, {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-        {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {303, "See Other"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {411, "Length Required"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].status == status)
@@ -61,9 +88,11 @@ void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers
 {
     char out[512];
     const char *text = mesa_http_status_text(status);
-    int n = snprintf(out, sizeof out,
-                     "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
-                     status, text, extra_headers, strlen(text) + 1, text);
+    c->refused = true;
+    int n = snprintf(
+        out, sizeof out,
+        "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
+        status, text, extra_headers, strlen(text) + 1, text);
     if (n > 0 && (size_t)n < sizeof out)
         (void)lws_write(c->wsi, (unsigned char *)out, (size_t)n, LWS_WRITE_RAW);
 }
@@ -71,10 +100,64 @@ void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers
 enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length)
 {
     h->out.len = 0;
-    enum mesa_status rc = mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\nConnection: close\r\n", status, mesa_http_status_text(status));
+    enum mesa_status rc = mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\nConnection: close\r\n",
+                                          status, mesa_http_status_text(status));
     if (rc == MESA_OK && status != 204 && status != 304)
-        rc = mesa_buf_printf(&h->out, "Content-Length: %llu\r\n", (unsigned long long)content_length);
+        rc = mesa_buf_printf(&h->out, "Content-Length: %llu\r\n",
+                             (unsigned long long)content_length);
     return rc;
+}
+
+/* Refills `out` from the file; false at its end or when it has become shorter than promised. */
+static bool read_chunk(struct mesa_http *h)
+{
+    h->out.len = h->out_sent = 0;
+    if (h->file < 0 || h->file_left == 0 || mesa_buf_reserve(&h->out, CHUNK_BYTES) != MESA_OK)
+        return false;
+    size_t want = h->file_left < CHUNK_BYTES ? (size_t)h->file_left : CHUNK_BYTES;
+    ssize_t n = read(h->file, h->out.data, want);
+    if (n <= 0)
+        return false;
+    h->out.len = (size_t)n;
+    h->file_left -= (uint64_t)n;
+    return true;
+}
+
+/* All is written. Closing now would reset a peer that is still sending, and the reset may overtake
+ * the answer. */
+static void finish(struct mesa_http *h)
+{
+    struct mesa_conn *c = h->conn;
+    h->done = true;
+    if (!h->linger) {
+        mesa_conn_kill_later(c);
+        return;
+    }
+    if (!c->listener->secure)
+        shutdown(lws_get_socket_fd(c->wsi), SHUT_WR);
+    mesa_conn_arm(c, LINGER_MS);
+}
+
+/* Writes as much as the socket takes; false when there is more. */
+static bool push(struct mesa_http *h)
+{
+    struct mesa_conn *c = h->conn;
+    for (int i = 0; i < CHUNKS_PER_TURN && !lws_partial_buffered(c->wsi); i++) {
+        if (h->out_sent == h->out.len && !read_chunk(h)) {
+            finish(h);
+            return true;
+        }
+        size_t n = h->out.len - h->out_sent;
+        if (n > CHUNK_BYTES)
+            n = CHUNK_BYTES;
+        if (lws_write(c->wsi, (unsigned char *)h->out.data + h->out_sent, n, LWS_WRITE_RAW) < 0) {
+            h->done = true;
+            mesa_conn_kill_later(c);
+            return true;
+        }
+        h->out_sent += n;
+    }
+    return false;
 }
 
 static void set_reading(struct mesa_conn *c, bool reading)
@@ -89,13 +172,15 @@ static void more_time(struct mesa_http *h)
     mesa_conn_arm(h->conn, STALL_CHECK_MS);
 }
 
-/* libwebsockets does not read a connection that is being answered, but polls it: with bytes or an end waiting to be read the loop would spin until
- * the answer is out. And it does not flush a connection it was told not to poll. So one whose reader stalls is
- * left alone, and looked at now and then. */
+/* libwebsockets does not read a connection that is being answered, but polls it: with bytes or an
+ * end waiting to be read the loop would spin until the answer is out. And it does not flush a
+ * connection it was told not to poll. So one whose reader stalls is left alone, and looked at now
+ * and then. */
 void mesa_http_timeout(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || !h->answered || mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
+    if (h == NULL || !h->answered || h->done ||
+        mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
         mesa_conn_kill_later(c);
         return;
     }
@@ -115,14 +200,17 @@ void mesa_http_send(struct mesa_http *h)
         http_free(h);
         return;
     }
-    set_reading(c, true);
+    if (c->kill || push(h)) /* small answers, the usual case, never wait for the loop */
+        return;
     more_time(h);
+    set_reading(c, true);
     lws_callback_on_writable(c->wsi);
 }
 
 static bool clean(struct mesa_span s)
 {
-    return s.len == 0 || (memchr(s.p, '\r', s.len) == NULL && memchr(s.p, '\n', s.len) == NULL && memchr(s.p, '\0', s.len) == NULL);
+    return s.len == 0 || (memchr(s.p, '\r', s.len) == NULL && memchr(s.p, '\n', s.len) == NULL &&
+                          memchr(s.p, '\0', s.len) == NULL);
 }
 
 static bool is_own_header(struct mesa_span name)
@@ -134,7 +222,8 @@ static bool is_own_header(struct mesa_span name)
     return false;
 }
 
-static enum mesa_status put_headers(struct mesa_http *h, const struct mesa_header *headers, size_t count)
+static enum mesa_status put_headers(struct mesa_http *h, const struct mesa_header *headers,
+                                    size_t count)
 {
     enum mesa_status rc = MESA_OK;
     for (size_t i = 0; i < count && rc == MESA_OK; i++) {
@@ -148,10 +237,11 @@ static enum mesa_status put_headers(struct mesa_http *h, const struct mesa_heade
     return rc;
 }
 
-void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers, size_t header_count,
-                     const void *body, size_t len)
+void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers,
+                     size_t header_count, const void *body, size_t len)
 {
-    enum mesa_status rc = status >= 200 && status <= 599 ? mesa_http_put_head(h, status, len) : MESA_EINVAL;
+    enum mesa_status rc =
+        status >= 200 && status <= 599 ? mesa_http_put_head(h, status, len) : MESA_EINVAL;
     if (rc == MESA_OK)
         rc = put_headers(h, headers, header_count);
     if (rc != MESA_OK) {
@@ -171,6 +261,7 @@ static int answer(struct mesa_http *h, int status)
 {
     const char *text = mesa_http_status_text(status);
     h->dispatched = true;
+    h->linger = status == 413;
     mesa_http_reply(h, status, NULL, 0, text, strlen(text));
     return 0;
 }
@@ -214,7 +305,9 @@ static int read_length(const struct mesa_request *req, size_t max, size_t *out)
 int mesa_http_begin(struct mesa_conn *c, const char *head)
 {
     if (c->phase != MESA_CONN_REQUEST)
-        return -1; /* a second request on a connection we have said is closing */
+        return c->phase == MESA_CONN_HTTP
+                   ? 0
+                   : -1; /* one more request: the connection ends with the first one's answer */
     struct mesa_http *h = calloc(1, sizeof *h);
     if (h == NULL)
         return -1;
@@ -224,12 +317,12 @@ int mesa_http_begin(struct mesa_conn *c, const char *head)
     c->phase = MESA_CONN_HTTP;
     lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* ours act */
 
-    enum mesa_status rc = mesa_capture_read(&h->capture, c, head);
-    if (rc != MESA_OK)
-        return answer(h, rc == MESA_ENOMEM ? 503 : 400);
+    int status = mesa_capture_read(&h->capture, c, head);
+    if (status != 0)
+        return answer(h, status);
     const struct mesa_request *req = &h->capture.request;
     h->head_only = mesa_span_eq(req->method, MESA_SPAN("HEAD"));
-    int status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
+    status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
     if (status != 0)
         return answer(h, status);
     if (h->body_expected == 0)
@@ -257,43 +350,19 @@ int mesa_http_body(struct mesa_conn *c, const char *data, size_t len)
 int mesa_http_body_complete(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
+    if (h != NULL && h->done)
+        mesa_conn_kill_later(c); /* no need to linger any more */
     if (h == NULL || h->dispatched)
         return 0; /* libwebsockets says so again for bytes behind the body */
     return h->body.len == h->body_expected ? dispatch(h) : -1;
 }
 
-/* Refills `out` from the file; false at its end or when it has become shorter than promised. */
-static bool read_chunk(struct mesa_http *h)
-{
-    h->out.len = h->out_sent = 0;
-    if (h->file < 0 || h->file_left == 0 || mesa_buf_reserve(&h->out, CHUNK_BYTES) != MESA_OK)
-        return false;
-    size_t want = h->file_left < CHUNK_BYTES ? (size_t)h->file_left : CHUNK_BYTES;
-    ssize_t n = read(h->file, h->out.data, want);
-    if (n <= 0)
-        return false;
-    h->out.len = (size_t)n;
-    h->file_left -= (uint64_t)n;
-    return true;
-}
-
 int mesa_http_writable(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || !h->answered || lws_partial_buffered(c->wsi))
+    if (h == NULL || !h->answered || h->done || lws_partial_buffered(c->wsi) || push(h))
         return 0;
-    if (h->out_sent == h->out.len && !read_chunk(h))
-        return -1; /* all is sent, or never will be */
-    size_t n = h->out.len - h->out_sent;
-    if (n > CHUNK_BYTES)
-        n = CHUNK_BYTES;
-    if (lws_write(c->wsi, (unsigned char *)h->out.data + h->out_sent, n, LWS_WRITE_RAW) < 0)
-        return -1;
-    h->out_sent += n;
     more_time(h);
-    if (lws_partial_buffered(c->wsi))
-        set_reading(c, false);
-    else
-        lws_callback_on_writable(c->wsi);
+    lws_callback_on_writable(c->wsi);
     return 0;
 }

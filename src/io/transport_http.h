@@ -1,9 +1,9 @@
 /* transport_http.h - one HTTP request and its answer, inside the transport.
  *
- * Handed out as mesa_http and freed once it was answered and the connection has let go of it: whichever comes last. A response is one head,
- * optionally followed by the bytes of a file, and always ends the connection, which is the one way that works the same
- * with pipelining, half-closed peers and bodies nobody has read.
- * Loop thread only. May include: base/, io/transport_internal.h.
+ * Handed out as mesa_http and freed once it was answered and the connection has let go of it:
+ * whichever comes last. A response is one head, optionally followed by the bytes of a file, and
+ * always ends the connection, which is the one way that works the same with pipelining, half-closed
+ * peers and bodies nobody has read. Loop thread only. May include: base/, io/transport_internal.h.
  */
 #ifndef MESA_IO_TRANSPORT_HTTP_H
 #define MESA_IO_TRANSPORT_HTTP_H
@@ -15,13 +15,15 @@ struct mesa_http {
     struct mesa_capture capture;
     struct mesa_buf body;
     size_t body_expected;
-    bool dispatched;       /* on_http has been called, or the transport answers itself */
+    bool dispatched; /* on_http has been called, or the transport answers itself */
     bool answered;
-    bool head_only;        /* HEAD */
-    struct mesa_buf out;   /* what is to be written next */
+    bool done;           /* the whole answer has been written */
+    bool linger;         /* a refused body is still coming */
+    bool head_only;      /* HEAD */
+    struct mesa_buf out; /* what is to be written next */
     size_t out_sent;
-    uint64_t deadline_ms;  /* of the response: moves as it is read */
-    int file;              /* -1: none */
+    uint64_t deadline_ms; /* of the response: moves as it is read */
+    int file;             /* -1: none */
     uint64_t file_left;
 };
 

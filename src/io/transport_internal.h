@@ -1,9 +1,10 @@
 /* transport_internal.h - what the files of the transport share; nobody else includes it.
  *
- * A struct mesa_conn is one accepted socket from accept() until libwebsockets has let go of it. Whatever calls back the layers above
- * does so from a libwebsockets callback or at the end of a turn, and every such call may close connections and free the listener:
- * closing marks and queues a connection on `work`, and the end of the turn acts. Only there, and in timers, is a socket killed.
- * Loop thread only. May include: base/, io/, libwebsockets.h.
+ * A struct mesa_conn is one accepted socket from accept() until libwebsockets has let go of it.
+ * Whatever calls back the layers above does so from a libwebsockets callback or at the end of a
+ * turn, and every such call may close connections and free the listener: closing marks and queues a
+ * connection on `work`, and the end of the turn acts. Only there, and in timers, is a socket
+ * killed. Loop thread only. May include: base/, io/, libwebsockets.h.
  */
 #ifndef MESA_IO_TRANSPORT_INTERNAL_H
 #define MESA_IO_TRANSPORT_INTERNAL_H
@@ -21,10 +22,13 @@
 #include "io/transport.h"
 
 enum {
-    MESA_CLOSE_TIMEOUT_MS = 5000,       /* for the peer to answer a close frame */
-    MESA_HTTP_STALL_TIMEOUT_MS = 30000, /* for a request body to arrive, and for a response to be read any further */
-    MESA_MAX_HEADER_BYTES = 8192,       /* of a request head */
-    MESA_MAX_REASON_BYTES = 123,        /* RFC 6455 section 5.5 */
+    MESA_CLOSE_TIMEOUT_MS = 5000, /* for the peer to answer a close frame */
+    /* for a request body to arrive, and for a response to be read any further */
+    MESA_HTTP_STALL_TIMEOUT_MS = 30000,
+    MESA_MAX_HEADER_BYTES = 8192, /* of a request head; more gets 431 */
+    /* what libwebsockets parses: beyond it the connection ends without an answer */
+    MESA_PARSED_HEADER_BYTES = 20000,
+    MESA_MAX_REASON_BYTES = 123, /* RFC 6455 section 5.5 */
 };
 
 /* RFC 6455 section 7.4.1. */
@@ -44,7 +48,7 @@ struct mesa_capture {
     struct mesa_header *headers;
     size_t header_cap;
     char protocol[64];
-    char ip[48];
+    char ip[48]; /* MESA_ADDRESS_TEXT_LEN */
 };
 
 struct mesa_transport {
@@ -53,14 +57,18 @@ struct mesa_transport {
     struct lws_vhost *plain;     /* every listener without TLS uses it */
     struct mesa_turn turn;
     struct mesa_list listeners;
-    struct mesa_list orphans;     /* connections whose listener was freed */
-    struct mesa_list work;        /* connections to look after at the end of the turn */
-    struct mesa_timer wake;       /* armed while there are any: another turn hook may mark one when ours has run */
-    struct mesa_capture upgrade;  /* the request being upgraded; there is never more than one */
-    struct lws_protocols *renamed; /* carries the subprotocol's name while libwebsockets writes the 101 */
-    struct mesa_buf spare;        /* the last reassembly buffer, for the next message */
-    struct mesa_buf handles;      /* uv_handle_t *: what libwebsockets opened on the loop for itself */
-    void *client_ctx;             /* an SSL_CTX no connection uses, see transport_vhost.c */
+    struct mesa_list orphans; /* connections whose listener was freed */
+    struct mesa_list work;    /* connections to look after at the end of the turn */
+    struct mesa_list lingering;
+    unsigned lingering_count;
+    /* armed while there are any: another turn hook may mark one when ours has run */
+    struct mesa_timer wake;
+    struct mesa_capture upgrade; /* the request being upgraded; there is never more than one */
+    /* carries the subprotocol's name while libwebsockets writes the 101 */
+    struct lws_protocols *renamed;
+    struct mesa_buf spare;   /* the last reassembly buffer, for the next message */
+    struct mesa_buf handles; /* uv_handle_t *: what libwebsockets opened on the loop for itself */
+    void *client_ctx;        /* an SSL_CTX no connection uses, see transport_vhost.c */
     unsigned vhost_count;
     bool created; /* libwebsockets has created a connection since this was cleared */
 };
@@ -109,6 +117,7 @@ struct mesa_closing {
     bool by_peer;
     bool drop;
     bool sent;
+    bool failed; /* the peer broke the protocol: its answer is not waited for */
     uint8_t reason_len;
     char reason[];
 };
@@ -126,13 +135,15 @@ struct mesa_conn {
     struct lws *wsi;
     void *user;
     struct mesa_closing *closing;
-    struct mesa_http *http;   /* while MESA_CONN_HTTP */
-    struct mesa_timer timer;  /* handshake, then closing; or the response */
-    struct mesa_buf message;  /* fragments so far */
-    size_t checked;           /* bytes of `message` known to be UTF-8 */
+    struct mesa_http *http;  /* while MESA_CONN_HTTP */
+    struct mesa_timer timer; /* handshake, then closing; or the response */
+    struct mesa_buf message; /* fragments so far */
+    size_t checked;          /* bytes of `message` known to be UTF-8 */
     struct mesa_address address;
     enum mesa_conn_phase phase : 8;
     bool kill : 1;         /* end it without further ado */
+    bool refused : 1;      /* the request was answered with an error */
+    bool linger : 1;       /* but let the peer read what was written last */
     bool opening : 1;      /* inside on_open */
     bool in_message : 1;   /* between the first and the last fragment */
     bool want_drained : 1; /* a write was refused */
@@ -143,30 +154,49 @@ struct mesa_conn {
 
 /* transport_memory.c: the allocator libwebsockets gets; see there. */
 void mesa_rx_memory_install(void);
-/* The block that holds the request head `p` points into, zeroes behind it, and its size; NULL when it cannot be told. */
+/* The block that holds the request head `p` points into, zeroes behind it, and its size; NULL when
+ * it cannot be told. */
 const char *mesa_rx_memory_head(const char *p, size_t *len);
-enum { MESA_RX_BUFFER_BYTES = 16384 - LWS_PRE - 4 - 44 };
+/* What one read takes. At least a TLS record: with part of one left in OpenSSL, libwebsockets loops
+ * for ever on a connection that stops being read in the middle of a buffer. */
+enum { MESA_RX_BUFFER_BYTES = 16384 };
 
 /* transport_listen.c */
-enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port, char *err, size_t err_len);
+enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port,
+                                    char *err, size_t err_len);
 void mesa_acceptor_close(struct mesa_acceptor *a);
 enum mesa_status mesa_acceptor_open(struct mesa_listener *l, int fd);
 void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
+/* Calls on_refused, which may free the listener; NULL is accepted. */
+void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
+                           const char *code, const char *text);
+
+/* transport_linger.c */
+/* Keeps the connection of `fd` open for a moment after libwebsockets has closed it, which it does
+ * in this turn. */
+void mesa_linger_begin(struct mesa_transport *t, int fd);
+void mesa_linger_end_all(struct mesa_transport *t);
 
 /* transport_vhost.c */
-enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg, struct lws_vhost **out, char *err, size_t err_len);
+enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg,
+                                struct lws_vhost **out, char *err, size_t err_len);
 /* Frees what the vhosts shared; they are gone. */
 void mesa_vhost_free_shared(struct mesa_transport *t);
-/* Gives the vhost's SSL_CTX its certificate and options; called while the vhost is being created. */
+/* Gives the vhost's SSL_CTX its certificate and options; called while the vhost is being created.
+ */
 int mesa_vhost_load_tls(void *ssl_ctx);
 
 /* transport_conn.c */
-int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len);
-struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd, const struct mesa_address *address);
+int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session,
+                            void *in, size_t len);
+struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
+                                  const struct mesa_address *address);
 void mesa_conn_turn(struct mesa_conn *c);
 void mesa_conn_mark(struct mesa_conn *c);
 void mesa_conn_kill_later(struct mesa_conn *c);
 void mesa_conn_detach(struct mesa_conn *c);
+/* Whether the peer has neither closed nor reset the connection. */
+bool mesa_conn_peer_is_there(const struct mesa_conn *c);
 void mesa_conn_arm(struct mesa_conn *c, uint64_t ms);
 
 /* transport_ws.c */
@@ -174,13 +204,19 @@ int mesa_ws_opened(struct mesa_conn *c);
 int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len);
 int mesa_ws_writable(struct mesa_conn *c);
 int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len);
+/* libwebsockets has begun to end the connection. */
+void mesa_ws_ending(struct mesa_conn *c);
 void mesa_ws_closed(struct mesa_conn *c);
 void mesa_ws_send_close(struct mesa_conn *c);
 void mesa_ws_update_reading(struct mesa_conn *c);
 
 /* transport_request.c */
-/* `head` is any piece of the head that libwebsockets has passed to a callback. MESA_EPROTO: not a request to serve; MESA_ENOMEM. */
-enum mesa_status mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
+/* `head` is any piece of the head that libwebsockets has passed to a callback. 0, or the HTTP status
+ * to refuse with, which was reported: the listener may be gone. */
+int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
+/* An address as text; "unix" for Unix sockets. */
+enum { MESA_ADDRESS_TEXT_LEN = 48 };
+void mesa_address_text(const struct mesa_address *a, char out[MESA_ADDRESS_TEXT_LEN]);
 void mesa_capture_deinit(struct mesa_capture *cap);
 /* The first value of a header, absent when there is none. `name` in lower case. */
 struct mesa_span mesa_request_header(const struct mesa_request *req, const char *name);

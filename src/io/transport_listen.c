@@ -1,4 +1,5 @@
-/* transport_listen.c - listeners: accepting, and the limits that act before libwebsockets spends anything on a connection. */
+/* transport_listen.c - listeners: accepting, and the limits that act before libwebsockets spends
+ * anything on a connection. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -67,14 +68,31 @@ void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c)
     uncount_address(l, &c->address);
 }
 
+void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
+                           const char *code, const char *text)
+{
+    char ip[MESA_ADDRESS_TEXT_LEN];
+    if (l == NULL || l->hooks.on_refused == NULL)
+        return;
+    mesa_address_text(address, ip);
+    l->hooks.on_refused(l->ctx, code, (struct mesa_span){ip, strlen(ip)}, text);
+}
+
 static void admit(struct mesa_listener *l, int fd, const struct sockaddr_storage *from)
 {
     struct mesa_address address;
     int on = 1;
 
     read_address(from, &address);
-    if ((l->max_connections != 0 && l->conn_count >= l->max_connections) || !count_address(l, &address)) {
+    if (l->max_connections != 0 && l->conn_count >= l->max_connections) {
         close(fd);
+        mesa_listener_refused(l, &address, "LIMIT", "more connections than limits.maxConnections");
+        return;
+    }
+    if (!count_address(l, &address)) {
+        close(fd);
+        mesa_listener_refused(l, &address, "LIMIT",
+                              "more connections than limits.maxConnectionsPerIp");
         return;
     }
     if (!address.is_unix)
@@ -92,7 +110,8 @@ static void accept_failed(struct mesa_listener *l, int error)
         return;
     /* The socket stays readable: without a pause the loop would spin. */
     if (!l->accept_failing)
-        mesa_log(MESA_LOG_ERROR, "io", "cannot accept connections on port %u: %s", l->port, strerror(error));
+        mesa_log(MESA_LOG_ERROR, "io", "cannot accept connections on port %u: %s", l->port,
+                 strerror(error));
     l->accept_failing = true;
     uv_poll_stop(&l->acceptor->poll);
     mesa_loop_arm(l->transport->loop, &l->retry, ACCEPT_RETRY_MS);
@@ -105,7 +124,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)events;
     if (status < 0 || l == NULL)
         return;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    for (int i = 0; i < ACCEPTS_PER_TURN && a->listener != NULL; i++) {
         struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
         socklen_t len = sizeof from;
         int fd = accept4(a->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -156,7 +175,8 @@ void mesa_acceptor_close(struct mesa_acceptor *a)
     uv_close((uv_handle_t *)&a->poll, on_acceptor_closed);
 }
 
-static enum mesa_status fill_listener(struct mesa_listener *l, const struct mesa_listener_config *cfg)
+static enum mesa_status fill_listener(struct mesa_listener *l,
+                                      const struct mesa_listener_config *cfg)
 {
     if (cfg->max_connections_per_ip != 0 && mesa_map_new(&l->per_ip) != MESA_OK)
         return MESA_ENOMEM;
@@ -175,8 +195,9 @@ static enum mesa_status fill_listener(struct mesa_listener *l, const struct mesa
 }
 
 enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_transport *t,
-                                    const struct mesa_listener_config *cfg, const struct mesa_listener_hooks *hooks,
-                                    void *ctx, char *err, size_t err_len)
+                                    const struct mesa_listener_config *cfg,
+                                    const struct mesa_listener_hooks *hooks, void *ctx, char *err,
+                                    size_t err_len)
 {
     int fd = -1;
     enum mesa_status rc = MESA_ENOMEM;

@@ -1,10 +1,12 @@
 /* transport_memory.c - the allocator that libwebsockets is given.
  *
- * libwebsockets allocates a receive buffer per WebSocket and keeps it for the connection's life. malloc writes a header in front of it, and so
- * touches a page of every idle connection. Here these buffers are slots of one reserved range of addresses, without headers: a page of it becomes
- * resident when a message arrives in it, and goes back when the connection ends. The list of free slots is kept apart for the same reason.
- * Request heads live in such slots too, so that headers libwebsockets has no name for can be found in them.
- * Process-wide, as the library's allocator is. Loop thread only.
+ * libwebsockets allocates a receive buffer per WebSocket and keeps it for the connection's life.
+ * malloc writes a header in front of it, and so touches a page of every idle connection. Here these
+ * buffers are slots of one reserved range of addresses, without headers: a page of it becomes
+ * resident when a message arrives in it, and goes back when the connection ends. The list of free
+ * slots is kept apart for the same reason. Request heads live in such slots too, so that headers
+ * libwebsockets has no name for can be found in them. Process-wide, as the library's allocator is.
+ * Loop thread only.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,17 +16,18 @@
 
 #include "io/transport_internal.h"
 
-enum { SLOT_BYTES = 16384, MAX_SLOTS = 1 << 18 };
+enum { SLOT_BYTES = 20480, MAX_SLOTS = 1 << 18 }; /* whole pages; only those in use are real */
 
 static struct {
     char *base; /* NULL: the range could not be had, malloc serves */
     uint32_t slots;
-    uint32_t fresh;        /* slots from here on were never used */
-    uint32_t *free_slots;  /* indexes of used and returned ones */
+    uint32_t fresh;       /* slots from here on were never used */
+    uint32_t *free_slots; /* indexes of used and returned ones */
     uint32_t free_count;
 } rx;
 
 _Static_assert(MESA_RX_BUFFER_BYTES + LWS_PRE + 4 <= SLOT_BYTES, "a receive buffer fits its slot");
+_Static_assert((int)MESA_PARSED_HEADER_BYTES < (int)SLOT_BYTES, "a request head fits its slot");
 
 static void reserve_slots(void)
 {
@@ -48,7 +51,8 @@ static void reserve_slots(void)
 
 static bool is_slot(const void *p)
 {
-    return rx.base != NULL && (const char *)p >= rx.base && (const char *)p < rx.base + (size_t)rx.slots * SLOT_BYTES;
+    return rx.base != NULL && (const char *)p >= rx.base &&
+           (const char *)p < rx.base + (size_t)rx.slots * SLOT_BYTES;
 }
 
 static void *take_slot(void)
@@ -72,14 +76,15 @@ const char *mesa_rx_memory_head(const char *p, size_t *len)
 {
     if (!is_slot(p))
         return NULL;
-    *len = MESA_MAX_HEADER_BYTES;
+    *len = MESA_PARSED_HEADER_BYTES;
     return rx.base + (size_t)(p - rx.base) / SLOT_BYTES * SLOT_BYTES;
 }
 
 /* As realloc(); size 0 frees. `reason` names what the memory is for. */
 static void *allocate(void *ptr, size_t size, const char *reason)
 {
-    bool transient = reason != NULL && (strcmp(reason, "rx_ubuf") == 0 || strcmp(reason, "ah data") == 0);
+    bool transient =
+        reason != NULL && (strcmp(reason, "rx_ubuf") == 0 || strcmp(reason, "ah data") == 0);
     if (ptr == NULL && transient && size > 0 && size <= SLOT_BYTES) {
         void *slot = take_slot();
         if (slot != NULL)

@@ -1,9 +1,12 @@
 /* transport_request.c - copies a request head out of libwebsockets.
  *
- * libwebsockets 4.1 parses a head into tokens for the headers it knows, and has no way to list the others; 4.3 has one. On the older one the block the
- * head was parsed into is searched for what looks like a name, and each find is confirmed by asking for it. Where a header is
- * repeated its values come joined, by ", " for known ones; of an unknown one the first is seen.
- * The path and the query come percent-decoded, '+' as a space; the query is encoded again, since it is raw text above.
+ * libwebsockets 4.1 parses a head into tokens for the headers it knows, and has no way to list the
+ * others; 4.3 has one. On the older one the block the head was parsed into is searched for what
+ * looks like a name, and each find is confirmed by asking for it. Where a header is repeated its
+ * values come joined, by ", " for known ones; of an unknown one the first is seen. The path and the
+ * query come percent-decoded, '+' as a space; the query is encoded again, since it is raw text
+ * above. Mistakes of the parser that cannot be undone are found here, and the request is refused: a
+ * path that goes on behind a NUL, and a header that has swallowed the next one.
  */
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -19,14 +22,11 @@ static const struct {
     enum lws_token_indexes token;
     const char *name;
 } methods[] = {
-    {WSI_TOKEN_GET_URI, "GET"},
-    {WSI_TOKEN_POST_URI, "POST"},
+    {WSI_TOKEN_GET_URI, "GET"},         {WSI_TOKEN_POST_URI, "POST"},
     {WSI_TOKEN_HEAD_URI, "HEAD"},
 #if defined(LWS_WITH_HTTP_UNCOMMON_HEADERS)
-    {WSI_TOKEN_OPTIONS_URI, "OPTIONS"},
-    {WSI_TOKEN_PUT_URI, "PUT"},
-    {WSI_TOKEN_PATCH_URI, "PATCH"},
-    {WSI_TOKEN_DELETE_URI, "DELETE"},
+    {WSI_TOKEN_OPTIONS_URI, "OPTIONS"}, {WSI_TOKEN_PUT_URI, "PUT"},
+    {WSI_TOKEN_PATCH_URI, "PATCH"},     {WSI_TOKEN_DELETE_URI, "DELETE"},
 #endif
 };
 
@@ -42,13 +42,15 @@ static enum mesa_status add_ref(struct mesa_capture *cap, const struct header_re
 }
 
 /* Copies the value of a known header behind the text; `name` ends in ':'. */
-static enum mesa_status add_known(struct mesa_capture *cap, struct lws *wsi, enum lws_token_indexes token, const char *name)
+static enum mesa_status add_known(struct mesa_capture *cap, struct lws *wsi,
+                                  enum lws_token_indexes token, const char *name)
 {
     int len = lws_hdr_total_length(wsi, token);
     size_t name_len = strlen(name) - 1;
     struct header_ref ref = {(uint32_t)cap->text.len, (uint32_t)name_len, 0, 0};
     /* twice the length: each fragment but the first brings a separator */
-    if (mesa_buf_append(&cap->text, name, name_len) != MESA_OK || room(&cap->text, (size_t)len * 2) == NULL)
+    if (mesa_buf_append(&cap->text, name, name_len) != MESA_OK ||
+        room(&cap->text, (size_t)len * 2) == NULL)
         return MESA_ENOMEM;
     int n = lws_hdr_copy(wsi, cap->text.data + cap->text.len, len * 2 + 8, token);
     ref.value = (uint32_t)cap->text.len;
@@ -63,7 +65,8 @@ static enum mesa_status add_known_headers(struct mesa_capture *cap, struct lws *
         enum lws_token_indexes token = (enum lws_token_indexes)i;
         const char *name = (const char *)lws_token_to_string(token);
         size_t len = name != NULL ? strlen(name) : 0;
-        if (len < 2 || name[0] == ':' || name[len - 1] != ':' || lws_hdr_total_length(wsi, token) <= 0)
+        if (len < 2 || name[0] == ':' || name[len - 1] != ':' ||
+            lws_hdr_total_length(wsi, token) <= 0)
             continue;
         enum mesa_status rc = add_known(cap, wsi, token, name);
         if (rc != MESA_OK)
@@ -83,13 +86,15 @@ static bool has_ref(const struct mesa_capture *cap, const char *name, size_t len
 }
 
 /* Adds the header libwebsockets calls `name`, ':' included, when it does know one. */
-static enum mesa_status add_custom(struct mesa_capture *cap, struct lws *wsi, const char *name, int name_len)
+static enum mesa_status add_custom(struct mesa_capture *cap, struct lws *wsi, const char *name,
+                                   int name_len)
 {
     int len = lws_hdr_custom_length(wsi, name, name_len);
     if (len < 0 || has_ref(cap, name, (size_t)name_len - 1))
         return MESA_OK;
     struct header_ref ref = {(uint32_t)cap->text.len, (uint32_t)name_len - 1, 0, 0};
-    if (mesa_buf_append(&cap->text, name, (size_t)name_len - 1) != MESA_OK || room(&cap->text, (size_t)len) == NULL)
+    if (mesa_buf_append(&cap->text, name, (size_t)name_len - 1) != MESA_OK ||
+        room(&cap->text, (size_t)len) == NULL)
         return MESA_ENOMEM;
     int n = lws_hdr_custom_copy(wsi, cap->text.data + cap->text.len, len + 1, name, name_len);
     ref.value = (uint32_t)cap->text.len;
@@ -108,11 +113,14 @@ struct custom_walk {
 static void on_custom_name(const char *name, int len, void *opaque)
 {
     struct custom_walk *w = opaque;
+    if (memchr(name, ':', (size_t)len - 1) != NULL)
+        w->rc = MESA_EPROTO; /* see is_swallower below */
     if (w->rc == MESA_OK)
         w->rc = add_custom(w->cap, w->wsi, name, len);
 }
 
-static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi, const char *head)
+static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi,
+                                           const char *head)
 {
     struct custom_walk w = {cap, wsi, MESA_OK};
     (void)head;
@@ -123,25 +131,41 @@ static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws 
 /* RFC 7230 section 3.2.6; libwebsockets has turned names into lower case. */
 static bool is_name_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
-static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi, const char *head)
+/* In front of a name stands an offset below 64 KB, of which two bytes may look like a part of it. */
+enum { STRAY_BYTES = 2 };
+
+/* A header called like the beginning of a known one ("X-Auth", for "X-Auth-Token") does not end at
+ * its colon: libwebsockets takes all up to the next colon for its name, in lower case. */
+static bool is_swallower(struct lws *wsi, const char *name, const char *colon, const char *end)
+{
+    const char *next = memchr(colon + 1, ':', (size_t)(end - colon - 1));
+    return next != NULL && lws_hdr_custom_length(wsi, name, (int)(next + 1 - name)) >= 0;
+}
+
+static enum mesa_status add_custom_headers(struct mesa_capture *cap, struct lws *wsi,
+                                           const char *head)
 {
     size_t len;
     const char *block = mesa_rx_memory_head(head, &len);
     if (block == NULL)
         return MESA_OK;
     const char *end = block + len;
-    for (const char *colon = memchr(block, ':', len); colon != NULL; colon = memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
+    for (const char *colon = memchr(block, ':', len); colon != NULL;
+         colon = memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
         const char *name = colon;
         while (name > block && is_name_char(name[-1]))
             name--;
-        if (name == colon)
-            continue;
-        enum mesa_status rc = add_custom(cap, wsi, name, (int)(colon + 1 - name));
-        if (rc != MESA_OK)
-            return rc;
+        for (int i = 0; i <= STRAY_BYTES && name < colon; i++, name++) {
+            if (is_swallower(wsi, name, colon, end))
+                return MESA_EPROTO;
+            enum mesa_status rc = add_custom(cap, wsi, name, (int)(colon + 1 - name));
+            if (rc != MESA_OK)
+                return rc;
+        }
     }
     return MESA_OK;
 }
@@ -166,13 +190,21 @@ static enum mesa_status add_encoded(struct mesa_buf *out, const char *p, size_t 
     return rc;
 }
 
+/* libwebsockets makes "/" of a last part that is empty, as of an empty path. */
+static bool is_made_up(struct lws *wsi, const char *part, int len, int index)
+{
+    char next[MESA_PARSED_HEADER_BYTES + 1];
+    return len == 1 && part[0] == '/' &&
+           lws_hdr_copy_fragment(wsi, next, sizeof next, WSI_TOKEN_HTTP_URI_ARGS, index + 1) < 0;
+}
+
 static enum mesa_status add_query(struct mesa_buf *out, struct lws *wsi)
 {
-    char part[MESA_MAX_HEADER_BYTES + 1];
+    char part[MESA_PARSED_HEADER_BYTES + 1];
     enum mesa_status rc = MESA_OK;
     for (int i = 0; rc == MESA_OK; i++) {
         int n = lws_hdr_copy_fragment(wsi, part, sizeof part, WSI_TOKEN_HTTP_URI_ARGS, i);
-        if (n < 0)
+        if (n < 0 || is_made_up(wsi, part, n, i))
             break;
         if (i > 0)
             rc = mesa_buf_push(out, '&');
@@ -182,16 +214,15 @@ static enum mesa_status add_query(struct mesa_buf *out, struct lws *wsi)
     return rc;
 }
 
-static void read_ip(struct mesa_capture *cap, const struct mesa_address *a)
+void mesa_address_text(const struct mesa_address *a, char out[MESA_ADDRESS_TEXT_LEN])
 {
     static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     if (a->is_unix)
-        strcpy(cap->ip, "unix");
+        strcpy(out, "unix");
     else if (memcmp(a->bytes, mapped, sizeof mapped) == 0)
-        inet_ntop(AF_INET, a->bytes + 12, cap->ip, sizeof cap->ip);
+        inet_ntop(AF_INET, a->bytes + 12, out, MESA_ADDRESS_TEXT_LEN);
     else
-        inet_ntop(AF_INET6, a->bytes, cap->ip, sizeof cap->ip);
-    cap->request.ip = (struct mesa_span){cap->ip, strlen(cap->ip)};
+        inet_ntop(AF_INET6, a->bytes, out, MESA_ADDRESS_TEXT_LEN);
 }
 
 /* Turns offsets into pointers, now that `text` has its final place. */
@@ -208,7 +239,8 @@ static enum mesa_status resolve_headers(struct mesa_capture *cap)
     }
     for (size_t i = 0; i < count; i++) {
         cap->headers[i].name = (struct mesa_span){cap->text.data + refs[i].name, refs[i].name_len};
-        cap->headers[i].value = (struct mesa_span){cap->text.data + refs[i].value, refs[i].value_len};
+        cap->headers[i].value =
+            (struct mesa_span){cap->text.data + refs[i].value, refs[i].value_len};
     }
     cap->request.headers = cap->headers;
     cap->request.header_count = count;
@@ -234,12 +266,33 @@ static enum mesa_status add_path(struct mesa_capture *cap, struct lws *wsi)
     return MESA_EPROTO;
 }
 
-enum mesa_status mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head)
+/* A NUL at the end of a path is not in its length, but moves what follows away from it. */
+static bool hides_nul(struct lws *wsi, struct mesa_span path, const char *head)
+{
+    char args[MESA_PARSED_HEADER_BYTES + 1];
+    size_t len;
+    const char *block = mesa_rx_memory_head(head, &len);
+    if (block == NULL)
+        return false;
+    const char *found = memmem(block, len, path.p, path.len); /* the first text in the block */
+    if (found == NULL || (size_t)(found - block) + path.len + sizeof "HTTP" > len)
+        return false;
+    const char *behind = found + path.len + 1;
+    int n = lws_hdr_copy_fragment(wsi, args, sizeof args, WSI_TOKEN_HTTP_URI_ARGS, 0);
+    if (n < 0)
+        return behind[0] == '\0';
+    return memcmp(behind + 1, args, (size_t)n + 1) != 0; /* one byte is skipped before the query */
+}
+
+static enum mesa_status read_request(struct mesa_capture *cap, struct mesa_conn *c,
+                                     const char *head)
 {
     cap->request = (struct mesa_request){.secure = c->listener->secure, .protocol = {"", 0}};
     cap->text.len = cap->refs.len = 0;
     enum mesa_status rc = add_path(cap, c->wsi);
     size_t path_len = cap->text.len;
+    if (rc == MESA_OK && hides_nul(c->wsi, (struct mesa_span){cap->text.data, path_len}, head))
+        rc = MESA_EPROTO;
     if (rc == MESA_OK)
         rc = add_query(&cap->text, c->wsi);
     size_t query_end = cap->text.len;
@@ -253,8 +306,30 @@ enum mesa_status mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c
         return rc;
     cap->request.path = (struct mesa_span){cap->text.data, path_len};
     cap->request.query = (struct mesa_span){cap->text.data + path_len, query_end - path_len};
-    read_ip(cap, &c->address);
-    return MESA_OK;
+    mesa_address_text(&c->address, cap->ip);
+    cap->request.ip = (struct mesa_span){cap->ip, strlen(cap->ip)};
+    /* as sent: ": " and CR LF with each header, and the request line */
+    size_t sent = cap->text.len + 4 * cap->request.header_count + sizeof " HTTP/1.1\r\n" +
+                  cap->request.method.len;
+    return sent <= MESA_MAX_HEADER_BYTES ? MESA_OK : MESA_ETOOBIG;
+}
+
+int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head)
+{
+    switch (read_request(cap, c, head)) {
+    case MESA_OK:
+        return 0;
+    case MESA_ENOMEM:
+        return 503;
+    case MESA_ETOOBIG:
+        mesa_listener_refused(c->listener, &c->address, "HEADERS",
+                              "the request head is larger than 8192 bytes");
+        return 431;
+    default:
+        mesa_listener_refused(c->listener, &c->address, "HEADERS",
+                              "the request head cannot be read");
+        return 400;
+    }
 }
 
 void mesa_capture_deinit(struct mesa_capture *cap)

@@ -54,7 +54,8 @@ static uint16_t bound_port(int fd)
     return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
 }
 
-static enum mesa_status tcp_failed(const struct mesa_listener_config *cfg, int error, char *err, size_t err_len)
+static enum mesa_status tcp_failed(const struct mesa_listener_config *cfg, int error, char *err,
+                                   size_t err_len)
 {
     char what[300];
     if (error == EADDRINUSE) {
@@ -68,9 +69,11 @@ static enum mesa_status tcp_failed(const struct mesa_listener_config *cfg, int e
     return report(err, err_len, what, error);
 }
 
-static enum mesa_status listen_any(const struct mesa_listener_config *cfg, int *fd, char *err, size_t err_len)
+static enum mesa_status listen_any(const struct mesa_listener_config *cfg, int *fd, char *err,
+                                   size_t err_len)
 {
-    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(cfg->port), .sin6_addr = in6addr_any};
+    struct sockaddr_in6 six = {
+        .sin6_family = AF_INET6, .sin6_port = htons(cfg->port), .sin6_addr = in6addr_any};
     *fd = try_listen((struct sockaddr *)&six, sizeof six, cfg->reuse_port);
     if (*fd < 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
         struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(cfg->port)};
@@ -79,7 +82,8 @@ static enum mesa_status listen_any(const struct mesa_listener_config *cfg, int *
     return *fd >= 0 ? MESA_OK : tcp_failed(cfg, errno, err, err_len);
 }
 
-static enum mesa_status listen_host(const struct mesa_listener_config *cfg, int *fd, char *err, size_t err_len)
+static enum mesa_status listen_host(const struct mesa_listener_config *cfg, int *fd, char *err,
+                                    size_t err_len)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
@@ -111,7 +115,8 @@ static bool is_stale(const struct sockaddr_un *address)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return false;
-    bool refused = connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 && errno == ECONNREFUSED;
+    bool refused = connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 &&
+                   errno == ECONNREFUSED;
     close(fd);
     return refused;
 }
@@ -121,7 +126,8 @@ static enum mesa_status listen_unix(const char *path, int *fd, char *err, size_t
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t len = strlen(path);
     if (len == 0 || len >= sizeof address.sun_path) {
-        snprintf(err, err_len, "unix:%s: the path must have 1 to %zu bytes", path, sizeof address.sun_path - 1);
+        snprintf(err, err_len, "unix:%s: the path must have 1 to %zu bytes", path,
+                 sizeof address.sun_path - 1);
         return MESA_EINVAL;
     }
     memcpy(address.sun_path, path, len + 1);
@@ -137,8 +143,8 @@ static enum mesa_status listen_unix(const char *path, int *fd, char *err, size_t
     return *fd >= 0 ? MESA_OK : report(err, err_len, path, errno);
 }
 
-enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port, char *err,
-                                    size_t err_len)
+enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port,
+                                    char *err, size_t err_len)
 {
     enum mesa_status rc;
     if (cfg->host != NULL && strncmp(cfg->host, "unix:", 5) == 0) {

@@ -1,7 +1,8 @@
 /* transport_upgrade.c - decides whether a request becomes a WebSocket.
  *
- * What libwebsockets would drop without an answer is answered here first. It looks a client's subprotocols up among its own protocols and fails the
- * handshake when there is none: ours takes the name of the first one offered for the moment in which the response is written.
+ * What libwebsockets would drop without an answer is answered here first. It looks a client's
+ * subprotocols up among its own protocols and fails the handshake when there is none: ours takes
+ * the name of the first one offered for the moment in which the response is written.
  */
 #include <string.h>
 #include <strings.h>
@@ -67,13 +68,23 @@ static int check_request(const struct mesa_request *req, const char **headers)
         *headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
         return 426;
     }
-    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || key.len != 24 || host.len == 0)
+    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || key.len != 24 ||
+        host.len == 0)
         return 400;
     /* a body has no place here, and what it says about itself could hide another request */
     if (mesa_request_header(req, "transfer-encoding").p != NULL ||
         (length.p != NULL && !mesa_span_eq(length, MESA_SPAN("0"))))
         return 400;
     return 0;
+}
+
+/* RFC 2616 section 2.2, which RFC 6455 demands; what else libwebsockets would not find again. */
+static bool is_token(struct mesa_span s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (s.p[i] <= ' ' || s.p[i] >= 0x7f || strchr("()<>@,;:\\\"/[]?={}", s.p[i]) != NULL)
+            return false;
+    return s.len > 0;
 }
 
 /* Agrees to the first subprotocol offered. */
@@ -86,7 +97,7 @@ static int choose_protocol(struct mesa_conn *c)
     if (offer.len > MAX_OFFER_BYTES)
         return 400;
     struct mesa_span first = next_token(&offer);
-    if (first.len == 0 || first.len >= sizeof cap->protocol)
+    if (first.len >= sizeof cap->protocol || !is_token(first))
         return 400;
     memcpy(cap->protocol, first.p, first.len);
     cap->protocol[first.len] = '\0';
@@ -100,8 +111,8 @@ static int rename_protocol(struct mesa_conn *c)
     if (t->upgrade.request.protocol.len == 0)
         return 0;
     /* libwebsockets gave each vhost a writable copy of the array it was created with */
-    struct lws_protocols *p =
-        (struct lws_protocols *)(uintptr_t)lws_vhost_name_to_protocol(lws_get_vhost(c->wsi), own_name);
+    struct lws_protocols *p = (struct lws_protocols *)(uintptr_t)lws_vhost_name_to_protocol(
+        lws_get_vhost(c->wsi), own_name);
     if (p == NULL)
         return -1;
     p->name = t->upgrade.protocol;
@@ -109,24 +120,35 @@ static int rename_protocol(struct mesa_conn *c)
     return 0;
 }
 
+static int check_handshake(struct mesa_conn *c, const char *protocol_name, const char **headers)
+{
+    if (strcasecmp(protocol_name, "websocket") != 0)
+        return 400;
+    int status = check_request(&c->transport->upgrade.request, headers);
+    return status == 0 ? choose_protocol(c) : status;
+}
+
 int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
 {
     struct mesa_transport *t = c->transport;
     const char *headers = "";
-    int status = 400;
 
+    if (c->phase != MESA_CONN_REQUEST)
+        return -1;        /* behind another request */
     mesa_upgrade_done(t); /* the one before may have failed later on */
-    enum mesa_status rc = mesa_capture_read(&t->upgrade, c, protocol_name);
-    if (rc == MESA_OK && strcasecmp(protocol_name, "websocket") == 0)
-        status = check_request(&t->upgrade.request, &headers);
-    else if (rc == MESA_ENOMEM)
-        status = 503;
-    if (status == 0)
-        status = choose_protocol(c);
+    int status = mesa_capture_read(&t->upgrade, c, protocol_name);
+    if (status == 0) {
+        status = check_handshake(c, protocol_name, &headers);
+        if (status != 0)
+            mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
+                                  "the upgrade request is not one for a WebSocket");
+    }
     if (status == 0 && c->listener->hooks.on_upgrade != NULL)
         status = c->listener->hooks.on_upgrade(c->listener->ctx, &t->upgrade.request);
+    if (c->listener == NULL)
+        return -1; /* a hook freed it */
     if (status == 0)
-        return c->listener != NULL ? rename_protocol(c) : -1;
+        return rename_protocol(c);
     mesa_http_refuse(c, status, headers);
     return -1;
 }

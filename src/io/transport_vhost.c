@@ -1,7 +1,9 @@
-/* transport_vhost.c - libwebsockets' virtual hosts: one for everything without TLS, one for each TLS listener.
+/* transport_vhost.c - libwebsockets' virtual hosts: one for everything without TLS, one for each
+ * TLS listener.
  *
- * A vhost lives until the context goes: libwebsockets moves connections between the vhosts of a port when it reads their Host header and
- * loses count of them, so that freeing one early is not safe.
+ * A vhost lives until the context goes: libwebsockets moves connections between the vhosts of a
+ * port when it reads their Host header and loses count of them, so that freeing one early is not
+ * safe.
  */
 #include <errno.h>
 #include <openssl/err.h>
@@ -12,7 +14,8 @@
 
 #include "io/transport_internal.h"
 
-/* The configuration of the vhost being created, for the callback inside, and what went wrong there. */
+/* The configuration of the vhost being created, for the callback inside, and what went wrong there.
+ */
 static struct {
     const struct mesa_listener_config *cfg;
     char *err;
@@ -51,7 +54,8 @@ static int load_ca(SSL_CTX *ctx)
 
 int mesa_vhost_load_tls(void *ssl_ctx)
 {
-    static const unsigned char session_id[] = "mesa"; /* or a client with a certificate could not resume */
+    static const unsigned char session_id[] =
+        "mesa"; /* or a client with a certificate could not resume */
     SSL_CTX *ctx = ssl_ctx;
     const struct mesa_listener_config *cfg = loading.cfg;
 
@@ -60,8 +64,10 @@ int mesa_vhost_load_tls(void *ssl_ctx)
     SSL_CTX_set_tlsext_servername_callback(ctx, NULL);
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
-    /* buffers of an idle connection go back; a write that is retried may come from another address */
-    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* buffers of an idle connection go back; a write that is retried may come from another address
+     */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 
     SSL_CTX_set_session_id_context(ctx, session_id, sizeof session_id - 1);
 
@@ -90,11 +96,14 @@ void mesa_vhost_free_shared(struct mesa_transport *t)
     t->client_ctx = NULL;
 }
 
-enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg, struct lws_vhost **out,
-                                char *err, size_t err_len)
+enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg,
+                                struct lws_vhost **out, char *err, size_t err_len)
 {
     static const struct lws_protocols protocols[] = {
-        {.name = "mesa", .callback = mesa_transport_callback, .rx_buffer_size = MESA_RX_BUFFER_BYTES, .tx_packet_size = 1 << 20},
+        {.name = "mesa",
+         .callback = mesa_transport_callback,
+         .rx_buffer_size = MESA_RX_BUFFER_BYTES,
+         .tx_packet_size = 1 << 20},
         {.name = NULL},
     };
     /* all zero: libwebsockets neither pings nor hangs up on its own */
@@ -106,13 +115,16 @@ enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_list
         t->client_ctx = SSL_CTX_new(TLS_client_method());
     snprintf(name, sizeof name, "\001mesa %u", t->vhost_count++); /* no Host header names it */
     struct lws_context_creation_info info = {
-        /* a port of its own for the plain vhost keeps libwebsockets from moving connections between it and the others */
+        /* a port of its own for the plain vhost keeps libwebsockets from moving connections between
+           it and the others */
         .port = secure ? CONTEXT_PORT_NO_LISTEN_SERVER : CONTEXT_PORT_NO_LISTEN,
         .vhost_name = name,
         .protocols = protocols,
         .retry_and_idle_policy = &no_keepalive,
         .alpn = "http/1.1", /* over h2 a WebSocket is a stream inside another connection */
-        .options = secure ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX : 0,
+        .options =
+            secure ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX
+                   : 0,
         /* or libwebsockets makes one of its own, and may leak it */
         .provided_client_ssl_ctx = secure ? t->client_ctx : NULL,
     };

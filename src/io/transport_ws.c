@@ -1,9 +1,13 @@
-/* transport_ws.c - an open WebSocket: messages in, bytes out, backpressure and the closing handshake.
+/* transport_ws.c - an open WebSocket: messages in, bytes out, backpressure and the closing
+ * handshake.
  *
- * All writes are whole frames with LWS_WRITE_RAW, the close frame included, so libwebsockets' own framing state never comes into play.
- * While it has a partial write buffered nothing more is written, and the peer is not read from either: a client that does not read could
- * otherwise make the layers above queue without end, and its close frame would make libwebsockets drop what is buffered.
+ * All writes are whole frames with LWS_WRITE_RAW, the close frame included, so libwebsockets' own
+ * framing state never comes into play. While it has a partial write buffered nothing more is
+ * written, and the peer is not read from either: a client that does not read could otherwise make
+ * the layers above queue without end, and its close frame would make libwebsockets drop what is
+ * buffered.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +21,8 @@ void *mesa_conn_user(const struct mesa_conn *c)
     return c->user;
 }
 
-/* Tells libwebsockets whether to read, when that has changed. A connection being closed is always read: its answer is awaited. */
+/* Tells libwebsockets whether to read, when that has changed. A connection being closed is always
+ * read: its answer is awaited. */
 void mesa_ws_update_reading(struct mesa_conn *c)
 {
     bool reading = c->closing != NULL || !(c->held || c->paused);
@@ -45,7 +50,8 @@ static bool closed_by_library(const struct mesa_conn *c)
     return lws_get_close_length(c->wsi) > 0;
 }
 
-/* Hands `len` bytes to libwebsockets; what the socket does not take stays buffered there. False: the socket is dead. */
+/* Hands `len` bytes to libwebsockets; what the socket does not take stays buffered there. False:
+ * the socket is dead. */
 static bool write_raw(struct mesa_conn *c, const void *bytes, size_t len)
 {
     /* RAW only reads the buffer */
@@ -73,7 +79,8 @@ enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t 
 }
 
 /* Begins to close; false when it was closing already. Without memory the connection just ends. */
-static bool begin_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool by_peer, bool drop)
+static bool begin_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool by_peer,
+                        bool drop)
 {
     if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN)
         return false;
@@ -87,7 +94,8 @@ static bool begin_close(struct mesa_conn *c, int code, const char *reason, size_
         mesa_conn_kill_later(c);
         return false;
     }
-    *closing = (struct mesa_closing){.code = code, .by_peer = by_peer, .drop = drop, .reason_len = (uint8_t)len};
+    *closing = (struct mesa_closing){
+        .code = code, .by_peer = by_peer, .drop = drop, .reason_len = (uint8_t)len};
     if (len > 0)
         memcpy(closing->reason, reason, len);
     c->closing = closing;
@@ -121,20 +129,19 @@ static bool write_close_frame(struct mesa_conn *c, int code, const char *reason,
 void mesa_ws_send_close(struct mesa_conn *c)
 {
     struct mesa_closing *closing = c->closing;
-    if (closed_by_library(c)) {
-        closing->sent = true; /* its own close frame is on the way */
-    } else if (lws_partial_buffered(c->wsi)) {
-        if (closing->drop)
-            mesa_conn_kill_later(c);
-        else
-            lws_callback_on_writable(c->wsi);
-        return;
-    } else {
+    bool held_up = lws_partial_buffered(c->wsi);
+    if (!closing->sent && !held_up) {
         closing->sent = true;
-        (void)write_close_frame(c, closing->code, closing->reason, closing->reason_len);
+        if (!write_close_frame(c, closing->code, closing->reason, closing->reason_len))
+            return;
+        held_up = lws_partial_buffered(c->wsi);
     }
-    if (closing->drop)
+    if (closing->drop || (closing->failed && !held_up)) {
+        c->linger = closing->sent;
         mesa_conn_kill_later(c);
+    } else if (held_up) {
+        lws_callback_on_writable(c->wsi);
+    }
 }
 
 /* The peer broke the protocol. */
@@ -142,6 +149,7 @@ static int fail(struct mesa_conn *c, int code, const char *text)
 {
     if (!begin_close(c, code, text, strlen(text), false, false))
         return 0;
+    c->closing->failed = true;
     mesa_conn_mark(c);
     if (c->listener->hooks.on_protocol_error != NULL)
         c->listener->hooks.on_protocol_error(c->user, code, text);
@@ -210,7 +218,8 @@ static void give_back(struct mesa_transport *t, struct mesa_buf *done)
     }
 }
 
-static int received_fragment(struct mesa_conn *c, const char *data, size_t len, size_t rest, bool final)
+static int received_fragment(struct mesa_conn *c, const char *data, size_t len, size_t rest,
+                             bool final)
 {
     if (add_fragment(c, data, len, rest) != MESA_OK)
         return fail(c, 1011, "out of memory");
@@ -235,6 +244,9 @@ int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len)
     size_t max = c->listener->max_payload_bytes;
     size_t rest = lws_remaining_packet_payload(c->wsi);
     bool final = lws_is_final_fragment(c->wsi) != 0;
+    if (lws_get_reserved_bits(c->wsi) !=
+        0) /* libwebsockets 4.3 lets the bit of a compression pass that was not agreed on */
+        return fail(c, MESA_CLOSE_PROTOCOL, "reserved bits");
     if (rest > max || len > max - rest || c->message.len > max - rest - len)
         return fail(c, MESA_CLOSE_TOO_BIG, "message too big");
     if (!final || c->in_message)
@@ -270,8 +282,7 @@ int mesa_ws_writable(struct mesa_conn *c)
     c->held = false;
     mesa_ws_update_reading(c);
     if (c->closing != NULL) {
-        if (!c->closing->sent)
-            mesa_conn_mark(c);
+        mesa_conn_mark(c);
     } else if (c->want_drained) {
         c->want_drained = false;
         if (c->listener->hooks.on_drained != NULL)
@@ -285,10 +296,12 @@ static bool code_allowed(int code)
 {
     if (code >= 3000)
         return code <= 4999;
-    return code >= 1000 && code <= 1014 && code != 1004 && code != MESA_CLOSE_NO_STATUS && code != MESA_CLOSE_ABNORMAL;
+    return code >= 1000 && code <= 1014 && code != 1004 && code != MESA_CLOSE_NO_STATUS &&
+           code != MESA_CLOSE_ABNORMAL;
 }
 
-/* The answer is written here; the return value -1 makes libwebsockets end the connection without a word of its own. */
+/* The answer is written here; the return value -1 makes libwebsockets end the connection without a
+ * word of its own. */
 int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len)
 {
     if (c->closing != NULL && c->closing->sent)
@@ -319,6 +332,35 @@ int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t l
     return -1;
 }
 
+/* After a violation libwebsockets would send a close frame and then wait for an answer it is not
+ * able to parse any more, or just hang up. */
+void mesa_ws_ending(struct mesa_conn *c)
+{
+    if (c->phase != MESA_CONN_OPEN || c->kill)
+        return;
+    if (c->closing != NULL) {
+        if (closed_by_library(c)) {
+            c->closing->failed = true;
+            mesa_conn_mark(c);
+        }
+        return;
+    }
+    if (closed_by_library(c)) {
+        const unsigned char *body = lws_get_close_payload(c->wsi);
+        char text[MESA_MAX_REASON_BYTES + 1];
+        snprintf(text, sizeof text, "invalid frame: %.*s", lws_get_close_length(c->wsi) - 2,
+                 (const char *)body + 2); /* "rsv bits", "bad opc" */
+        (void)fail(c, body[0] << 8 | body[1], text);
+    } else if (mesa_conn_peer_is_there(c)) {
+        (void)fail(c, MESA_CLOSE_PROTOCOL, "invalid frame");
+        if (c->phase != MESA_CONN_OPEN || c->closing == NULL)
+            return;
+        mesa_ws_send_close(c);
+        if (c->linger)
+            mesa_linger_begin(c->transport, lws_get_socket_fd(c->wsi));
+    }
+}
+
 void mesa_ws_closed(struct mesa_conn *c)
 {
     int code = MESA_CLOSE_ABNORMAL;
@@ -330,14 +372,6 @@ void mesa_ws_closed(struct mesa_conn *c)
         code = c->closing->code;
         by_peer = c->closing->by_peer;
         reason = (struct mesa_span){c->closing->reason, c->closing->reason_len};
-    } else if (c->listener != NULL && lws_get_close_length(c->wsi) >= 2) {
-        /* libwebsockets found the violation and has already told the peer */
-        const unsigned char *body = lws_get_close_payload(c->wsi);
-        code = body[0] << 8 | body[1];
-        by_peer = false;
-        reason = (struct mesa_span){(const char *)body + 2, (size_t)lws_get_close_length(c->wsi) - 2};
-        if (c->listener->hooks.on_protocol_error != NULL)
-            c->listener->hooks.on_protocol_error(c->user, code, "invalid frame");
     }
     if (c->listener != NULL && !c->opening)
         c->listener->hooks.on_close(c->user, code, reason.p, reason.len, by_peer);

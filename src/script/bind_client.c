@@ -251,6 +251,8 @@ static int l_client_tostring(lua_State *L)
 
 /* -- methods -------------------------------------------------------------------------------------------------- */
 
+#define BAD_ID "the id must be 1 to 512 bytes of UTF-8, and not \"*\""
+
 static int push_failure(lua_State *L, const char *why)
 {
     lua_pushnil(L);
@@ -277,12 +279,15 @@ static int push_send_result(lua_State *L, enum mesa_status rc)
 }
 
 /* To every connection of the user; the result speaks for this one. */
-static enum mesa_status send_to_user(struct client_box *box, const struct message_ref *m)
+static enum mesa_status send_to_user(lua_State *L, struct client_box *box,
+                                     const struct message_ref *m)
 {
     struct mesa_span id = mesa_client_id(box->client);
     struct mesa_recipients to = {.ids = &id, .id_count = 1};
-    enum mesa_status rc = mesa_server_send(box->server->server, m->frame, &to, m->sync, NULL, NULL);
-    if (rc != MESA_OK)
+    enum mesa_status rc = mesa_script_send(L, box->server, 2, m, &to);
+    if (rc == MESA_EUNAVAILABLE) /* the connections here got it */
+        rc = MESA_OK;
+    if (rc != MESA_OK || box->server->server == NULL)
         return rc;
     if (mesa_client_closed(box->client))
         return MESA_ETOOBIG;
@@ -306,7 +311,8 @@ static int l_client_send(lua_State *L)
             L, mesa_client_disconnect(box->client, 1000, (struct mesa_span){NULL, 0}));
 
     bool directly = raw || lua_toboolean(L, 3) || mesa_client_id(box->client).p == NULL;
-    enum mesa_status rc = directly ? mesa_client_send(box->client, m.frame) : send_to_user(box, &m);
+    enum mesa_status rc =
+        directly ? mesa_client_send(box->client, m.frame) : send_to_user(L, box, &m);
     mesa_frame_unref(m.frame);
     return push_send_result(L, rc);
 }
@@ -362,7 +368,7 @@ static int l_client_accept(lua_State *L)
     if (rc == MESA_ECLOSED)
         return push_failure(L, "closed");
     if (rc == MESA_EINVAL)
-        return push_failure(L, "the id must be 1 to 512 bytes of UTF-8");
+        return push_failure(L, BAD_ID);
     if (rc != MESA_OK)
         return push_failure(L, mesa_status_text(rc));
     lua_pushboolean(L, 1);
@@ -384,6 +390,8 @@ static int l_client_update(lua_State *L)
     size_t len;
     const char *id = luaL_checklstring(L, 2, &len);
     enum mesa_status rc = mesa_client_update(box->client, (struct mesa_span){id, len});
+    if (rc == MESA_EINVAL)
+        return push_failure(L, BAD_ID);
     if (rc != MESA_OK)
         return push_failure(L, rc == MESA_ECLOSED ? "closed" : mesa_status_text(rc));
     lua_pushboolean(L, 1);

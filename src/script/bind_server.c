@@ -200,12 +200,37 @@ int mesa_script_push_sent(lua_State *L, enum mesa_status rc)
     return 2;
 }
 
+enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,
+                                  const struct message_ref *m, const struct mesa_recipients *to)
+{
+    int base = lua_gettop(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
+    lua_pushliteral(L, "_on_sent");
+    lua_rawget(L, -2);
+    if (!lua_isfunction(L, -1)) {
+        lua_settop(L, base);
+        return mesa_server_send(s->server, m->frame, to, m->sync, NULL, NULL);
+    }
+    lua_newtable(L);
+    struct sent_list sent = {.L = L, .s = s, .table = lua_gettop(L)};
+    enum mesa_status rc = mesa_server_send(s->server, m->frame, to, m->sync, on_sent, &sent);
+    struct mesa_task *t = sent.count > 0 ? mesa_task_begin(s->vm) : NULL;
+    if (t != NULL) {
+        lua_State *co = mesa_task_state(t);
+        lua_pushvalue(L, message);
+        lua_insert(L, -2);
+        lua_xmove(L, co, 3);
+        mesa_task_run(t, 2, NULL, NULL);
+    }
+    lua_settop(L, base);
+    return rc;
+}
+
 /* server:send(message [, recipients [, excluding]]) -> true | nil, "closed" | nil, "redis unavailable"
  * In raw mode: server:send(string [, recipients [, excluding [, {binary = true}]]]). */
 static int l_server_send(lua_State *L)
 {
     struct script_server *s = check_server(L, 1);
-    struct mesa_vm *vm = s->vm;
     lua_settop(L, 5);
     if (s->server == NULL) {
         lua_pushnil(L);
@@ -214,30 +239,15 @@ static int l_server_send(lua_State *L)
     }
     struct mesa_recipients to;
     check_recipients(L, 3, 4, &to);
-    lua_pushliteral(L, "_on_sent");
-    lua_rawget(L, 1);
-    int on_sent_fn = lua_gettop(L);
-    lua_newtable(L);
-    struct sent_list sent = {.L = L, .s = s, .table = on_sent_fn + 1};
-    bool observed = lua_isfunction(L, on_sent_fn);
     struct message_ref m;
-    mesa_script_check_message(vm, L, 2, mesa_server_config(s->server)->raw, 5, &m);
+    mesa_script_check_message(s->vm, L, 2, mesa_server_config(s->server)->raw, 5, &m);
 
     enum mesa_status rc;
     if (m.disconnect) {
         rc = mesa_server_disconnect(s->server, &to, true);
     } else {
-        rc = mesa_server_send(s->server, m.frame, &to, m.sync, observed ? on_sent : NULL, &sent);
+        rc = mesa_script_send(L, s, 2, &m, &to);
         mesa_frame_unref(m.frame);
-    }
-    struct mesa_task *t = observed && sent.count > 0 ? mesa_task_begin(vm) : NULL;
-    if (t != NULL) {
-        lua_State *co = mesa_task_state(t);
-        lua_pushvalue(L, on_sent_fn);
-        lua_pushvalue(L, 2);
-        lua_pushvalue(L, sent.table);
-        lua_xmove(L, co, 3);
-        mesa_task_run(t, 2, NULL, NULL);
     }
     return mesa_script_push_sent(L, rc);
 }

@@ -61,3 +61,19 @@ int mesa_script_open_luv(lua_State *L)
     lua_settop(L, 0);
     return open(L);
 }
+
+/* Handles that scripts left open are closed while the Lua state lives: luv's callbacks need it. Work on the thread pool cannot be stopped and is waited for. */
+void mesa_script_close_luv(struct mesa_vm *vm)
+{
+    uv_loop_t *loop = mesa_loop_uv(vm->loop);
+    mesa_script_push_program(vm, vm->L, "close_luv");
+    if (mesa_script_call(vm, 0, 1) != MESA_OK)
+        return;
+    bool used = lua_toboolean(vm->L, -1);
+    lua_pop(vm->L, 1);
+    if (!used)
+        return;
+    uv_run(loop, UV_RUN_NOWAIT);
+    while (loop->active_reqs.count > 0)
+        uv_run(loop, UV_RUN_ONCE);
+}

@@ -145,6 +145,7 @@ void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
 /* The opener of the module luv, on the server's own loop. */
 int mesa_script_open_luv(lua_State *L);
+void mesa_script_close_luv(struct mesa_vm *vm);
 
 /* Pushes the client's object, made on first use. Raises only on lack of memory. */
 void mesa_script_push_client(lua_State *L, struct script_server *s, struct mesa_client *c);
@@ -175,6 +176,9 @@ void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, bool
 /* The results of a send through the server: true, or nil and why not. Returns their number. */
 int mesa_script_push_sent(lua_State *L, enum mesa_status rc);
 
+/* Sends what mesa_script_check_message made of the value at `message`, and tells the middleware whom it reached. */
+enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,
+                                  const struct message_ref *m, const struct mesa_recipients *to);
 /* The server has closed: frees it, lets scripts know, and ends the program when it was the last one of a shutdown. */
 void mesa_script_server_closed(struct script_server *s);
 /* Unpins a closed server that nothing refers to. */

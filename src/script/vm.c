@@ -246,6 +246,8 @@ void mesa_vm_free(struct mesa_vm *vm)
         s->server = NULL;
     }
     if (vm->L != NULL) {
+        if (vm->program_ref != 0)
+            mesa_script_close_luv(vm);
         mesa_task_close_timers(vm);
         mesa_task_close_all(vm);
         mesa_script_close_redis(vm);

@@ -4,9 +4,11 @@
 
 enum { ID_MAX = 512 };
 
+/* "*" would be a user whose messages reach everybody. */
 static bool valid_id(struct mesa_span id)
 {
-    return id.len >= 1 && id.len <= ID_MAX && mesa_utf8_valid(id.p, id.len);
+    return id.len >= 1 && id.len <= ID_MAX && !mesa_span_eq(id, MESA_SPAN("*")) &&
+           mesa_utf8_valid(id.p, id.len);
 }
 
 /* Gives the client an id. The new one is announced before the old one goes: nobody sees the user

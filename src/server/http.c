@@ -1,8 +1,12 @@
 /* http.c - plain HTTP on the server's port, and which upgrades are welcome. */
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/utf8.h"
 #include "server/internal.h"
+
+enum { SHOWN_BYTES = 120 }; /* of a path or an origin, in what is reported */
 
 static bool is_websocket_path(const struct mesa_server *s, struct mesa_span path)
 {
@@ -34,16 +38,34 @@ static bool is_allowed_origin(const struct mesa_server *s, const struct mesa_req
     return false;
 }
 
+static void refuse(struct mesa_server *s, enum mesa_refusal kind, const struct mesa_request *req,
+                   const char *text, struct mesa_span what)
+{
+    char line[SHOWN_BYTES + 64];
+    size_t shown = what.len <= SHOWN_BYTES ? what.len : SHOWN_BYTES;
+    shown = mesa_utf8_prefix(what.p, shown); /* a script may send it on as JSON */
+    snprintf(line, sizeof line, "%s%.*s%s", text, (int)shown, what.p,
+             shown < what.len ? "..." : "");
+    mesa_server_refused(s, kind, req->ip, line);
+}
+
 int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req)
 {
-    const struct mesa_server *s = ctx;
+    struct mesa_server *s = ctx;
+    int status = 0;
     if (s->closing)
         return 503;
-    if (!is_websocket_path(s, req->path))
-        return 404;
-    if (!is_allowed_origin(s, req))
-        return 403;
-    return 0;
+    mesa_server_enter_transport(s);
+    if (!is_websocket_path(s, req->path)) {
+        status = 404;
+        refuse(s, MESA_REFUSED_PATH, req, "no WebSockets on the path ", req->path);
+    } else if (!is_allowed_origin(s, req)) {
+        status = 403;
+        refuse(s, MESA_REFUSED_ORIGIN, req,
+               "not one of the origins: ", find_header(req, MESA_SPAN("origin"))->value);
+    }
+    mesa_server_leave_transport(s);
+    return status;
 }
 
 void mesa_server_reply_text(struct mesa_http *h, int status, const char *text,

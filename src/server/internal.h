@@ -32,6 +32,22 @@ struct mesa_gather {
     size_t count, cap;
 };
 
+/* What is said about peers who were turned away before they were clients. */
+enum mesa_refusal {
+    MESA_REFUSED_PATH,
+    MESA_REFUSED_ORIGIN,
+    MESA_REFUSED_HEADERS,
+    MESA_REFUSED_HANDSHAKE,
+    MESA_REFUSED_LIMIT,
+    MESA_REFUSALS,
+};
+
+/* Of one kind. */
+struct mesa_refusals {
+    uint64_t quiet_until_ms;
+    uint64_t unreported;
+};
+
 struct mesa_server {
     struct mesa_config cfg;
     struct mesa_server_hooks hooks;
@@ -58,6 +74,7 @@ struct mesa_server {
     bool in_transport; /* the outermost bracket is a callback of the transport: it goes on after */
     bool closing, dead;
     bool left; /* the broker was told that this server goes */
+    struct mesa_refusals refusals[MESA_REFUSALS];
 
     struct mesa_timer close_timer;
     char *close_reason;
@@ -232,6 +249,15 @@ void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_r
 /* Answers with a line of text; `extra` may be NULL. */
 void mesa_server_reply_text(struct mesa_http *h, int status, const char *text,
                             const struct mesa_header *extra);
+
+/* -- refusal.c: peers who were turned away before they were clients -- */
+/* Counts and reports one: at most one a second of each kind. May free the server at the end of its
+ * bracket. */
+void mesa_server_refused(struct mesa_server *s, enum mesa_refusal kind, struct mesa_span ip,
+                         const char *text);
+/* The transport's on_refused. */
+void mesa_server_transport_refused(void *ctx, const char *code, struct mesa_span ip,
+                                   const char *text);
 
 /* -- admin.c -- */
 enum mesa_status mesa_admin_listen(struct mesa_server *s, char *err, size_t err_len);

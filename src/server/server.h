@@ -47,7 +47,10 @@ struct mesa_server_hooks {
     void (*on_disconnect)(void *ctx, struct mesa_client *c, int code, struct mesa_span reason);
     /* `code` is a stable upper-case word: "PROTOCOL", "JSON", "AUTH_BUSY", "AUTH_TIMEOUT",
      * "VERSION", "RATE", "BACKPRESSURE", "PAYLOAD", "UTF8", "SYNC", "MEMORY", "REDIS" (what goes
-     * wrong with Redis itself), "CLUSTER" (what others published is not what it should be);
+     * wrong with Redis itself), "CLUSTER" (what others published is not what it should be); and of
+     * peers turned away before they were clients, at most one a second of each: "PATH" (404),
+     * "ORIGIN" (403), "HEADERS" (a request head over 8 KB or malformed), "HANDSHAKE" (late, or not
+     * RFC 6455's), "LIMIT" (maxConnections, maxConnectionsPerIp), with the address in the text;
      * `text` is for people. The client may be NULL. Logged by the hook's owner, not by the server. A
      * peer that merely falls silent (4009, idleTimeout) is no error. */
     void (*on_error)(void *ctx, struct mesa_client *c, const char *code, const char *text);
@@ -166,7 +169,7 @@ void mesa_client_resume(struct mesa_client *c);
  */
 void mesa_client_set_authenticator(struct mesa_client *c, bool present);
 /* Answers check number `check`. A number that is not the one under way, or a closed client:
- * MESA_ECLOSED, no effect. `user_json` is VALID JSON. `id` 1-512 bytes of UTF-8 (MESA_EINVAL, the
+ * MESA_ECLOSED, no effect. `user_json` is VALID JSON. `id` 1-512 bytes of UTF-8 and not "*" (MESA_EINVAL, the
  * check stays under way). With cfg.raw, where there are no checks, it is mesa_client_update. The
  * backlog of sync follows op 22, redeliveryInterval apart and never filling more than half of
  * limits.maxBackpressure; live messages are not held back by it. */

@@ -27,7 +27,7 @@
 --- What `error` events carry. `tostring(err)` is the message.
 ---@class mesa.Error
 ---@field message string what happened, in one line
----@field code string "SCRIPT" for an error in a handler, else the cause: "PROTOCOL", "JSON", "AUTH_TIMEOUT" …
+---@field code string "SCRIPT" for an error in a handler, else the cause: "PROTOCOL", "JSON", "AUTH_TIMEOUT", "PATH" … (see the README)
 ---@field traceback? string of an error in a handler
 
 --- auth.lua returns one. Instead of calling `done` it may return `{ id =, user = }`, or nil and an error.

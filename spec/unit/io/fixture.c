@@ -21,12 +21,12 @@ static int on_upgrade(void *ctx, const struct mesa_request *req)
 static void record_request(struct fixture *f, const struct mesa_request *r)
 {
     mesa_buf_reset(&f->request, 0);
-    mesa_buf_printf(&f->request, "%.*s %.*s?%.*s %.*s [%.*s]%s\n", (int)r->method.len, r->method.p, (int)r->path.len, r->path.p,
-                    (int)r->query.len, r->query.p, (int)r->ip.len, r->ip.p, (int)r->protocol.len, r->protocol.p,
-                    r->secure ? " tls" : "");
+    mesa_buf_printf(&f->request, "%.*s %.*s?%.*s %.*s [%.*s]%s\n", (int)r->method.len, r->method.p,
+                    (int)r->path.len, r->path.p, (int)r->query.len, r->query.p, (int)r->ip.len,
+                    r->ip.p, (int)r->protocol.len, r->protocol.p, r->secure ? " tls" : "");
     for (size_t i = 0; i < r->header_count; i++)
-        mesa_buf_printf(&f->request, "%.*s: %.*s\n", (int)r->headers[i].name.len, r->headers[i].name.p,
-                        (int)r->headers[i].value.len, r->headers[i].value.p);
+        mesa_buf_printf(&f->request, "%.*s: %.*s\n", (int)r->headers[i].name.len,
+                        r->headers[i].name.p, (int)r->headers[i].value.len, r->headers[i].value.p);
     mesa_buf_append(&f->request, "", 1);
 }
 
@@ -117,7 +117,8 @@ static void on_protocol_error(void *user, int code, const char *text)
     c->error = code;
 }
 
-static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req, struct mesa_span body)
+static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
+                    struct mesa_span body)
 {
     static const struct mesa_header type = {{"content-type", 12}, {"text/plain", 10}};
     struct fixture *f = ctx;
@@ -137,6 +138,62 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
     mesa_http_reply(h, 200, &type, 1, "hello", 5);
 }
 
+static void on_refused(void *ctx, const char *code, struct mesa_span ip, const char *text)
+{
+    struct fixture *f = ctx;
+    f->refusals++;
+    snprintf(f->refusal, sizeof f->refusal, "%s %.*s: %s", code, (int)ip.len, ip.p, text);
+    if (!f->free_on_refusal)
+        return;
+    mesa_listener_free(f->listener);
+    f->listener = NULL;
+}
+
+static char cert_path[64], key_path[64];
+
+static void remove_certificate(void)
+{
+    unlink(cert_path);
+    unlink(key_path);
+}
+
+static void write_certificate(void)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *cert = X509_new();
+    X509_NAME *name = X509_get_subject_name(cert);
+
+    X509_set_version(cert, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+    X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 86400);
+    X509_set_pubkey(cert, key);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1,
+                               0);
+    X509_set_issuer_name(cert, name);
+    X509_sign(cert, key, EVP_sha256());
+
+    snprintf(cert_path, sizeof cert_path, "/tmp/mesa-unit-%d-cert.pem", (int)getpid());
+    snprintf(key_path, sizeof key_path, "/tmp/mesa-unit-%d-key.pem", (int)getpid());
+    FILE *out = fopen(cert_path, "w");
+    PEM_write_X509(out, cert);
+    fclose(out);
+    out = fopen(key_path, "w");
+    PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
+    fclose(out);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+    atexit(remove_certificate);
+}
+
+void fixture_use_tls(struct fixture *f)
+{
+    if (cert_path[0] == '\0')
+        write_certificate();
+    f->config.tls_cert = cert_path;
+    f->config.tls_key = key_path;
+}
+
 void fixture_init(struct fixture *f)
 {
     memset(f, 0, sizeof *f);
@@ -146,6 +203,8 @@ void fixture_init(struct fixture *f)
         .handshake_timeout_ms = 5000,
         .max_body_bytes = 1 << 16,
     };
+    if (getenv("MESA_TEST_TLS") != NULL)
+        fixture_use_tls(f);
 }
 
 bool fixture_start(struct fixture *f)
@@ -159,12 +218,14 @@ bool fixture_start(struct fixture *f)
         .on_close = on_close,
         .on_protocol_error = on_protocol_error,
         .on_http = on_http,
+        .on_refused = on_refused,
     };
     if (f->loop == NULL && mesa_loop_new(&f->loop) != MESA_OK)
         return false;
     if (f->transport == NULL && mesa_transport_new(&f->transport, f->loop) != MESA_OK)
         return false;
-    return mesa_listener_open(&f->listener, f->transport, &f->config, &hooks, f, f->err, sizeof f->err) == MESA_OK;
+    return mesa_listener_open(&f->listener, f->transport, &f->config, &hooks, f, f->err,
+                              sizeof f->err) == MESA_OK;
 }
 
 void fixture_stop(struct fixture *f)
@@ -195,48 +256,4 @@ void fixture_turn(struct fixture *f)
     if (uv_backend_timeout(uv) != 0)
         poll(&backend, 1, 1);
     uv_run(uv, UV_RUN_NOWAIT);
-}
-
-static char cert_path[64], key_path[64];
-
-static void remove_certificate(void)
-{
-    unlink(cert_path);
-    unlink(key_path);
-}
-
-static void write_certificate(void)
-{
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *cert = X509_new();
-    X509_NAME *name = X509_get_subject_name(cert);
-
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-    X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(cert), 86400);
-    X509_set_pubkey(cert, key);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
-    X509_set_issuer_name(cert, name);
-    X509_sign(cert, key, EVP_sha256());
-
-    snprintf(cert_path, sizeof cert_path, "/tmp/mesa-unit-%d-cert.pem", (int)getpid());
-    snprintf(key_path, sizeof key_path, "/tmp/mesa-unit-%d-key.pem", (int)getpid());
-    FILE *out = fopen(cert_path, "w");
-    PEM_write_X509(out, cert);
-    fclose(out);
-    out = fopen(key_path, "w");
-    PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
-    fclose(out);
-    X509_free(cert);
-    EVP_PKEY_free(key);
-    atexit(remove_certificate);
-}
-
-void fixture_use_tls(struct fixture *f)
-{
-    if (cert_path[0] == '\0')
-        write_certificate();
-    f->config.tls_cert = cert_path;
-    f->config.tls_key = key_path;
 }

@@ -1,6 +1,8 @@
-/* fixture.h - a transport with one listener, and what its hooks have seen; and a peer that speaks bytes to it.
+/* fixture.h - a transport with one listener, and what its hooks have seen; and a peer that speaks
+ * bytes to it.
  *
- * Peer and server share the test's thread: every wait runs the loop until its condition holds or the deadline has passed.
+ * Peer and server share the test's thread: every wait runs the loop until its condition holds or
+ * the deadline has passed.
  */
 #ifndef MESA_SPEC_IO_FIXTURE_H
 #define MESA_SPEC_IO_FIXTURE_H
@@ -38,20 +40,24 @@ struct fixture {
     struct fixture_client clients[FIXTURE_CLIENTS];
     int opened;
     char err[256];
-    int refuse;        /* what on_upgrade answers */
-    bool echo;         /* messages go back */
-    bool hold_http;    /* on_http keeps the request in `http` */
+    int refuse;     /* what on_upgrade answers */
+    bool echo;      /* messages go back */
+    bool hold_http; /* on_http keeps the request in `http` */
     struct mesa_http *http;
     int http_requests;
-    const char *root;  /* of files */
+    const char *root;        /* of files */
     struct mesa_buf request; /* "GET /path?query ip protocol", then a line a header */
     struct mesa_buf body;
     void (*on_open)(struct fixture_client *c);
     void (*on_message)(struct fixture_client *c, const char *data, size_t len);
     void (*on_drained)(struct fixture_client *c);
+    int refusals;      /* of on_refused */
+    char refusal[256]; /* "CODE ip: text" of the last one */
+    bool free_on_refusal;
 };
 
-/* Starts with `f->config`, which fixture_init has filled with defaults; false: see f->err. */
+/* Starts with `f->config`, which fixture_init has filled with defaults; false: see f->err.
+ * With MESA_TEST_TLS in the environment the default is TLS. */
 void fixture_init(struct fixture *f);
 bool fixture_start(struct fixture *f);
 void fixture_stop(struct fixture *f);
@@ -62,12 +68,13 @@ void fixture_use_tls(struct fixture *f);
 void fixture_turn(struct fixture *f);
 uint64_t fixture_now_ms(void);
 
-#define WAIT_FOR(f, cond)                                                                          \
-    ({                                                                                             \
-        uint64_t deadline_ = fixture_now_ms() + FIXTURE_DEADLINE_MS;                               \
-        while (!(cond) && fixture_now_ms() < deadline_)                                            \
-            fixture_turn(f);                                                                       \
-        (cond) ? true : false;                                                                     \
+#define WAIT_FOR(f, cond)                                            \
+    ({                                                               \
+        uint64_t deadline_ = fixture_now_ms() + FIXTURE_DEADLINE_MS; \
+        bool holds_;                                                 \
+        while (!(holds_ = (cond)) && fixture_now_ms() < deadline_)   \
+            fixture_turn(f);                                         \
+        holds_;                                                      \
     })
 
 /* Queues a frame for a client and writes as far as the transport takes it. */

@@ -46,7 +46,9 @@ static bool start_tls(struct peer *p)
     SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     p->ssl = ssl;
     int rc = -1;
-    return WAIT_FOR(p->fixture, (rc = SSL_connect(ssl)) == 1 || SSL_get_error(ssl, rc) == SSL_ERROR_SSL) && rc == 1;
+    return WAIT_FOR(p->fixture,
+                    (rc = SSL_connect(ssl)) == 1 || SSL_get_error(ssl, rc) == SSL_ERROR_SSL) &&
+           rc == 1;
 }
 
 bool peer_connect(struct peer *p, struct fixture *f)
@@ -64,7 +66,8 @@ bool peer_connect(struct peer *p, struct fixture *f)
 static ssize_t transfer(struct peer *p, bool out, void *data, size_t len)
 {
     if (p->ssl == NULL)
-        return out ? send(p->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) : recv(p->fd, data, len, MSG_DONTWAIT);
+        return out ? send(p->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                   : recv(p->fd, data, len, MSG_DONTWAIT);
     int n = out ? SSL_write(p->ssl, data, (int)len) : SSL_read(p->ssl, data, (int)len);
     if (n > 0)
         return n;

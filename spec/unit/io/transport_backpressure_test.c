@@ -1,4 +1,5 @@
-/* transport_backpressure_test.c - readers that stall, over TCP and TLS: everything arrives in order, and nothing piles up. */
+/* transport_backpressure_test.c - readers that stall, over TCP and TLS: everything arrives in
+ * order, and nothing piles up. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,7 +125,8 @@ static bool read_chunks(void)
 {
     for (int i = 0; i < sent; i++) {
         struct peer_frame frame;
-        if (!CHECK(peer_read(&p, &frame)) || !CHECK_EQ_INT(frame.opcode, 2) || !CHECK(memcmp(frame.data, &i, sizeof i) == 0))
+        if (!CHECK(peer_read(&p, &frame)) || !CHECK_EQ_INT(frame.opcode, 2) ||
+            !CHECK(memcmp(frame.data, &i, sizeof i) == 0))
             return false;
     }
     return true;

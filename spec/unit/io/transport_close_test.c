@@ -65,8 +65,10 @@ TEST(close_frames_that_are_wrong_are_answered_with_what_is_wrong)
         size_t len;
         int answer;
     } cases[] = {
-        {"\x03", 1, 1002}, {"\x03\xe7", 2, 1002}, {"\x03\xec", 2, 1002}, {"\x03\xed", 2, 1002}, {"\x03\xee", 2, 1002},
-        {"\x03\xf7", 2, 1002}, {"\x07\xd0", 2, 1002}, {"\x13\x88", 2, 1002}, {"\xff\xff", 2, 1002}, {"\x03\xe8\xff", 3, 1007},
+        {"\x03", 1, 1002},         {"\x03\xe7", 2, 1002}, {"\x03\xec", 2, 1002},
+        {"\x03\xed", 2, 1002},     {"\x03\xee", 2, 1002}, {"\x03\xf7", 2, 1002},
+        {"\x07\xd0", 2, 1002},     {"\x13\x88", 2, 1002}, {"\xff\xff", 2, 1002},
+        {"\x03\xe8\xff", 3, 1007},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         CHECK_OR_RETURN(begin());
@@ -357,5 +359,67 @@ TEST(both_sides_close_at_the_same_time)
     peer_expect_close(&p, 4000);
     peer_expect_eof(&p);
     expect_closed(4000, "server", false);
+    end();
+}
+
+/* The peer says nothing to a close frame, and does not hang up. */
+TEST(a_violation_is_not_waited_for)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+        int code;
+    } cases[] = {
+        {"\xc1\x81\0\0\0\0x", 7, 1002},                    /* reserved bits */
+        {"\x83\x81\0\0\0\0x", 7, 1002},                    /* a reserved opcode */
+        {"\x89\xfe\x00\x7e\0\0\0\0x", 9, 1002},            /* a ping over 125 bytes */
+        {"\x81\x81\0\0\0\0\xff", 7, 1007},                 /* no UTF-8 */
+        {"\x82\xff\0\0\0\0\x40\0\0\0\0\0\0\0x", 15, 1009}, /* too big */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK_OR_RETURN(begin());
+        uint64_t start = fixture_now_ms();
+        peer_send(&p, cases[i].bytes, cases[i].len);
+        peer_expect_close(&p, cases[i].code);
+        peer_expect_eof(&p);
+        expect_closed(cases[i].code, f.clients[0].reason, false);
+        CHECK_EQ_INT(f.clients[0].error, cases[i].code);
+        CHECK(fixture_now_ms() - start < 2000);
+        end();
+    }
+}
+
+TEST(a_close_frame_reaches_a_peer_that_goes_on_sending)
+{
+    static char rest[1 << 18];
+    for (int drop = 0; drop < 2; drop++) {
+        CHECK_OR_RETURN(begin());
+        if (drop)
+            mesa_conn_close(f.clients[0].conn, 1009, "", 0, true);
+        else
+            peer_send(&p, "\x82\xff\0\0\0\0\x40\0\0\0\0\0\0\0", 14);
+        CHECK(peer_send(&p, rest, sizeof rest));
+        CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
+        for (int i = 0; i < 4; i++) {
+            for (int k = 0; k < 5; k++)
+                fixture_turn(&f);
+            /* no reset, which could destroy the frame */
+            CHECK(peer_send(&p, rest, sizeof rest));
+        }
+        peer_expect_close(&p, 1009);
+        end();
+    }
+}
+
+TEST(a_violation_while_closing_ends_the_connection)
+{
+    CHECK_OR_RETURN(begin());
+    mesa_conn_close(f.clients[0].conn, 4000, "first", 5, false);
+    peer_expect_close(&p, 4000);
+    uint64_t start = fixture_now_ms();
+    peer_send(&p, "\x83\x81\0\0\0\0x", 7);
+    peer_expect_eof(&p);
+    expect_closed(4000, "first", false);
+    CHECK(fixture_now_ms() - start < 2000);
     end();
 }

@@ -1,4 +1,5 @@
-/* transport_file_test.c - static files: what is served, and that nothing outside the root ever is. */
+/* transport_file_test.c - static files: what is served, and that nothing outside the root ever is.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,11 +114,36 @@ TEST(files_are_served_with_their_types)
 TEST(nothing_outside_the_root_is_served)
 {
     static const char *const paths[] = {
-        "/../secret.txt", "/..%2fsecret.txt", "/%2e%2e/secret.txt", "/%2e%2e%2fsecret.txt", "/sub/../../secret.txt",
-        "/sub/%2e%2e/%2e%2e/secret.txt", "/..\\secret.txt", "/..%5csecret.txt", "/.%2e/secret.txt", "//../secret.txt",
-        "/./../secret.txt", "/leak.txt", "/leakdir/secret.txt", "/../rootless/secret.txt", "/.secret", "/%2esecret",
-        "/.git/config", "/sub/../.secret", "/app.js%00.html", "/app.js/", "/empty/", "/empty", "/none", "/sub/none",
-        "/..", "/%2e%2e", "/...", "/%252e%252e/secret.txt", "/app.js/../../secret.txt", "/....//secret.txt",
+        "/../secret.txt",
+        "/..%2fsecret.txt",
+        "/%2e%2e/secret.txt",
+        "/%2e%2e%2fsecret.txt",
+        "/sub/../../secret.txt",
+        "/sub/%2e%2e/%2e%2e/secret.txt",
+        "/..\\secret.txt",
+        "/..%5csecret.txt",
+        "/.%2e/secret.txt",
+        "//../secret.txt",
+        "/./../secret.txt",
+        "/leak.txt",
+        "/leakdir/secret.txt",
+        "/../rootless/secret.txt",
+        "/.secret",
+        "/%2esecret",
+        "/.git/config",
+        "/sub/../.secret",
+        "/app.js%00.html",
+        "/app.js/",
+        "/empty/",
+        "/empty",
+        "/none",
+        "/sub/none",
+        "/..",
+        "/%2e%2e",
+        "/...",
+        "/%252e%252e/secret.txt",
+        "/app.js/../../secret.txt",
+        "/....//secret.txt",
     };
     CHECK_OR_RETURN(begin());
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {

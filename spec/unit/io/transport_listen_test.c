@@ -1,4 +1,5 @@
-/* transport_listen_test.c - listeners: addresses, Unix sockets, limits, running out of descriptors, and what keeps the loop alive. */
+/* transport_listen_test.c - listeners: addresses, Unix sockets, limits, running out of descriptors,
+ * and what keeps the loop alive. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -55,8 +56,10 @@ TEST(a_port_can_be_shared_on_request)
 
 static bool can_connect(int family, uint16_t port)
 {
-    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback};
+    struct sockaddr_in four = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in6 six = {
+        .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback};
     int fd = socket(family, SOCK_STREAM, 0);
     if (fd < 0)
         return false;
@@ -196,8 +199,16 @@ TEST(connections_over_the_limits_are_closed_at_once)
     }
 }
 
+/* valgrind keeps the limit of descriptors itself: it closes one too many after the kernel has accepted it. */
+static bool valgrind_loses_connections(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+    return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
 TEST(running_out_of_descriptors_pauses_accepting)
 {
+    struct peer late;
     struct rlimit old, low;
     int fillers[256], count = 0;
     fixture_init(&f);
@@ -219,8 +230,14 @@ TEST(running_out_of_descriptors_pauses_accepting)
     while (count > 0)
         close(fillers[--count]);
     setrlimit(RLIMIT_NOFILE, &old);
-    peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    CHECK(strncmp(peer_read_all(&p), "HTTP/1.1 200", 12) == 0);
+    if (!valgrind_loses_connections()) {
+        peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        CHECK(strncmp(peer_read_all(&p), "HTTP/1.1 200", 12) == 0);
+    }
+    CHECK_OR_RETURN(peer_connect(&late, &f));
+    peer_send_text(&late, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    CHECK(strncmp(peer_read_all(&late), "HTTP/1.1 200", 12) == 0);
+    peer_close(&late);
     end();
 }
 
@@ -303,4 +320,16 @@ TEST(the_loop_ends_when_the_last_listener_and_connection_are_gone)
     CHECK_EQ_INT(f.clients[0].closes, 1);
     CHECK(!uv_loop_alive(mesa_loop_uv(f.loop)));
     fixture_stop(&f);
+}
+
+TEST(a_client_certificate_can_be_required)
+{
+    fixture_init(&f);
+    fixture_use_tls(&f);
+    f.config.tls_request_cert = true;
+    f.config.tls_ca = f.config.tls_cert;
+    CHECK_OR_RETURN(fixture_start(&f));
+    CHECK(!peer_open(&p, &f, "/", "")); /* it has none */
+    CHECK_EQ_INT(f.opened, 0);
+    end();
 }

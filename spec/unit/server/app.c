@@ -88,6 +88,7 @@ static void on_error(void *ctx, struct mesa_client *c, const char *code, const c
     (void)ctx;
     CHECK(text != NULL && text[0] != '\0');
     note("error %s\n", code);
+    snprintf(app.error_text, sizeof app.error_text, "%s", text);
     if (app.on_error != NULL)
         app.on_error(c);
 }

@@ -21,7 +21,8 @@ struct app {
     void (*on_error)(struct mesa_client *c);
     void (*on_authenticated)(struct mesa_client *c);
     void (*on_closed)(void);
-    bool authenticates; /* each new client gets an authenticator */
+    char error_text[512]; /* of the last error */
+    bool authenticates;   /* each new client gets an authenticator */
     bool http_answers;
     bool reload_fails;
 };

@@ -95,7 +95,7 @@ TEST(stale_and_invented_check_numbers_have_no_effect)
     app_end();
 }
 
-TEST(ids_are_1_to_512_bytes_of_utf_8)
+TEST(ids_are_1_to_512_bytes_of_utf_8_and_nobody_is_everybody)
 {
     begin();
     app_start();
@@ -106,6 +106,7 @@ TEST(ids_are_1_to_512_bytes_of_utf_8)
     fake_receive(c, op_2);
     CHECK_EQ_INT(accept_as("", "{}"), MESA_EINVAL);
     CHECK_EQ_INT(accept_as("\xc3", "{}"), MESA_EINVAL);
+    CHECK_EQ_INT(accept_as("*", "{}"), MESA_EINVAL);
     CHECK_EQ_INT(accept_as(long_id, "{}"), MESA_EINVAL);
     long_id[512] = '\0';
     CHECK_EQ_INT(accept_as(long_id, "{}"), MESA_OK); /* the check was still under way */

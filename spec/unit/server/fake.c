@@ -302,6 +302,12 @@ struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
     return c;
 }
 
+void fake_refuse(const char *code, const char *text)
+{
+    struct mesa_listener *l = listener(false);
+    l->hooks.on_refused(l->ctx, code, span("192.0.2.1"), text);
+}
+
 struct mesa_conn *fake_connect(void)
 {
     return fake_connect_as(&(struct fake_peer){NULL, NULL});

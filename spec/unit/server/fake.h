@@ -30,6 +30,8 @@ struct fake_peer {
 
 /* Connects to the listener opened last but the admin's. NULL: refused, see fake_status. */
 struct mesa_conn *fake_connect(void);
+/* The transport turns a peer away. */
+void fake_refuse(const char *code, const char *text);
 struct mesa_conn *fake_connect_as(const struct fake_peer *peer);
 /* The HTTP status of the last refusal or answer. */
 int fake_status(void);

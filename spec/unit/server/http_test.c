@@ -1,4 +1,5 @@
 /* http_test.c - plain HTTP, upgrades that are refused, and the admin listener. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,6 +68,52 @@ TEST(a_file_comes_before_the_handler_and_the_handler_before_404)
     app.http_answers = true;
     fake_request("POST", "/index.html", false, NULL);
     CHECK_EQ_INT(fake_status(), 299);
+    app_end();
+}
+
+static char reported[512];
+
+static void keep_report(struct mesa_client *c)
+{
+    CHECK(c == NULL);
+    snprintf(reported, sizeof reported, "%s", app.error_text);
+}
+
+TEST(who_is_turned_away_is_reported_once_a_second_of_each_kind)
+{
+    app_begin();
+    app.cfg.path = strdup("/ws");
+    app.cfg.admin.enabled = true;
+    app.cfg.origins = calloc(1, sizeof *app.cfg.origins);
+    app.cfg.origins[0] = strdup("https://example.org");
+    app.cfg.origin_count = 1;
+    app_start();
+    app.on_error = keep_report;
+    for (int i = 0; i < 100; i++)
+        fake_connect_as(&(struct fake_peer){.path = "/a\xff"});
+    CHECK_EQ_STR(app_log(), "error PATH\n");
+    CHECK_EQ_STR(reported, "no WebSockets on the path /a..., from 192.0.2.1");
+    fake_connect_as(&(struct fake_peer){.path = "/ws", .origin = "https://evil.example"});
+    CHECK_EQ_STR(app_log(), "error ORIGIN\n");
+    CHECK_EQ_STR(reported, "not one of the origins: https://evil.example, from 192.0.2.1");
+    fake_advance(999);
+    fake_connect();
+    CHECK_EQ_STR(app_log(), "");
+    fake_advance(1);
+    fake_connect();
+    CHECK_EQ_STR(app_log(), "error PATH\n");
+    CHECK_EQ_STR(reported, "no WebSockets on the path /, from 192.0.2.1; 100 before it were not "
+                           "reported");
+    static const char *const codes[] = {"HEADERS", "HANDSHAKE", "LIMIT"};
+    for (int i = 0; i < 3; i++) {
+        fake_refuse(codes[i], "it was so");
+        fake_refuse(codes[i], "it was so");
+        CHECK(strstr(app_log(), codes[i]) != NULL);
+        CHECK_EQ_STR(reported, "it was so, from 192.0.2.1");
+    }
+    fake_request("GET", "/metrics", true, NULL);
+    CHECK(strstr(fake_body(), "mesa_errors_total{code=\"PATH\"} 102\n") != NULL);
+    CHECK(strstr(fake_body(), "mesa_errors_total{code=\"LIMIT\"} 2\n") != NULL);
     app_end();
 }
 
