@@ -207,7 +207,9 @@ local admin = section {
 admin.optional = true
 
 local redis = section {
-  uri = field { type = "string", check = redis_uri_check, allowed = "a URI", doc = "redis://[user:password@]host[:port][/db] or unix://path" },
+  uri = field {
+    type = "string", check = redis_uri_check, allowed = "a URI", doc = "redis://[user:password@]host[:port][/db] or unix://path",
+  },
   host = text { doc = "host of Redis, 127.0.0.1 without it" },
   port = integer { min = 1, max = 65535, doc = "port of Redis, 6379 without it" },
   path = text { doc = "Unix socket of Redis, instead of host and port" },
@@ -221,7 +223,7 @@ local redis = section {
   name = text { doc = "name of the master that the sentinels know" },
   connectTimeout = milliseconds { min = 1, default = 5000, doc = "time to connect to Redis" },
   commandTimeout = milliseconds { min = 1, default = 5000, doc = "time for a command, after which the connection is made anew" },
-  lease = milliseconds { min = 100, default = 15000, doc = "time after which a dead server's users and connections are taken out of Redis" },
+  lease = milliseconds { min = 100, default = 15000, doc = "time after which what a dead server had is taken out of Redis" },
   queue = integer { max = 1000000, default = 0, doc = "messages kept for the cluster while Redis is away" },
 }
 redis.shorthand = field {
