@@ -29,10 +29,11 @@ static void set_available(struct mesa_redis_broker *r, bool up)
         r->base.hooks.on_available(r->base.hooks_ctx, up);
 }
 
-/* Every script is loaded: what this node has is announced, then what waited goes out. */
+/* Every script is loaded and messages can arrive: what this node has is announced, then what waited
+ * goes out. */
 static void become_available(struct mesa_redis_broker *r)
 {
-    if (r->closing)
+    if (r->closing || r->up || !r->loaded || !mesa_redis_ready(r->subscriber))
         return;
     mesa_redis_presence_restore(r);
     mesa_redis_send_kept(r);
@@ -52,8 +53,8 @@ static void on_loaded(struct mesa_redis_call *c, const struct mesa_redis_reply *
         memcpy(r->sha[script], sha.p, sha.len);
         r->sha[script][sha.len] = '\0';
     }
-    if (--r->loading == 0)
-        become_available(r);
+    r->loaded = --r->loading == 0;
+    become_available(r);
 }
 
 static void load_scripts(struct mesa_redis_broker *r)
@@ -103,6 +104,7 @@ static void closed(struct mesa_redis_broker *r);
 static void on_lost(void *ctx, const char *why)
 {
     struct mesa_redis_broker *r = ctx;
+    r->loaded = false;
     mesa_loop_cancel(r->loop, &r->tick);
     set_available(r, false);
     mesa_redis_part_all(r);
@@ -126,6 +128,8 @@ static void on_subscriber_ready(void *ctx)
     struct mesa_redis_broker *r = ctx;
     if (r->up)
         mesa_redis_portals_check(r);
+    else
+        become_available(r);
 }
 
 static void on_subscriber_lost(void *ctx, const char *why)
@@ -133,7 +137,7 @@ static void on_subscriber_lost(void *ctx, const char *why)
     struct mesa_redis_broker *r = ctx;
     char line[300];
     mesa_redis_part_all(r);
-    if (!r->up || r->closing)
+    if (!mesa_redis_ready(r->commands) || r->closing)
         return; /* Redis is away altogether: that has been told */
     snprintf(line, sizeof line, "messages of the cluster cannot arrive: %.200s", why);
     mesa_redis_error(r, "REDIS", line);

@@ -89,6 +89,7 @@ struct mesa_redis_broker {
     void *closed_ctx;
     struct mesa_timer closing_timer;
     size_t unsure; /* messages of which nobody knows whether they were kept */
+    bool loaded;   /* the scripts are, on the connection there is */
     bool up;       /* all was restored */
     bool closing, leaving, freeing;
 };

@@ -270,6 +270,8 @@ static enum mesa_status send_to_user(lua_State *L, struct client_box *box,
     struct mesa_span id = mesa_client_id(box->client);
     struct mesa_recipients to = {.ids = &id, .id_count = 1};
     enum mesa_status rc = mesa_script_send(L, box->server, 2, m, &to);
+    if (rc == MESA_EUNAVAILABLE) /* the connections here got it */
+        rc = MESA_OK;
     if (rc != MESA_OK || box->server->server == NULL)
         return rc;
     if (mesa_client_closed(box->client))
