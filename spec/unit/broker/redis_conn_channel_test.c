@@ -133,7 +133,7 @@ enum { FLOOD = 4000, FLOOD_BYTES = 16384 };
 /* Less than the flood, which a subscriber that reads only as fast as it works would leave with Redis; enough for a
  * machine that lets Redis run alone for a while. */
 static const char *const small_buffer[] = {
-    "--client-output-buffer-limit", "pubsub", "48mb", "0", "0", NULL};
+    "--client-output-buffer-limit", "pubsub", "24mb", "0", "0", NULL};
 
 static void publish_flood(int count)
 {
