@@ -219,7 +219,7 @@ static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *r
 {
     struct taking *t = c->ctx;
     struct mesa_redis_broker *r = c->broker;
-    size_t count = mesa_redis_reply_count(reply);
+    size_t count = reply != NULL ? mesa_redis_reply_count(reply) : 0;
     int64_t state = count > 0 ? mesa_redis_reply_integer(mesa_redis_reply_element(reply, 0)) : -1;
     if (count > 1 && t->asked == 0)
         t->asked =
