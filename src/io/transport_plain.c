@@ -164,6 +164,18 @@ static bool flush(struct mesa_conn *c)
     return true;
 }
 
+/* Goes out with what is written next, or with the turn. */
+static void cork(struct mesa_conn *c, const void *bytes, size_t len)
+{
+    bool first = c->output == NULL;
+    if (!keep(&c->output, bytes, len)) {
+        mesa_conn_kill_later(c);
+    } else if (first) {
+        c->output->corked = true;
+        mesa_conn_mark(c);
+    }
+}
+
 bool mesa_plain_write(struct mesa_conn *c, const void *bytes, size_t len)
 {
     if (c->output != NULL) {
@@ -196,18 +208,13 @@ static void refuse_head(struct mesa_conn *c, enum mesa_status why)
     refuse(c, status, "");
 }
 
-/* Agreed: the answer goes out with the first message, or with the turn. */
 static void accept_upgrade(struct mesa_conn *c)
 {
     char answer[MESA_UPGRADE_ANSWER_MAX];
     size_t len = mesa_upgrade_answer(c->transport, answer);
-    if (!keep(&c->output, answer, len)) {
-        mesa_conn_kill_later(c);
-        return;
-    }
-    c->output->corked = true;
-    mesa_conn_mark(c);
-    mesa_ws_opened(c);
+    cork(c, answer, len);
+    if (!c->kill)
+        mesa_ws_opened(c);
 }
 
 static void upgrade(struct mesa_conn *c)
@@ -287,7 +294,7 @@ static void answer_ping(struct mesa_conn *c, const struct mesa_ws_item *ping)
     if (c->closing != NULL)
         return;
     memcpy(pong + 2, ping->data, ping->len);
-    mesa_ws_write(c, pong, 2 + ping->len);
+    cork(c, pong, 2 + ping->len); /* a read may have thousands */
 }
 
 static void control(struct mesa_conn *c, const struct mesa_ws_item *item)
@@ -380,8 +387,11 @@ static void feed_kept(struct mesa_conn *c)
 
 void mesa_plain_turn(struct mesa_conn *c)
 {
-    if (c->output != NULL && c->output->corked && !flush(c))
-        c->kill = true;
+    if (c->output != NULL && c->output->corked) {
+        if (!flush(c))
+            c->kill = true;
+        mesa_ws_hold_if_buffered(c);
+    }
     if (c->input != NULL && c->reading)
         feed_kept(c);
 }
@@ -405,15 +415,18 @@ static void on_event(struct mesa_conn *c, uint32_t events)
     if ((events & EPOLLOUT) != 0)
         on_writable(c);
     if ((events & ~(uint32_t)EPOLLOUT) == 0 || c->kill || (c->input != NULL && c->reading))
-        return;      /* nothing to read, or something to work on first */
-    if (!c->reading) /* reset by the peer: nobody would notice */
-        mesa_conn_kill_later(c);
-    else if (c->phase == MESA_CONN_REQUEST)
+        return; /* nothing to read, or something to work on first */
+    if (!c->reading) {
+        /* whoever had their turn before may have stopped it: only a reset is news */
+        if ((events & (EPOLLHUP | EPOLLERR)) != 0)
+            mesa_conn_kill_later(c);
+    } else if (c->phase == MESA_CONN_REQUEST) {
         read_head(c, (events & ENDED_EVENTS) != 0);
-    else if (c->phase == MESA_CONN_OPEN)
+    } else if (c->phase == MESA_CONN_OPEN) {
         read_frames(c);
-    else
+    } else {
         mesa_conn_kill_later(c);
+    }
 }
 
 void mesa_plain_end(struct mesa_conn *c)
