@@ -118,7 +118,8 @@ static void probe_echo(struct probe *p)
 
 static void sleep_until(uint64_t ns)
 {
-    struct timespec at = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct timespec at = {.tv_sec = (time_t)(ns / 1000000000u),
+                          .tv_nsec = (long)(ns % 1000000000u)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0)
         ;
 }
@@ -230,7 +231,8 @@ static void enter_phase(struct crowd *w, int phase)
 static void authenticate(struct crowd *w, struct conn *c)
 {
     char text[64];
-    int len = snprintf(text, sizeof text, "{\"op\":2,\"d\":{\"token\":\"user%u-secret\"}}", c->index);
+    int len =
+        snprintf(text, sizeof text, "{\"op\":2,\"d\":{\"token\":\"user%u-secret\"}}", c->index);
     c->state = CONN_AUTH;
     net_queue(c, WS_TEXT, text, (size_t)len);
     net_flush(&w->net, c);
@@ -313,7 +315,8 @@ int main(int argc, char **argv)
     unsigned rounds = argc > 3 ? (unsigned)atoi(argv[3]) : 5;
     double idle_s = argc > 4 ? atof(argv[4]) : 2;
 
-    struct shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct shared *s =
+        mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (s == MAP_FAILED)
         return 1;
     pid_t probe = fork();

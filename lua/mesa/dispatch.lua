@@ -50,6 +50,7 @@ end
 
 local function authentication(server)
   return function(client, check, data)
+    if client.closed then return end -- he left before his turn came
     local handler = client._authenticate or server._scripts.auth
     local answered = false
     local function done(err, result)

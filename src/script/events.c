@@ -27,6 +27,8 @@ static void on_handled(struct mesa_task *t, void *ctx);
 /* Whether another message of the client may be handled now. */
 static bool may_handle(const struct client_box *box)
 {
+    if (box->authenticating)
+        return false;
     if (box->server->concurrent && !box->connecting)
         return box->handling < CONCURRENT_MAX;
     return box->handling == 0;
@@ -86,14 +88,10 @@ static void unqueue_message(struct client_box *box, lua_State *L)
     box->queue_count--;
 }
 
-/* A handler has ended: the messages that waited for it come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
-static void on_handled(struct mesa_task *t, void *ctx)
+/* The messages that have waited come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
+static void handle_queued(struct client_box *box)
 {
-    struct client_box *box = ctx;
     lua_State *L = box->server->vm->L;
-    (void)t;
-    box->handling--;
-    box->connecting = false;
     if (box->draining)
         return;
     box->draining = true;
@@ -107,6 +105,15 @@ static void on_handled(struct mesa_task *t, void *ctx)
         box->paused = false;
     }
     mesa_script_release_client(L, box);
+}
+
+static void on_handled(struct mesa_task *t, void *ctx)
+{
+    struct client_box *box = ctx;
+    (void)t;
+    box->handling--;
+    box->connecting = false;
+    handle_queued(box);
 }
 
 /* While a connection handler waits, what the client sends is kept for the listeners it has yet to register. */
@@ -158,6 +165,15 @@ static void on_raw_message(void *ctx, struct mesa_client *c, struct mesa_span by
 
 /* -- the rest ------------------------------------------------------------------------------------------------- */
 
+static void on_authenticating(void *ctx)
+{
+    struct client_box *box = ctx;
+    box->handling--;
+    box->authenticating = false;
+    handle_queued(box);
+}
+
+/* Of a crowd that comes at once, each has its turn; what a client has sent behind op 2 comes behind it. */
 static void on_authenticate(void *ctx, struct mesa_client *c, uint32_t check, struct mesa_span d)
 {
     struct script_server *s = ctx;
@@ -166,12 +182,19 @@ static void on_authenticate(void *ctx, struct mesa_client *c, uint32_t check, st
         return;
     lua_State *co = mesa_task_state(t);
     mesa_script_push_client(co, s, c);
+    struct client_box *box = lua_touserdata(co, -1);
     lua_pushnumber(co, check);
     if (d.p != NULL)
         mesa_value_push(co, d);
     else
         lua_newtable(co); /* no credentials at all: handlers index what they get */
-    mesa_task_run(t, 3, NULL, NULL);
+    if (!mesa_loop_busy(s->vm->loop)) {
+        mesa_task_run(t, 3, NULL, NULL);
+        return;
+    }
+    box->handling++;
+    box->authenticating = true;
+    mesa_task_queue(t, 3, on_authenticating, box);
 }
 
 static void on_authenticated(void *ctx, struct mesa_client *c)

@@ -100,8 +100,9 @@ struct client_box {
     struct script_server *server; /* pinned by this box */
     int self_ref;                 /* pins the object while connected or handling; LUA_NOREF after */
     bool connected;
-    bool has_fields; /* the environment table is the script's own fields */
-    bool connecting; /* the connection handler is running or waiting */
+    bool has_fields;     /* the environment table is the script's own fields */
+    bool connecting;     /* the connection handler is running or waiting */
+    bool authenticating; /* the authentication handler has yet to begin */
     unsigned
         handling; /* handlers of this client that run or wait: one, unless messages are concurrent */
     bool draining; /* the queue below is being worked off */
@@ -134,17 +135,19 @@ lua_State *mesa_task_state(struct mesa_task *t);
 /* Runs the function below `nargs` arguments until it returns or waits. `done` may be NULL; it is called exactly once, perhaps before this returns. */
 void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx);
 
+/* As mesa_task_run in a job of the loop; `begun` is called when it first waits or is over, exactly once. */
+void mesa_task_queue(struct mesa_task *t, int nargs, void (*begun)(void *ctx), void *ctx);
+
 /* A binding that waits checks for a task before it acquires anything, starts its operation, and ends with
  * `return mesa_task_wait(…)`. When the operation has completed it pushes the results on mesa_task_state(t) and wakes the
- * task, which may run any Lua code before mesa_task_wake returns. An operation that has completed before the wait must
- * not wait. */
+ * task, which goes on in a job of the loop. An operation that has completed before the wait must not wait. */
 /* Called instead of the wake when the task ends first: the operation must forget it. Must not call Lua. */
 typedef void (*mesa_task_cancel_fn)(void *ctx);
 /* The task that runs on `L`; raises, naming `who`, when a function cannot wait there. */
 struct mesa_task *mesa_task_check(lua_State *L, const char *who);
 /* Suspends the task. `cancel` may be NULL. */
 int mesa_task_wait(struct mesa_task *t, mesa_task_cancel_fn cancel, void *ctx);
-/* Resumes a suspended task with the topmost `nresults` values of its state as what the binding returns. */
+/* Has a suspended task go on with the topmost `nresults` values of its state as what the binding returns. */
 void mesa_task_wake(struct mesa_task *t, int nresults);
 /* Ends every waiting task without running it further and frees the pool. */
 void mesa_task_close_all(struct mesa_vm *vm);
