@@ -179,6 +179,7 @@ local function on_open(self)
   flush(self)
   resolve_connect(self, true)
   self:emit("connected", event)
+  self:emit("connection", event) -- what Mesa's documentation calls it
 end
 
 local start
