@@ -179,6 +179,7 @@ void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
 void mesa_bind_await(lua_State *L);
 void mesa_bind_wsclient(lua_State *L);
+void mesa_bind_counts(lua_State *L);
 /* Says goodbye with 1001 to every server a Mesa.Client is connected to. */
 void mesa_script_leave_servers(struct mesa_vm *vm);
 /* Ends every connection of a Mesa.Client without a word. */

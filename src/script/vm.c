@@ -133,6 +133,7 @@ static int open_core(lua_State *L)
     mesa_bind_redis(L);
     mesa_bind_await(L);
     mesa_bind_wsclient(L);
+    mesa_bind_counts(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
