@@ -228,7 +228,7 @@ void mesa_loop_cancel(struct mesa_loop *l, struct mesa_timer *t)
 
 void mesa_loop_add_turn(struct mesa_loop *l, struct mesa_turn *t)
 {
-    mesa_list_append(&l->turns, &t->link);
+    mesa_list_append(l->turns.next, &t->link); /* before the first */
 }
 
 void mesa_loop_remove_turn(struct mesa_turn *t)

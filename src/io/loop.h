@@ -18,7 +18,8 @@
 struct mesa_loop; /* opaque */
 
 /* Called at the end of a turn. Must not block. Embedded; remove before its memory goes away. Hooks
- * may add and remove hooks. */
+ * may add and remove hooks. The one added last runs first: who came later stands above, and what it
+ * hands down goes out in the same turn. */
 struct mesa_turn {
     struct mesa_list link;
     void (*fn)(struct mesa_turn *t);

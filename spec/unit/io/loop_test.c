@@ -201,8 +201,8 @@ TEST(turn_hooks_may_change_the_hooks)
         turns[i].fn = on_turn;
         mesa_list_init(&turns[i].link);
     }
-    mesa_loop_add_turn(loop, &turns[0]);
     mesa_loop_add_turn(loop, &turns[1]);
+    mesa_loop_add_turn(loop, &turns[0]); /* which runs first */
     mesa_loop_arm(loop, &timers[0], 5);
     mesa_loop_run(loop);
     CHECK_EQ_INT(turned[0], 1);
