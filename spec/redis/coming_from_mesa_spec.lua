@@ -130,10 +130,10 @@ describe("the steps from Mesa to Lua", function()
       :gsub("port = 4000", address .. 'redis = uri, namespace = "api", portal = { enabled = true }, sync = { enabled = true }')
       :gsub("local server = Mesa.new {", "%0 " .. address),
       { env = options.env, listeners = 2 })
-    -- the server has reached Redis, and knows of the portal
+    -- the servers have reached Redis, and know of the portal
     assert(harness.loop.wait(function()
       server:join():close()
-      return portal.process.stdout:find("connection", 1, true)
+      return store:command("PUBSUB", "NUMSUB", "ws_api")[2] == 2 and portal.process.stdout:find("connection", 1, true)
     end, 10000), portal:output())
   end)
 
@@ -166,7 +166,9 @@ describe("the steps from Mesa to Lua", function()
     assert.same({ content = "Hey!" }, zero:expect("NEW_MESSAGE").d)
     assert.same({ content = "Hey!" }, one:expect("NEW_MESSAGE").d)
     step(zero, "others")
-    assert.same({ userId = "1" }, zero:expect("STATUS_UPDATE").d)
+    for _, client in ipairs { zero, stranger } do
+      assert.same({ userId = "1" }, client:expect("STATUS_UPDATE").d)
+    end
     step(one, "own")
     one:expect "LOGOUT"
     for _, client in ipairs { one, stranger } do
