@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/pool.h"
 #include "base/wheel.h"
 #include "core/envelope.h"
 #include "script/vm.h"
@@ -70,9 +71,8 @@ struct mesa_vm {
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
     struct mesa_guard *guard;
     uint32_t script_time_ms;           /* 0: off */
-    size_t script_memory, memory_used; /* 0: not bounded */
-    lua_Alloc allocate;                /* LuaJIT's own */
-    void *allocate_ctx;
+    struct mesa_pool pool; /* all memory of the Lua state */
+    size_t script_memory, memory_used; /* SIZE_MAX: not bounded */
     bool memory_refused;
     bool time_configured;
     int exit_code;
@@ -109,7 +109,13 @@ struct client_box {
     uint32_t queue_first, queue_count; /* messages that wait for it, in fields._queue */
 };
 
-struct mesa_vm *mesa_script_vm(lua_State *L);
+/* The VM is what its Lua state's allocator is called with: nothing tells it apart more quickly. */
+static inline struct mesa_vm *mesa_script_vm(lua_State *L)
+{
+    void *vm;
+    (void)lua_getallocf(L, &vm);
+    return vm;
+}
 
 /* Calls the function below `nargs` arguments on the main state; on an error logs it with traceback and returns MESA_EINVAL with nothing on the stack. */
 enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults);
@@ -160,9 +166,10 @@ void mesa_guard_start(struct mesa_vm *vm);
 void mesa_guard_stop(struct mesa_vm *vm);
 /* The outermost task has come back from Lua: logs and counts one that took too long. */
 void mesa_guard_report(struct mesa_vm *vm);
+/* The allocator of the Lua state, for lua_newstate; `ctx` is the VM. */
+void *mesa_guard_allocate(void *ctx, void *block, size_t old, size_t size);
 /* Bounds the memory of the Lua state from now on; of several bounds the smallest holds. 0: no bound. */
 void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes);
-void mesa_guard_unbound_memory(struct mesa_vm *vm);
 void mesa_guard_report_memory(struct mesa_vm *vm);
 
 /* -- bind_*.c: each fills functions into the table on top of the stack (the module mesa.core) ------------------- */
