@@ -1,10 +1,23 @@
---- The client object's methods that are written in Lua; its fields, `send` and `disconnect` are C (src/script/bind_client.c).
+--- The client object's methods; its fields are C (src/script/bind_client.c).
 local core = require "mesa.core"
 local emitter = require "mesa.emitter"
+local message_fields = require("mesa.message")._fields
+
+local get, send = core.client_get, core.client_send
 
 ---@class mesa.Client
-local Client = {}
+local Client = { disconnect = core.client_disconnect }
 emitter.mixin(Client)
+
+-- The calls below end in the C function's, so that its errors name the script's line.
+
+--- Sends to every connection of the user, or with `directly`, or before authentication, to this one.
+---@param message mesa.Message|string a string with `raw`
+---@param directly? boolean|{binary: boolean}
+---@return boolean? ok, string? why
+function Client:send(message, directly)
+  return send(self, message, directly, message_fields(message))
+end
 
 --- The decimal string of a numeric id, or the string itself; nil for anything else.
 ---@param id any
@@ -58,6 +71,10 @@ function Client:_report(err, event)
   self.server:_report(err, event, self)
 end
 
-core.client_metatable(Client)
+core.client_metatable(function(self, key)
+  local method = Client[key]
+  if method then return method end
+  return get(self, key)
+end, core.client_set)
 
 return Client

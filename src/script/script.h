@@ -65,7 +65,11 @@ struct mesa_vm {
     struct mesa_httpc *httpc; /* NULL until a script sends a request */
     int program_ref;          /* the table of functions that lua/mesa/program.lua gave */
     int client_meta_ref;
-    int message_meta_ref;
+    const void *client_meta; /* its address */
+    int new_message_ref;
+    struct mesa_span received; /* the `d` of the message being handled while nobody has read it; NULL: none */
+    double received_number;    /* of that message */
+    int received_ref;
     /* guard.c: a runaway script is noticed, its memory is bounded */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
@@ -211,21 +215,29 @@ void mesa_script_push_request(lua_State *L, const struct mesa_request *r);
 /* The core of the server object (a table with the field _core) at `index`. */
 struct script_server *mesa_script_check_server(lua_State *L, int index);
 
-/* Pushes a Message made from a received envelope. */
+/* Pushes what lua/mesa/message.lua makes a Message of, and returns how many values that is. The envelope must stay where it is until mesa_script_keep_received. */
+int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e);
+/* The envelope is about to go: the Message made of it gets a copy of what it has not read. */
+void mesa_script_keep_received(struct mesa_vm *vm);
+/* Pushes a Message made from an envelope. */
 void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e);
 /* Pushes a Message made from the JSON of an envelope that mesa-lua wrote or validated; nil when it is not one. */
 void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span json);
 
-/* What a script wants to send, from the Message (or, in raw mode, the string) at `index`. */
+/* What a script wants to send. */
 struct message_ref {
     struct mesa_frame *frame; /* one reference */
     int64_t op;
     bool sync;
     bool disconnect; /* op 5, t "DISCONNECT_CLIENT": nothing to send */
 };
-/* Raises with the reason when the value cannot be sent; holds nothing then. */
-void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, bool raw,
-                               int options_index, struct message_ref *out);
+enum { MESA_MESSAGE_FIELDS = 6 };
+/* From the Message at `index`, whose fields are at `fields`: the last values on the stack, or none for what is no Message.
+ * Raises with the reason when it cannot be sent; holds nothing then. */
+void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, int fields,
+                               struct message_ref *out);
+/* From the string at `index` and perhaps {binary = true} at `options`, in raw mode. Raises like the above. */
+void mesa_script_check_bytes(lua_State *L, int index, int options, struct message_ref *out);
 
 /* Sends what mesa_script_check_message made of the value at `message`, and tells the middleware whom it reached. */
 enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,
