@@ -3,21 +3,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { REGION_PAGES = 16 }; /* taken from the system at a time */
-
-struct free_block {
-    struct free_block *next;
-};
-
-/* The head of a page. */
-struct mesa_pool_page {
-    struct mesa_pool_page *next, **to_this; /* among the open pages of its size, or the empty ones */
-    struct mesa_pool_page *next_region;     /* of the first page of a region */
-    struct free_block *freed;
-    char *fresh; /* never used from here on */
-    uint32_t used, capacity;
-    unsigned size; /* index of pool->open */
+enum {
+    REGION_PAGES = 16, /* taken from the system at a time */
+    KEPT_PAGES = 16,   /* empty ones that never go back */
+    HEAD_KEPT_BYTES = 4096,
 };
 
 enum { HEAD_BYTES = (sizeof(struct mesa_pool_page) + MESA_POOL_GRAIN - 1) & ~(MESA_POOL_GRAIN - 1) };
@@ -58,6 +49,33 @@ static struct mesa_pool_page *page_at(void *region, size_t i)
     return (struct mesa_pool_page *)((char *)region + i * MESA_POOL_PAGE_BYTES);
 }
 
+/* A heap that is collected now and then has many empty pages just after; one that has shrunk has
+ * almost nothing else. */
+static bool has_shrunk(const struct mesa_pool *p)
+{
+    return p->empty_count > KEPT_PAGES && p->empty_count > p->page_count / 4 * 3;
+}
+
+static void give_back(struct mesa_pool_page *page)
+{
+    if (page->fresh != NULL)
+        (void)madvise((char *)page + HEAD_KEPT_BYTES, MESA_POOL_PAGE_BYTES - HEAD_KEPT_BYTES,
+                      MADV_DONTNEED);
+    page->fresh = NULL;
+}
+
+static void put_empty_page(struct mesa_pool *p, struct mesa_pool_page *page)
+{
+    link_page(&p->empty, page);
+    p->empty_count++;
+    if (!has_shrunk(p))
+        return;
+    struct mesa_pool_page *end = p->shrunk ? page->next : NULL; /* the others have gone before */
+    p->shrunk = true;
+    for (; page != end; page = page->next)
+        give_back(page);
+}
+
 static struct mesa_pool_page *take_empty_page(struct mesa_pool *p)
 {
     if (p->empty == NULL) {
@@ -67,15 +85,21 @@ static struct mesa_pool_page *take_empty_page(struct mesa_pool *p)
             return NULL;
         region->next_region = p->regions;
         p->regions = region;
-        for (size_t i = REGION_PAGES; i-- > 0;)
+        for (size_t i = REGION_PAGES; i-- > 0;) {
+            page_at(region, i)->fresh = NULL;
             link_page(&p->empty, page_at(region, i));
+        }
+        p->empty_count += REGION_PAGES;
+        p->page_count += REGION_PAGES;
     }
     struct mesa_pool_page *page = p->empty;
     unlink_page(page);
+    p->empty_count--;
+    p->shrunk = p->shrunk && has_shrunk(p);
     return page;
 }
 
-static struct mesa_pool_page *open_page(struct mesa_pool *p, unsigned size)
+static struct mesa_pool_page *open_page(struct mesa_pool *p, size_t size)
 {
     struct mesa_pool_page *page = take_empty_page(p);
     if (page == NULL)
@@ -83,61 +107,52 @@ static struct mesa_pool_page *open_page(struct mesa_pool *p, unsigned size)
     page->freed = NULL;
     page->fresh = (char *)page + HEAD_BYTES;
     page->used = 0;
-    page->capacity = (MESA_POOL_PAGE_BYTES - HEAD_BYTES) / ((size + 1) * MESA_POOL_GRAIN);
-    page->size = size;
+    page->block_bytes = (uint32_t)(size + 1) * MESA_POOL_GRAIN;
+    page->capacity = (MESA_POOL_PAGE_BYTES - HEAD_BYTES) / page->block_bytes;
     link_page(&p->open[size], page);
     return page;
 }
 
-static void *alloc_small(struct mesa_pool *p, unsigned size)
+static size_t size_of(size_t bytes)
 {
-    struct mesa_pool_page *page = p->open[size];
-    if (page == NULL && (page = open_page(p, size)) == NULL)
+    return (bytes - 1) / MESA_POOL_GRAIN;
+}
+
+void *mesa_pool_alloc_slowly(struct mesa_pool *p, size_t bytes)
+{
+    if (bytes > MESA_POOL_SMALL_BYTES)
+        return malloc(bytes);
+    struct mesa_pool_page *page = p->open[size_of(bytes)];
+    if (page == NULL && (page = open_page(p, size_of(bytes))) == NULL)
         return NULL;
     void *block = page->freed;
     if (block != NULL) {
-        page->freed = page->freed->next;
+        page->freed = *(void **)block;
     } else {
         block = page->fresh;
-        page->fresh += (size + 1) * MESA_POOL_GRAIN;
+        page->fresh += page->block_bytes;
     }
     if (++page->used == page->capacity)
         unlink_page(page);
     return block;
 }
 
-static void free_small(struct mesa_pool *p, void *block)
+void mesa_pool_free_slowly(struct mesa_pool *p, void *block, size_t bytes)
 {
-    struct mesa_pool_page *page =
-        (struct mesa_pool_page *)((uintptr_t)block & ~(uintptr_t)(MESA_POOL_PAGE_BYTES - 1));
-    struct free_block *freed = block;
-    freed->next = page->freed;
-    page->freed = freed;
-    if (page->used-- == page->capacity)
-        link_page(&p->open[page->size], page);
-    /* The last page of its size stays, or one block that comes and goes would open it each time. */
-    if (page->used == 0 && (p->open[page->size] != page || page->next != NULL)) {
-        unlink_page(page);
-        link_page(&p->empty, page);
-    }
-}
-
-static unsigned size_of(size_t bytes)
-{
-    return (unsigned)((bytes - 1) / MESA_POOL_GRAIN);
-}
-
-void *mesa_pool_alloc(struct mesa_pool *p, size_t bytes)
-{
-    return bytes <= MESA_POOL_SMALL_BYTES ? alloc_small(p, size_of(bytes)) : malloc(bytes);
-}
-
-void mesa_pool_free(struct mesa_pool *p, void *block, size_t bytes)
-{
-    if (bytes <= MESA_POOL_SMALL_BYTES)
-        free_small(p, block);
-    else
+    if (bytes > MESA_POOL_SMALL_BYTES) {
         free(block);
+        return;
+    }
+    struct mesa_pool_page *page = mesa_pool_page_of(block), **open = &p->open[size_of(bytes)];
+    *(void **)block = page->freed;
+    page->freed = block;
+    if (page->used-- == page->capacity)
+        link_page(open, page);
+    /* The last page of its size stays, or one block that comes and goes would open it each time. */
+    if (page->used == 0 && (*open != page || page->next != NULL)) {
+        unlink_page(page);
+        put_empty_page(p, page);
+    }
 }
 
 void *mesa_pool_resize(struct mesa_pool *p, void *block, size_t old_bytes, size_t bytes)

@@ -141,24 +141,31 @@ void mesa_guard_stop(struct mesa_vm *vm)
 /* -- memory ----------------------------------------------------------------------------------------------------- */
 
 /* Only what runs in a handler is refused memory: there Lua can raise the error, elsewhere it would end the process. */
+static bool refuses(struct mesa_vm *vm, size_t more)
+{
+    if (vm->memory_used + more <= vm->script_memory ||
+        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) == 0)
+        return false;
+    vm->memory_refused = true;
+    return true;
+}
+
 void *mesa_guard_allocate(void *ctx, void *block, size_t old, size_t size)
 {
     struct mesa_vm *vm = ctx;
-    if (size > old && vm->memory_used + (size - old) > vm->script_memory &&
-        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) != 0) {
-        vm->memory_refused = true;
-        return NULL;
-    }
+    void *result = NULL;
     if (size == 0) {
         if (block != NULL)
             mesa_pool_free(&vm->pool, block, old);
-        vm->memory_used -= old;
+    } else if (size > old && refuses(vm, size - old)) {
         return NULL;
+    } else {
+        result = block == NULL ? mesa_pool_alloc(&vm->pool, size)
+                               : mesa_pool_resize(&vm->pool, block, old, size);
+        if (result == NULL)
+            return NULL;
     }
-    void *result = block == NULL ? mesa_pool_alloc(&vm->pool, size)
-                                 : mesa_pool_resize(&vm->pool, block, old, size);
-    if (result != NULL)
-        vm->memory_used += size - old;
+    vm->memory_used += size - old;
     return result;
 }
 

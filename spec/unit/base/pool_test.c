@@ -1,8 +1,10 @@
 /* pool_test.c - small blocks. */
 #include "base/pool.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -112,6 +114,36 @@ TEST(memory_of_one_size_serves_another_once_it_is_free)
         shared += bsearch(&second[i], first, PAGES, sizeof *first, compare) != NULL;
     CHECK(shared >= PAGES - 2); /* each size keeps its last page */
     mesa_pool_deinit(&pool);
+}
+
+/* Bytes of the process in memory. */
+static long resident(void)
+{
+    long total = 0, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f == NULL || fscanf(f, "%ld %ld", &total, &pages) != 2)
+        pages = -1;
+    if (f != NULL)
+        fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+TEST(what_a_peak_took_goes_back_to_the_system)
+{
+    enum { PEAK = 200 * 1000, BYTES = 256 };
+    void **blocks = malloc(PEAK * sizeof *blocks);
+    struct mesa_pool pool;
+    mesa_pool_init(&pool);
+    for (size_t i = 0; i < PEAK; i++) {
+        blocks[i] = mesa_pool_alloc(&pool, BYTES);
+        memset(blocks[i], 1, BYTES);
+    }
+    long full = resident();
+    for (size_t i = 0; i < PEAK; i++)
+        mesa_pool_free(&pool, blocks[i], BYTES);
+    CHECK(full - resident() > (long)PEAK * BYTES / 2);
+    mesa_pool_deinit(&pool);
+    free(blocks);
 }
 
 TEST(a_block_that_changes_within_its_size_stays_where_it_is)
