@@ -73,13 +73,10 @@ static const char *scan_escape(const char *p, const char *end, struct mesa_json_
     return p;
 }
 
-const char *mesa_json_scan_string(const char *p, const char *end, bool *escaped,
-                                  struct mesa_json_fault *f)
+const char *mesa_json_scan_string_rest(const char *p, const char *end, bool *escaped,
+                                       struct mesa_json_fault *f)
 {
-    *escaped = false;
-    p++;
-    for (;;) {
-        p = mesa_json_skip_plain(p, end);
+    for (;; p = mesa_json_skip_plain(p, end)) {
         if (p == end)
             return mesa_json_fail(f, p, "unterminated string");
         if (*p == '"')

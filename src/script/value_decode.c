@@ -33,7 +33,7 @@ struct decoder {
     lua_State *L;
     const char *p, *end;
     unsigned depth, max_depth;
-    int meta; /* stack index of the array metatable */
+    int meta; /* stack index of the array metatable; nil until there is an array */
     bool no_memory;
 };
 
@@ -171,6 +171,10 @@ static bool decode_array(struct decoder *d)
         }
     }
     flush_array(d, base, done, waiting);
+    if (lua_isnil(L, d->meta)) {
+        mesa_value_push_array_meta(L);
+        lua_replace(L, d->meta);
+    }
     lua_pushvalue(L, d->meta);
     lua_setmetatable(L, base);
     return true;
@@ -247,7 +251,7 @@ static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigne
         .L = L, .p = text.p, .end = text.p + text.len, .max_depth = max_depth, .meta = top + 1};
     if (!reserve(&d, STACK_STEP))
         return MESA_ENOMEM;
-    mesa_value_push_array_meta(L);
+    lua_pushnil(L);
 
     bool ok = decode_value(&d);
     if (ok) {
@@ -258,7 +262,7 @@ static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigne
         lua_settop(L, top);
         return d.no_memory ? MESA_ENOMEM : MESA_EPROTO;
     }
-    lua_remove(L, d.meta);
+    lua_replace(L, d.meta);
     return MESA_OK;
 }
 

@@ -173,7 +173,7 @@ static inline enum mesa_status put_string(struct encoder *e, int index, char tai
 {
     size_t n;
     const char *s = lua_tolstring(e->L, index, &n);
-    if (mesa_json_skip_plain(s, s + n) == s + n) {
+    if (mesa_json_all_plain(s, n)) {
         if (!room(e, n + 3))
             return no_memory(e);
         char *o = e->out->data + e->out->len;
