@@ -89,8 +89,8 @@ end
 local function message_event(server)
   local middleware, slots = server._middleware, server._scripts
   local received = server.raw and raw_message or Message._received
-  return function(client, fields, a, b, c, d, e)
-    local message = received(a, b, c, d, e)
+  return function(client, fields, a, b, c, d, e, f)
+    local message = received(a, b, c, d, e, f)
     local own = fields and fields._handlers
     local list = own and own.message
     if list then

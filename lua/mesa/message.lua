@@ -40,8 +40,8 @@ end
 
 -- No call of setmetatable below is a tail call: LuaJIT compiles no function that ends in one of its own.
 
-local function received(raw, opcode, kind, sequence, options)
-  local message = { opcode = opcode, type = kind, data = nil, _raw = raw }
+local function received(raw, data, opcode, kind, sequence, options)
+  local message = { opcode = opcode, type = kind, data = data, _raw = raw }
   if sequence or options then
     message.sequence, message.options = sequence, options
   end
@@ -52,8 +52,8 @@ end
 local handled = { false, "_raw" } -- where the core finds the message that is being handled
 
 --- A message that arrived, for its handlers.
-local function message_received(raw, opcode, kind, sequence, options)
-  local message = received(raw, opcode, kind, sequence, options)
+local function message_received(raw, data, opcode, kind, sequence, options)
+  local message = received(raw, data, opcode, kind, sequence, options)
   handled[1] = message
   return message
 end

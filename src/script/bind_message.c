@@ -2,7 +2,7 @@
  *
  * A Message is a Lua table {opcode, type, sequence, options, data} of lua/mesa/message.lua. The `data` of a received one stays raw JSON until it is first read; what is
  * passed on unread is never decoded nor encoded. While the transport still has the message, the private field `_raw` is its number, and the JSON is where it was received;
- * a message that is left unread when its handler waits or ends gets a copy, in a userdata.
+ * a message that is left unread when its handler waits or ends gets a copy, in a userdata. What will be read anyway, as far as that can be told, is decoded beforehand (events.c).
  */
 #include <math.h>
 #include <string.h>
@@ -58,16 +58,22 @@ static int push_members(struct mesa_vm *vm, lua_State *L, const struct mesa_enve
     return 4;
 }
 
-int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e)
+int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e,
+                              bool decoded)
 {
     mesa_script_keep_received(vm);
-    if (e->d.p != NULL) {
+    if (e->d.p == NULL) {
+        lua_pushnil(L);
+        lua_pushnil(L);
+    } else if (decoded) {
+        lua_pushnil(L);
+        mesa_value_push(L, e->d);
+    } else {
         vm->received = e->d;
         lua_pushnumber(L, ++vm->received_number);
-    } else {
         lua_pushnil(L);
     }
-    return 1 + push_members(vm, L, e);
+    return 2 + push_members(vm, L, e);
 }
 
 void mesa_script_keep_received(struct mesa_vm *vm)
@@ -100,7 +106,8 @@ void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mes
         push_copy(L, e->d);
     else
         lua_pushnil(L);
-    lua_call(L, 1 + push_members(vm, L, e), 1);
+    lua_pushnil(L);
+    lua_call(L, 2 + push_members(vm, L, e), 1);
 }
 
 void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span json)

@@ -7,6 +7,8 @@
 
 /* Messages waiting for a handler before the client is no longer read. */
 enum { QUEUE_PAUSE_AT = 64 };
+/* Data up to so many bytes may be decoded before anybody reads them; every so often it is left to the handlers, to see whether they do. */
+enum { EAGER_BYTES = 4096, EAGER_PROBE = 32 };
 /* Handlers of one client at a time with options.concurrentMessages. */
 enum { CONCURRENT_MAX = 64 };
 
@@ -34,6 +36,31 @@ static bool may_handle(const struct client_box *box)
     return box->handling == 0;
 }
 
+/* The bit of script_server.read_types for messages like this one. */
+static uint64_t type_bit(const struct mesa_envelope *e)
+{
+    unsigned hash = (unsigned)e->op;
+    if (e->t.p != NULL)
+        hash += (unsigned)e->t.len * 31 + (unsigned char)e->t.p[1] * 7 +
+                (unsigned char)e->t.p[e->t.len - 2] * 3;
+    return UINT64_C(1) << (hash & 63);
+}
+
+/* Whether the handlers will read the data, going by the last message of its kind: then it is decoded before they run, so that they need not leave compiled code for it. */
+static bool will_be_read(struct script_server *s, const struct mesa_envelope *e)
+{
+    return (s->read_types & type_bit(e)) != 0 && e->d.len <= EAGER_BYTES &&
+           ++s->handled % EAGER_PROBE != 0;
+}
+
+static void learn_whether_read(struct script_server *s, const struct mesa_envelope *e)
+{
+    if (s->vm->received.p == NULL)
+        s->read_types |= type_bit(e);
+    else
+        s->read_types &= ~type_bit(e);
+}
+
 /* Starts the handler with `text`, which is an envelope unless the server is raw. */
 static void handle_message(struct script_server *s, struct client_box *box, struct mesa_span text,
                            bool binary, const struct mesa_envelope *e)
@@ -45,8 +72,9 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
     lua_rawgeti(co, LUA_REGISTRYINDEX, box->self_ref);
     mesa_script_push_fields(co, lua_gettop(co));
     int nargs = 2;
+    bool decoded = e != NULL && will_be_read(s, e);
     if (e != NULL) {
-        nargs += mesa_script_push_received(s->vm, co, e);
+        nargs += mesa_script_push_received(s->vm, co, e, decoded);
     } else {
         lua_pushlstring(co, text.p, text.len);
         lua_pushboolean(co, binary);
@@ -54,6 +82,8 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
     }
     box->handling++;
     mesa_task_run(t, nargs, on_handled, box);
+    if (e != NULL && !decoded)
+        learn_whether_read(s, e);
     mesa_script_keep_received(s->vm);
 }
 

@@ -94,6 +94,8 @@ struct script_server {
     int table_ref;              /* the server object of scripts, client.server */
     unsigned pins;              /* client objects that refer to it */
     int events[MESA_EVENT_COUNT];
+    uint64_t read_types; /* a bit for each hash of a type: handlers read the data of the last one that was left to them */
+    unsigned handled;
     bool concurrent; /* options.concurrentMessages */
     bool listening;
 };
@@ -215,8 +217,10 @@ void mesa_script_push_request(lua_State *L, const struct mesa_request *r);
 /* The core of the server object (a table with the field _core) at `index`. */
 struct script_server *mesa_script_check_server(lua_State *L, int index);
 
-/* Pushes what lua/mesa/message.lua makes a Message of, and returns how many values that is. The envelope must stay where it is until mesa_script_keep_received. */
-int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e);
+/* Pushes what lua/mesa/message.lua makes a Message of, its data decoded or not, and returns how many values that is.
+ * The envelope must stay where it is until mesa_script_keep_received. */
+int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e,
+                              bool decoded);
 /* The envelope is about to go: the Message made of it gets a copy of what it has not read. */
 void mesa_script_keep_received(struct mesa_vm *vm);
 /* Pushes a Message made from an envelope. */
