@@ -25,15 +25,17 @@ struct mesa_json_fault {
 /* The rest of a string, from the first byte on that is not plain. */
 const char *mesa_json_scan_string_rest(const char *p, const char *end, bool *escaped,
                                        struct mesa_json_fault *f);
-/* A key, the colon and the white space around them: returns the first byte of the value. */
-const char *mesa_json_scan_key(const char *p, const char *end, struct mesa_span *key, bool *escaped,
-                               struct mesa_json_fault *f);
 /* Any value; `p` may be `end`. */
 const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_depth,
                                struct mesa_json_fault *f);
 
 /* Fills in *f with MESA_EPROTO and returns NULL. */
-const char *mesa_json_fail(struct mesa_json_fault *f, const char *at, const char *text);
+static inline const char *mesa_json_fail(struct mesa_json_fault *f, const char *at,
+                                         const char *text)
+{
+    *f = (struct mesa_json_fault){at, text, MESA_EPROTO};
+    return NULL;
+}
 /* Hands a fault on to the caller of the public interface; `err` may be NULL. */
 enum mesa_status mesa_json_report(const struct mesa_json_fault *f, const char *start,
                                   struct mesa_json_error *err);
@@ -144,6 +146,28 @@ static inline const char *mesa_json_scan_string(const char *p, const char *end, 
     *escaped = false;
     p = mesa_json_skip_plain(p + 1, end);
     return p < end && *p == '"' ? p + 1 : mesa_json_scan_string_rest(p, end, escaped, f);
+}
+
+/* A key, the colon and the white space around them: returns the first byte of the value. */
+static inline const char *mesa_json_scan_key(const char *p, const char *end, struct mesa_span *key,
+                                             bool *escaped, struct mesa_json_fault *f)
+{
+    if (p == end)
+        return mesa_json_fail(f, p, "unexpected end");
+    if (*p != '"')
+        return mesa_json_fail(f, p, "expected a key");
+    const char *start = p;
+    p = mesa_json_scan_string(p, end, escaped, f);
+    if (p == NULL)
+        return NULL;
+    *key = (struct mesa_span){start, (size_t)(p - start)};
+
+    p = mesa_json_space(p, end);
+    if (p == end)
+        return mesa_json_fail(f, p, "unexpected end");
+    if (*p != ':')
+        return mesa_json_fail(f, p, "expected ':'");
+    return mesa_json_space(p + 1, end);
 }
 
 #endif

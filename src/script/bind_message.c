@@ -4,7 +4,6 @@
  * passed on unread is never decoded nor encoded. While the transport still has the message, the private field `_raw` is its number, and the JSON is where it was received;
  * a message that is left unread when its handler waits or ends gets a copy, in a userdata. What will be read anyway, as far as that can be told, is decoded beforehand (events.c).
  */
-#include <math.h>
 #include <string.h>
 
 #include "script/script.h"
@@ -185,8 +184,9 @@ static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *ou
 /* A whole number that a double holds exactly. */
 static int64_t check_integer(lua_State *L, int index, const char *name)
 {
-    lua_Number n = lua_tonumber(L, index);
-    if (lua_type(L, index) != LUA_TNUMBER || n != floor(n) || fabs(n) > 9007199254740992.0)
+    const lua_Number max = 9007199254740992.0;
+    lua_Number n = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : max * 2;
+    if (!(n >= -max && n <= max) || n != (lua_Number)(int64_t)n)
         luaL_error(L, "message.%s is not an integer", name);
     return (int64_t)n;
 }
@@ -272,15 +272,15 @@ void mesa_script_check_bytes(lua_State *L, int index, int options, struct messag
 /* The opcode of the Message at `index`, which is one when message.lua found its fields. */
 static int64_t check_opcode(lua_State *L, int index, int fields)
 {
-    if (lua_isnoneornil(L, fields + OPCODE)) {
-        if (lua_gettop(L) > fields + OPCODE)
-            luaL_error(L, "message.opcode is missing");
+    int type = lua_type(L, fields + OPCODE);
+    if (type == LUA_TNIL && lua_gettop(L) > fields + OPCODE)
+        luaL_error(L, "message.opcode is missing");
+    if (type == LUA_TNONE || type == LUA_TNIL)
         luaL_argerror(L, index,
                       lua_pushfstring(
                           L,
                           "a Message expected, got %s: make one with Mesa.Message(op, data, type)",
                           luaL_typename(L, index)));
-    }
     return check_integer(L, fields + OPCODE, "opcode");
 }
 
