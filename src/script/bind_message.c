@@ -22,7 +22,7 @@ static void push_string_token(struct mesa_vm *vm, lua_State *L, struct mesa_span
                               bool escaped)
 {
     if (!escaped) {
-        lua_pushlstring(L, token.p + 1, token.len - 2);
+        mesa_value_push_name(L, &vm->names, token.p + 1, token.len - 2);
         return;
     }
     mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
@@ -51,7 +51,7 @@ static int push_members(struct mesa_vm *vm, lua_State *L, const struct mesa_enve
     else
         lua_pushnil(L);
     if (e->o.p != NULL)
-        mesa_value_push(L, e->o);
+        mesa_value_push(L, e->o, &vm->names);
     else
         lua_pushnil(L);
     return 4;
@@ -66,7 +66,7 @@ int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mes
         lua_pushnil(L);
     } else if (decoded) {
         lua_pushnil(L);
-        mesa_value_push(L, e->d);
+        mesa_value_push(L, e->d, &vm->names);
     } else {
         vm->received = e->d;
         lua_pushnumber(L, ++vm->received_number);
@@ -141,7 +141,7 @@ static int l_message_decode(lua_State *L)
     struct mesa_span json;
     if (!raw_json(vm, L, 1, &json))
         return 0;
-    mesa_value_push(L, json);
+    mesa_value_push(L, json, &vm->names);
     if (json.p == vm->received.p)
         vm->received.p = NULL;
     return 1;

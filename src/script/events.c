@@ -213,7 +213,7 @@ static void on_authenticate(void *ctx, struct mesa_client *c, uint32_t check, st
     mesa_script_push_client(co, s, c);
     lua_pushnumber(co, check);
     if (d.p != NULL)
-        mesa_value_push(co, d);
+        mesa_value_push(co, d, &s->vm->names);
     else
         lua_newtable(co); /* no credentials at all: handlers index what they get */
     mesa_task_run(t, 3, NULL, NULL);

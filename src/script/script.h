@@ -18,6 +18,7 @@
 #include "base/pool.h"
 #include "base/wheel.h"
 #include "core/envelope.h"
+#include "script/value.h"
 #include "script/vm.h"
 #include "server/server.h"
 
@@ -75,6 +76,7 @@ struct mesa_vm {
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
     struct mesa_guard *guard;
     uint32_t script_time_ms;           /* 0: off */
+    struct mesa_value_names names;
     struct mesa_pool pool; /* all memory of the Lua state */
     size_t script_memory, memory_used; /* SIZE_MAX: not bounded */
     bool memory_refused;

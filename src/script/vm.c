@@ -175,6 +175,7 @@ static int open_program(lua_State *L)
     struct mesa_vm *vm = lua_touserdata(L, 1);
     luaL_openlibs(L);
     mesa_value_open(L);
+    mesa_value_names_init(L, &vm->names);
     set_paths(vm);
     set_arguments(vm);
     preload(L, "mesa.core", open_core);
