@@ -11,7 +11,9 @@ enum {
     HEAD_KEPT_BYTES = 4096,
 };
 
-enum { HEAD_BYTES = (sizeof(struct mesa_pool_page) + MESA_POOL_GRAIN - 1) & ~(MESA_POOL_GRAIN - 1) };
+enum {
+    HEAD_BYTES = (sizeof(struct mesa_pool_page) + MESA_POOL_GRAIN - 1) & ~(MESA_POOL_GRAIN - 1)
+};
 
 void mesa_pool_init(struct mesa_pool *p)
 {

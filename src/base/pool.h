@@ -21,15 +21,16 @@ enum {
 
 /* The head of a page; private. */
 struct mesa_pool_page {
-    struct mesa_pool_page *next, **to_this; /* among the open pages of its size, or the empty ones */
-    struct mesa_pool_page *next_region;     /* of the first page of a region */
-    void *freed;                            /* a list through the blocks' first words */
+    struct mesa_pool_page *next,
+        **to_this;                      /* among the open pages of its size, or the empty ones */
+    struct mesa_pool_page *next_region; /* of the first page of a region */
+    void *freed;                        /* a list through the blocks' first words */
     char *fresh; /* never used from here on; NULL: an empty page without memory */
     uint32_t used, capacity;
     uint32_t block_bytes;
 };
 
-struct mesa_pool { /* private fields */
+struct mesa_pool {                                /* private fields */
     struct mesa_pool_page *open[MESA_POOL_SIZES]; /* pages with room, by the size of their blocks */
     struct mesa_pool_page *empty;                 /* of no size */
     struct mesa_pool_page *regions;

@@ -85,8 +85,8 @@ static inline const char *mesa_json_first_special(const char *p, uint64_t specia
 static inline unsigned mesa_json_special16(const char *p)
 {
     const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
-    __m128i special = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
-                                   _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+    __m128i special =
+        _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
     special = _mm_or_si128(special, _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v));
     /* `v` itself contributes the high bits of the bytes that are not ASCII */
     return (unsigned)_mm_movemask_epi8(_mm_or_si128(special, v));

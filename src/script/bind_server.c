@@ -376,12 +376,9 @@ static int l_server_methods(lua_State *L)
 void mesa_bind_server(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"server_new", l_server_new},
-        {"server_send", l_server_send},
-        {"server_clients", l_server_clients},
-        {"server_count_event", l_server_count_event},
-        {"server_methods", l_server_methods},
-        {NULL, NULL},
+        {"server_new", l_server_new},         {"server_send", l_server_send},
+        {"server_clients", l_server_clients}, {"server_count_event", l_server_count_event},
+        {"server_methods", l_server_methods}, {NULL, NULL},
     };
     luaL_newmetatable(L, "mesa.server_core");
     lua_pop(L, 1);

@@ -68,16 +68,17 @@ struct mesa_vm {
     int client_meta_ref;
     const void *client_meta; /* its address */
     int new_message_ref;
-    struct mesa_span received; /* the `d` of the message being handled while nobody has read it; NULL: none */
-    double received_number;    /* of that message */
+    struct mesa_span
+        received; /* the `d` of the message being handled while nobody has read it; NULL: none */
+    double received_number; /* of that message */
     int received_ref;
     /* guard.c: a runaway script is noticed, its memory is bounded */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
     struct mesa_guard *guard;
-    uint32_t script_time_ms;           /* 0: off */
+    uint32_t script_time_ms; /* 0: off */
     struct mesa_value_names names;
-    struct mesa_pool pool; /* all memory of the Lua state */
+    struct mesa_pool pool;             /* all memory of the Lua state */
     size_t script_memory, memory_used; /* SIZE_MAX: not bounded */
     bool memory_refused;
     bool time_configured;
@@ -96,7 +97,8 @@ struct script_server {
     int table_ref;              /* the server object of scripts, client.server */
     unsigned pins;              /* client objects that refer to it */
     int events[MESA_EVENT_COUNT];
-    uint64_t read_types; /* a bit for each hash of a type: handlers read the data of the last one that was left to them */
+    uint64_t
+        read_types; /* a bit for each hash of a type: handlers read the data of the last one that was left to them */
     unsigned handled;
     bool concurrent; /* options.concurrentMessages */
     bool listening;

@@ -15,7 +15,7 @@
 #include "script/value_internal.h"
 
 enum {
-    LEVEL_SLOTS = 8, /* a key, a value, and what the helpers push */
+    LEVEL_SLOTS = 8,    /* a key, a value, and what the helpers push */
     INTEGER_BYTES = 16, /* a sign and 15 digits */
     NUMBER_BYTES = 32,  /* the longest text of a double */
 };

@@ -95,7 +95,8 @@ static void use_pages(struct mesa_pool *pool, size_t bytes, void **pages, size_t
     for (size_t i = 0; i < n; i++)
         blocks[i] = mesa_pool_alloc(pool, bytes);
     for (size_t i = 0; i < count; i++)
-        pages[i] = (void *)((uintptr_t)blocks[i * per_page] & ~(uintptr_t)(MESA_POOL_PAGE_BYTES - 1));
+        pages[i] =
+            (void *)((uintptr_t)blocks[i * per_page] & ~(uintptr_t)(MESA_POOL_PAGE_BYTES - 1));
     for (size_t i = 0; i < n; i++)
         mesa_pool_free(pool, blocks[i], bytes);
     qsort(pages, count, sizeof *pages, compare);

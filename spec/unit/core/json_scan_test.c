@@ -317,8 +317,8 @@ TEST(value_stops_behind_one_value_and_trims_its_span)
  * bytes that are not plain. */
 TEST(a_byte_that_is_not_plain_is_found_wherever_it_is)
 {
-    static const unsigned char bytes[] = {0,    0x1f, ' ', '!',  '"',  '#',  '[',  '\\',
-                                          ']',  '~',  0x7f, 0x80, 0xa2, 0xdc, 0xff};
+    static const unsigned char bytes[] = {0,   0x1f, ' ',  '!',  '"',  '#',  '[', '\\',
+                                          ']', '~',  0x7f, 0x80, 0xa2, 0xdc, 0xff};
     char text[50];
     bool found = true, told = true;
     for (size_t n = 0; n < 40; n++) {
