@@ -3,13 +3,13 @@ local core = require "mesa.core"
 local emitter = require "mesa.emitter"
 local message_fields = require("mesa.message")._fields
 
-local get, send = core.client_get, core.client_send
+local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
 
 ---@class mesa.Client
-local Client = { disconnect = core.client_disconnect }
+local Client = {}
 emitter.mixin(Client)
 
--- The calls below end in the C function's, so that its errors name the script's line.
+-- send and disconnect end in a call of the core, so that its errors name the script's line.
 
 --- Sends to every connection of the user, or with `directly`, or before authentication, to this one.
 ---@param message mesa.Message|string a string with `raw`
@@ -17,6 +17,14 @@ emitter.mixin(Client)
 ---@return boolean? ok, string? why
 function Client:send(message, directly)
   return send(self, message, directly, message_fields(message))
+end
+
+--- Closes the connection once what was sent before has left.
+---@param code? integer 1000 without one
+---@param reason? string
+---@return boolean? ok, string? why
+function Client:disconnect(code, reason)
+  return disconnect(self, code, reason)
 end
 
 --- The decimal string of a numeric id, or the string itself; nil for anything else.
