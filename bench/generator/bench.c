@@ -27,9 +27,13 @@ void bench_count(struct bench *b, uint64_t since_ns)
     hist_add(&b->latency, b->net.now_ns > since_ns ? b->net.now_ns - since_ns : 0);
 }
 
-bool bench_sending(const struct bench *b)
+bool bench_begin(struct bench *b)
 {
-    return b->phase == PHASE_WARMUP || b->phase == PHASE_MEASURE;
+    if ((b->phase != PHASE_WARMUP && b->phase != PHASE_MEASURE) ||
+        (b->opt.count != 0 && b->begun == b->opt.count))
+        return false;
+    b->begun++;
+    return true;
 }
 
 void bench_send(struct bench *b, struct conn *c, uint32_t seq)
@@ -192,6 +196,24 @@ static void measure_end(struct bench *b)
         net_fail(&b->net, "nothing was measured");
 }
 
+static void start(struct bench *b)
+{
+    b->phase = PHASE_WARMUP;
+    b->phase_end_ns = seconds_from_now(b, b->opt.warmup_s);
+    if (b->opt.count != 0) {
+        b->phase = PHASE_MEASURE;
+        measure_begin(b);
+    }
+    b->mode->start(b);
+}
+
+static bool measured(const struct bench *b)
+{
+    if (b->opt.count != 0)
+        return b->begun == b->opt.count && b->mode->outstanding(b) == 0;
+    return b->net.now_ns >= b->phase_end_ns;
+}
+
 static void advance(struct bench *b)
 {
     bool over = b->net.now_ns >= b->phase_end_ns;
@@ -199,9 +221,7 @@ static void advance(struct bench *b)
     case PHASE_OPEN:
         open_more(b);
         if (b->ready == b->open_target) {
-            b->phase = PHASE_WARMUP;
-            b->phase_end_ns = seconds_from_now(b, b->opt.warmup_s);
-            b->mode->start(b);
+            start(b);
         } else if (over) {
             net_fail(&b->net, "%u of %u connections after %g s", b->ready, b->open_target,
                      b->opt.timeout_s);
@@ -215,7 +235,7 @@ static void advance(struct bench *b)
         }
         break;
     case PHASE_MEASURE:
-        if (over) {
+        if (measured(b)) {
             measure_end(b);
             b->phase = PHASE_DRAIN;
             b->phase_end_ns = seconds_from_now(b, b->opt.timeout_s);

@@ -59,6 +59,7 @@ struct bench {
 
     struct hist latency;
     uint64_t count;
+    uint64_t begun; /* of --count */
     uint64_t measure_start_ns;
     uint64_t server_cpu_ns;
     uint64_t own_cpu_ns;
@@ -76,8 +77,8 @@ void bench_free(struct bench *b);
 /* Counts one answer and its latency, when measuring. */
 void bench_count(struct bench *b, uint64_t since_ns);
 
-/* Whether new messages may be sent. */
-bool bench_sending(const struct bench *b);
+/* Whether a new message, publication or connection may begin. True: it is taken off --count, so it must. */
+bool bench_begin(struct bench *b);
 
 /* Queues the message numbered `seq`. */
 void bench_send(struct bench *b, struct conn *c, uint32_t seq);

@@ -56,7 +56,7 @@ static void send_next(struct bench *b, struct conn *c)
 static void echo_start(struct bench *b)
 {
     for (uint32_t i = 0; i < b->conn_count && !b->net.failed; i++) {
-        for (uint32_t k = 0; k < b->opt.depth; k++)
+        for (uint32_t k = 0; k < b->opt.depth && bench_begin(b); k++)
             send_next(b, &b->conns[i]);
         net_flush(&b->net, &b->conns[i]);
     }
@@ -73,7 +73,7 @@ static void echo_answer(struct bench *b, struct conn *c, uint32_t seq)
     }
     bench_count(b, *time_of(b, c, ec->got));
     ec->got++;
-    if (bench_sending(b))
+    if (bench_begin(b))
         send_next(b, c); /* goes out with the others of this read */
 }
 

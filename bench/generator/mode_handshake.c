@@ -35,7 +35,7 @@ static void handshake_answer(struct bench *b, struct conn *c, uint32_t seq)
 
 static void handshake_ended(struct bench *b, struct conn *c)
 {
-    if (bench_sending(b))
+    if (bench_begin(b))
         net_open(&b->net, c);
 }
 

@@ -16,6 +16,8 @@ static const char usage[] =
     "  --size BYTES                WebSocket payload of a message (128)\n"
     "  --type T                    event type instead of ECHO or PUBLISH\n"
     "  --warmup S --duration S     seconds (1, 5); idle: duration is how long to stay idle\n"
+    "  --count N                   exactly so many messages, publications or connections, without\n"
+    "                              a warm-up, instead of a duration\n"
     "  --timeout S                 bound of opening, of silence and of the end (20)\n"
     "  --sources N                 loopback source addresses (8)\n"
     "  --pid N                     the server's process, for CPU and memory\n"
@@ -33,6 +35,7 @@ enum {
     OPT_TYPE,
     OPT_WARMUP,
     OPT_DURATION,
+    OPT_COUNT,
     OPT_TIMEOUT,
     OPT_SOURCES,
     OPT_PID,
@@ -51,6 +54,7 @@ static const struct option names[] = {
     {"type", required_argument, NULL, OPT_TYPE},
     {"warmup", required_argument, NULL, OPT_WARMUP},
     {"duration", required_argument, NULL, OPT_DURATION},
+    {"count", required_argument, NULL, OPT_COUNT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"sources", required_argument, NULL, OPT_SOURCES},
     {"pid", required_argument, NULL, OPT_PID},
@@ -96,6 +100,8 @@ static bool number_option(struct options *o, int option, const char *arg)
         return integer(arg, 1, 16u << 20, &v) && (o->size = v, true);
     case OPT_SOURCES:
         return integer(arg, 1, 250, &v) && (o->sources = (uint32_t)v, true);
+    case OPT_COUNT:
+        return integer(arg, 1, 1000000000, &v) && (o->count = v, true);
     case OPT_PID:
         return integer(arg, 1, INT32_MAX, &v) && (o->pid = (pid_t)v, true);
     case OPT_WARMUP:

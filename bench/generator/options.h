@@ -24,6 +24,7 @@ struct options {
     size_t size;
     double warmup_s;
     double duration_s;
+    uint64_t count;   /* of messages, publications or connections in all; 0: for duration_s */
     double timeout_s; /* for opening, for any silence, and for what is outstanding at the end */
     pid_t pid;        /* 0: unknown */
     bool auth;
