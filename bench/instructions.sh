@@ -42,5 +42,5 @@ count_instructions() { # CASE...
     esac
   done
   echo
-  echo "where they go: callgrind_annotate --auto=no --inclusive=yes $WORK/callgrind/NAME.3"
+  echo "where they go: callgrind_annotate --auto=no --threshold=100 $WORK/callgrind/NAME.3 (what was running already comes first: pass over it)"
 }
