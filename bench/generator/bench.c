@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "jsonwalk.h"
 #include "proc.h"
 
 #define NS_PER_S 1e9
@@ -58,19 +57,6 @@ static void complain(struct bench *b, const struct conn *c, const char *what, co
              len > 160 ? "…" : "");
 }
 
-static bool is_hello(const char *text, size_t len)
-{
-    struct json_member member[8];
-    int count = json_members((struct json_span){text, len}, member, 8);
-    bool op = false;
-    bool data = false;
-    for (int i = 0; i < count; i++) {
-        op = op || (json_span_is(member[i].key, "op") && json_span_is(member[i].value, "10"));
-        data = data || (json_span_is(member[i].key, "d") && member[i].value.p[0] == '{');
-    }
-    return op && data;
-}
-
 static void become_ready(struct bench *b, struct conn *c)
 {
     c->state = CONN_READY;
@@ -80,60 +66,54 @@ static void become_ready(struct bench *b, struct conn *c)
         b->mode->ready(b, c);
 }
 
-static void authenticate(struct bench *b, struct conn *c)
+static void greeted(struct bench *b, struct conn *c)
 {
-    if (!b->opt.auth) {
+    const struct dialect *d = b->opt.dialect;
+    if (!b->opt.auth && !d->must_join) {
         become_ready(b, c);
         return;
     }
     char text[64];
-    int len = snprintf(text, sizeof text, "{\"op\":2,\"d\":{\"id\":\"user-%u\"}}", c->index);
+    int len = snprintf(text, sizeof text, d->join, c->index);
     net_queue(c, WS_TEXT, text, (size_t)len);
     c->state = CONN_AUTH;
 }
 
-static void on_control(struct bench *b, struct conn *c, uint64_t op, const char *text, size_t len)
+static void on_heartbeat(struct bench *b, struct conn *c)
 {
-    static const char ack[] = "{\"op\":11,\"d\":{}}";
-    if (op == 1) {
-        net_queue(c, WS_TEXT, ack, sizeof ack - 1);
-    } else if (op == 22) {
-        if (c->state == CONN_AUTH)
-            become_ready(b, c);
-    } else if (op != 11) {
-        complain(b, c, "unexpected opcode", text, len);
-    }
+    const char *ack = b->opt.dialect->ack;
+    net_queue(c, WS_TEXT, ack, strlen(ack));
+    if (b->mode->heartbeat != NULL)
+        b->mode->heartbeat(b);
+}
+
+/* Everything but messages of ours. */
+static void on_word(struct bench *b, struct conn *c, const char *text, size_t len)
+{
+    enum said said = b->opt.dialect->said((struct json_span){text, len});
+    if ((said == SAID_HELLO) != (c->state == CONN_HELLO))
+        complain(b, c, "the first frame, and no other, has to be a hello", text, len);
+    else if (said == SAID_HELLO)
+        greeted(b, c);
+    else if (said == SAID_AUTHENTICATED && c->state == CONN_AUTH)
+        become_ready(b, c);
+    else if (said == SAID_HEARTBEAT)
+        on_heartbeat(b, c);
+    else if (said == SAID_WRONG)
+        complain(b, c, "not what was sent", text, len);
 }
 
 static void on_message(void *user, struct conn *c, const char *text, size_t len)
 {
     struct bench *b = user;
     uint32_t seq;
-    uint64_t op;
 
     if (c->state == CONN_CLOSING)
         return;
-    if (c->state == CONN_HELLO) {
-        if (is_hello(text, len))
-            authenticate(b, c);
-        else
-            complain(b, c, "the first frame is not a hello", text, len);
-        return;
-    }
-    switch (message_check(&b->message, text, len, &seq, &op)) {
-    case MESSAGE_OURS:
-        if (c->state == CONN_READY)
-            b->mode->answer(b, c, seq);
-        else
-            complain(b, c, "a message before authentication", text, len);
-        break;
-    case MESSAGE_CONTROL:
-        on_control(b, c, op, text, len);
-        break;
-    case MESSAGE_WRONG:
-        complain(b, c, "not what was sent", text, len);
-        break;
-    }
+    if (c->state == CONN_READY && message_check(&b->message, text, len, &seq))
+        b->mode->answer(b, c, seq);
+    else
+        on_word(b, c, text, len);
 }
 
 static void on_closed(void *user, struct conn *c, unsigned code)
@@ -287,7 +267,7 @@ bool bench_run(struct bench *b, const struct mode *mode, const struct options *o
     const char *type = o->type != NULL ? o->type : mode->default_type;
     struct net_options net = {.host = o->host,
                               .port = o->port,
-                              .path = o->path,
+                              .path = o->path != NULL ? o->path : o->dialect->path,
                               .sources = o->sources,
                               .max_message = o->size + 65536};
 
@@ -298,7 +278,7 @@ bool bench_run(struct bench *b, const struct mode *mode, const struct options *o
         b->conns[i].fd = -1;
         b->conns[i].index = i;
     }
-    message_init(&b->message, type, o->size);
+    message_init(&b->message, o->dialect, type, o->size);
     mode->init(b);
     if (net_init(&b->net, &net, &handlers, b)) {
         b->net.now_ns = now_ns();

@@ -34,6 +34,7 @@ struct mode {
     void (*deinit)(struct bench *b);
     void (*ready)(struct bench *b, struct conn *c); /* optional: greeted and authenticated */
     void (*start)(struct bench *b);                 /* all are ready */
+    void (*heartbeat)(struct bench *b);             /* optional: one was answered */
     void (*answer)(struct bench *b, struct conn *c, uint32_t seq);
     void (*ended)(struct bench *b,
                   struct conn *c); /* optional: the end of one that bench_close closed */

@@ -9,7 +9,8 @@
 
 static const char usage[] =
     "usage: mesa-bench echo|fanout|handshake|idle [options]\n"
-    "  --host A --port N --path P  the server (127.0.0.1, 4000, /)\n"
+    "  --host A --port N --path P  the server (127.0.0.1, 4000, the dialect's)\n"
+    "  --dialect mesa|socketio     what it speaks (mesa)\n"
     "  --connections N             connections; fanout: subscribers; handshake: at once (64)\n"
     "  --publishers N              fanout: publishing connections besides (1)\n"
     "  --depth N                   messages, or publications of each publisher, in flight (16)\n"
@@ -28,6 +29,7 @@ enum {
     OPT_HOST = 256,
     OPT_PORT,
     OPT_PATH,
+    OPT_DIALECT,
     OPT_CONNECTIONS,
     OPT_PUBLISHERS,
     OPT_DEPTH,
@@ -47,6 +49,7 @@ static const struct option names[] = {
     {"host", required_argument, NULL, OPT_HOST},
     {"port", required_argument, NULL, OPT_PORT},
     {"path", required_argument, NULL, OPT_PATH},
+    {"dialect", required_argument, NULL, OPT_DIALECT},
     {"connections", required_argument, NULL, OPT_CONNECTIONS},
     {"publishers", required_argument, NULL, OPT_PUBLISHERS},
     {"depth", required_argument, NULL, OPT_DEPTH},
@@ -124,6 +127,9 @@ static bool option_apply(struct options *o, int option, const char *arg)
     case OPT_PATH:
         o->path = arg;
         return true;
+    case OPT_DIALECT:
+        o->dialect = dialect_find(arg);
+        return o->dialect != NULL;
     case OPT_TYPE:
         o->type = arg;
         return strlen(arg) <= 32 && strpbrk(arg, "\"\\") == NULL;
@@ -143,7 +149,7 @@ bool options_parse(struct options *o, int argc, char **argv)
     *o = (struct options){
         .label = "",
         .host = "127.0.0.1",
-        .path = "/",
+        .dialect = &dialect_mesa,
         .port = 4000,
         .connections = 64,
         .publishers = 1,

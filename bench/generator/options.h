@@ -1,6 +1,6 @@
 /* options.h - the command line.
  *
- * Plain data; strings point into argv. May include: libc.
+ * Plain data; strings point into argv. May include: dialect.
  */
 #ifndef MESA_BENCH_OPTIONS_H
 #define MESA_BENCH_OPTIONS_H
@@ -10,11 +10,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "dialect.h"
+
 struct options {
     const char *mode;
     const char *label;
     const char *host;
-    const char *path;
+    const char *path; /* NULL: the dialect's own */
+    const struct dialect *dialect;
     const char *type; /* NULL: the mode's own */
     uint16_t port;
     uint32_t connections;
