@@ -8,7 +8,7 @@
 
 #define NS_PER_S 1e9
 #define OPEN_WINDOW 128 /* connecting at once: below any server's backlog */
-#define TURN_MS 10
+#define TURN_NS UINT64_C(10000000)
 
 static const uint8_t close_normal[2] = {1000 >> 8, 1000 & 0xff};
 
@@ -245,7 +245,8 @@ static void close_all(struct bench *b)
 static void run(struct bench *b)
 {
     while (b->phase != PHASE_DONE && !b->net.failed) {
-        net_poll(&b->net, TURN_MS);
+        net_poll(&b->net, b->due_ns);
+        b->due_ns = TURN_NS;
         if (b->net.failed)
             break;
         if (!b->mode->own_phases) {
@@ -269,7 +270,8 @@ bool bench_run(struct bench *b, const struct mode *mode, const struct options *o
                               .port = o->port,
                               .path = o->path != NULL ? o->path : o->dialect->path,
                               .sources = o->sources,
-                              .max_message = o->size + 65536};
+                              .max_message = o->size + 65536,
+                              .trusted = o->tls};
 
     *b = (struct bench){.opt = *o, .mode = mode, .conn_count = mode->connections(o)};
     b->open_target = b->conn_count;
@@ -278,6 +280,7 @@ bool bench_run(struct bench *b, const struct mode *mode, const struct options *o
         b->conns[i].fd = -1;
         b->conns[i].index = i;
     }
+    b->due_ns = TURN_NS;
     message_init(&b->message, o->dialect, type, o->size);
     mode->init(b);
     if (net_init(&b->net, &net, &handlers, b)) {

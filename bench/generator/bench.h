@@ -56,6 +56,7 @@ struct bench {
     struct message message;
     enum phase phase;
     uint64_t phase_end_ns;
+    uint64_t due_ns;      /* `turn` may shorten the wait before the next one, each time anew */
     uint64_t progress_ns; /* the last time anything useful came */
 
     struct hist latency;
@@ -66,10 +67,12 @@ struct bench {
     uint64_t own_cpu_ns;
     double seconds;
     uint64_t rss_before, rss_after, rss_closed; /* idle only */
+    uint64_t rss_begin, rss_end, rss_peak;      /* rate only: means of its first and last quarter */
     uint32_t rss_connections;
 };
 
-extern const struct mode mode_echo, mode_fanout, mode_handshake, mode_idle;
+extern const struct mode mode_echo, mode_fanout, mode_handshake, mode_heartbeat, mode_idle,
+    mode_rate;
 
 /* True: measured, and everything that came was right. Otherwise b->net.error says what was not. */
 bool bench_run(struct bench *b, const struct mode *mode, const struct options *o);

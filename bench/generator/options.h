@@ -25,12 +25,15 @@ struct options {
     uint32_t depth;
     uint32_t sources;
     size_t size;
+    uint32_t rate;
     double warmup_s;
     double duration_s;
     uint64_t count;   /* of messages, publications or connections in all; 0: for duration_s */
     double timeout_s; /* for opening, for any silence, and for what is outstanding at the end */
     pid_t pid;        /* 0: unknown */
     bool auth;
+    const char *tls; /* NULL: plain; else the certificate to trust */
+    char **command;  /* startup only: what to start; ends with NULL */
 };
 
 /* False: the complaint and the usage have been printed. */
