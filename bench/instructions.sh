@@ -13,7 +13,8 @@ count_case() {
   local name=$1 n=$2 each=$3 out=$WORK/callgrind/$1 round
   shift 3
   next_port
-  start_server mesa-lua valgrind --tool=callgrind --collect-systime=yes --compress-strings=no --callgrind-out-file="$out" || return
+  server_command mesa-lua
+  launch mesa-lua valgrind --tool=callgrind --collect-systime=yes --compress-strings=no --callgrind-out-file="$out" "${command[@]}" || return
   for round in 1 2 3; do
     timeout 300 "$generator" "$@" --count $((round == 3 ? 2 * n : n)) --timeout 120 --port "$port" >/dev/null 2>"$out.log" &&
       callgrind_control --dump "$server_pid" >/dev/null 2>&1 || die "$name: $(cat "$out.log")"
