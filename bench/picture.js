@@ -46,9 +46,10 @@ function panel({ id, title, unit }, bars, x, y) {
 }
 
 module.exports = ({ peers, of }) => {
+  const order = ['mesa-lua', ...peers.filter(peer => peer !== 'mesa-lua')]
   const drawn = PANELS.map(one => ({
     one,
-    bars: peers
+    bars: order
       .map(peer => ({ peer, set: of(one.id, peer) }))
       .filter(({ set }) => set?.runs)
       .map(({ peer, set }) => ({ peer, value: set.rate ?? set.bytes_each, limited: set.limited }))

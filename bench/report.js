@@ -94,13 +94,13 @@ const BASES = {
 function costs() {
   return section(
     'What things cost',
-    'Echo at depth 16 over 64 connections, and handshakes. The last column is the server\'s CPU time above that of the case it is compared with; Redis\' own time is not in it. A handler that waits lets its client\'s next messages wait too, so its rate is bounded by the timer.',
+    'Echo at depth 16 over 64 connections, and handshakes. The last column is the server\'s CPU time above that of the case it is compared with; Redis\' own time is not in it.',
     ['<case', '<server', `median of ${runs}`, 'server CPU, µs each', 'more than', 'µs'],
     rows(/^cost-/, (set, id, peer) => {
       const base = of(BASES[id], peer)
       const name = cases.find(one => one.id === BASES[id])?.name.replace(/, for comparison$/, '') ?? ''
       const more = base?.runs ? [name, (set.server_cpu_us - base.server_cpu_us).toFixed(2)] : ['', '']
-      return [`${count(set.rate)} ${UNITS[set.mode]}`, set.server_cpu_us.toFixed(2), ...more]
+      return [`${set.limited ? '≥ ' : ''}${count(set.rate)} ${UNITS[set.mode]}`, set.server_cpu_us.toFixed(2), ...more]
     })
   )
 }
