@@ -66,6 +66,20 @@ function flat(of) {
   }
 }
 
+const GROWTH_PERCENT = 1 // of pages touched late; a leak grows with the time
+const mib = bytes => number(bytes / 1048576, 2)
+
+function soak(of) {
+  const own = of('soak', 'mesa-lua')
+  if (!own?.runs) return undefined
+  return {
+    work: `${number(own.rate, 0)} messages/s for ${number(own.seconds, 0)} s`,
+    target: 'resident memory does not grow, p99.9 stated',
+    found: `${mib(own.rss_begin)} MiB at first, ${mib(own.rss_end)} MiB at last; p99.9 ${number(own.p999_us, 0)} µs`,
+    reached: own.rss_end <= own.rss_begin * (1 + GROWTH_PERCENT / 100)
+  }
+}
+
 const TARGETS = [
   times('echo, 64 connections, depth 1', 'echo-1', { bun: 1, mesa: 2 }),
   times('echo, 64 connections, depth 16', 'echo-16', { bun: 1, mesa: 9 }),
@@ -75,7 +89,8 @@ const TARGETS = [
   memory,
   times('16 KB messages, depth 1', 'echo-16k', { bun: 1 }),
   heartbeat,
-  flat
+  flat,
+  soak
 ]
 
 module.exports = of => TARGETS.map(target => target(of)).filter(row => row !== undefined)

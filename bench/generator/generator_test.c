@@ -1,4 +1,4 @@
-/* test_generator.c - a generator that checks servers must itself be checked: frames, messages, JSON, histogram. */
+/* A generator that checks servers must itself be checked: frames, messages, dialects, histogram. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,17 +7,8 @@
 #include "hist.h"
 #include "jsonwalk.h"
 #include "message.h"
+#include "test.h"
 #include "wsframe.h"
-
-static int failures;
-
-#define CHECK(condition)                                                    \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            failures++;                                                     \
-        }                                                                   \
-    } while (0)
 
 /* A server's frame, in a block of exactly its size so that the sanitizer sees a read past its end. */
 static uint8_t *server_frame(uint8_t first, size_t len, size_t *size)
@@ -34,7 +25,7 @@ static uint8_t *server_frame(uint8_t first, size_t len, size_t *size)
     return p;
 }
 
-static void test_frame_at_every_cut(void)
+TEST(a_frame_cut_anywhere_is_incomplete)
 {
     static const size_t lengths[] = {0, 1, 125, 126, 127, 300, 65535, 65536, 70000};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
@@ -58,7 +49,7 @@ static void test_frame_at_every_cut(void)
     }
 }
 
-static void test_frames_back_to_back(void)
+TEST(frames_follow_each_other)
 {
     size_t first_size, second_size;
     uint8_t *first = server_frame(WS_TEXT, 200, &first_size); /* not final */
@@ -78,7 +69,7 @@ static void test_frames_back_to_back(void)
     free(both);
 }
 
-static void test_invalid_frames(void)
+TEST(no_invalid_frame_passes)
 {
     static const struct {
         uint8_t bytes[10];
@@ -113,7 +104,7 @@ static char *unmasked(const uint8_t *frame, size_t size, size_t payload_at)
     return text;
 }
 
-static void test_message_is_sized_and_numbered(void)
+TEST(a_message_has_its_size_and_number)
 {
     static const size_t sizes[] = {1, 64, 125, 126, 128, 4096, 65535, 65536, 100000};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -163,7 +154,7 @@ static void check_word(const struct dialect *d, const char *text, enum said want
     free(exact);
 }
 
-static void test_answers(void)
+TEST(only_what_was_sent_is_an_answer)
 {
     check_answer(&dialect_mesa,
                  "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}", true);
@@ -204,7 +195,7 @@ static void test_answers(void)
     check_answer(&dialect_mesa, "{\"op\":\"", false);
 }
 
-static void test_socketio_answers(void)
+TEST(only_what_was_sent_is_an_answer_of_socketio)
 {
     const struct dialect *d = &dialect_socketio;
     check_answer(d, "42[\"ECHO\",{\"seq\":123456789,\"text\":\"the q\"}]", true);
@@ -219,7 +210,7 @@ static void test_socketio_answers(void)
     check_answer(d, "", false);
 }
 
-static void test_words(void)
+TEST(words_are_told_apart)
 {
     const struct dialect *d = &dialect_mesa;
     check_word(d, "{\"op\":10,\"d\":{\"rules\":[]}}", SAID_HELLO);
@@ -241,7 +232,7 @@ static void test_words(void)
     check_word(d, "", SAID_WRONG);
 }
 
-static void test_layouts_are_replaced(void)
+TEST(layouts_are_replaced)
 {
     struct message m;
     message_init(&m, &dialect_mesa, "ECHO", 1);
@@ -258,7 +249,7 @@ static void test_layouts_are_replaced(void)
     message_deinit(&m);
 }
 
-static void test_bytes_keep_order(void)
+TEST(bytes_keep_their_order)
 {
     struct bytes b = {0};
     uint8_t next_in = 0;
@@ -278,7 +269,7 @@ static void test_bytes_keep_order(void)
     bytes_free(&b);
 }
 
-static void test_quantiles(void)
+TEST(quantiles_are_within_their_resolution)
 {
     static struct hist h;
     CHECK(hist_quantile_ns(&h, 0.5) == 0);
@@ -294,21 +285,4 @@ static void test_quantiles(void)
     hist_reset(&h);
     hist_add(&h, 7);
     CHECK(hist_quantile_ns(&h, 0.999) == 7);
-}
-
-int main(void)
-{
-    test_frame_at_every_cut();
-    test_frames_back_to_back();
-    test_invalid_frames();
-    test_message_is_sized_and_numbered();
-    test_answers();
-    test_socketio_answers();
-    test_words();
-    test_layouts_are_replaced();
-    test_bytes_keep_order();
-    test_quantiles();
-    if (failures == 0)
-        puts("generator: all checks passed");
-    return failures == 0 ? 0 : 1;
 }
