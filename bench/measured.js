@@ -28,10 +28,10 @@ function summary(records) {
   return result
 }
 
-// How many times as good `own` is as `other`: in its rate or, where the generator was the limit of either, in CPU time.
+// How many times as good `own` is as `other`: in its rate or, where something else was the limit of either, in CPU time.
 function ratio(own, other) {
   if (!own || !other || !own.runs || !other.runs) return undefined
-  if (!own.limited && !other.limited) return { value: own.rate / other.rate, byCpu: false }
+  if ([own, other].every(one => !one.limited && !one.disturbed)) return { value: own.rate / other.rate, byCpu: false }
   return { value: other.server_cpu_us / own.server_cpu_us, byCpu: true }
 }
 

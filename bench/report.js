@@ -56,7 +56,7 @@ const latencies = set => ['p50_us', 'p99_us', 'p999_us'].map(field => count(set[
 function sideBySide() {
   return section(
     'Beside other servers',
-    '`≥`: the generator was the limit. ᶜ: so the ratio is that of the servers\' CPU time for each. `~`: something else kept the machine busy; measure again.',
+    '`≥`: the generator was the limit. `~`: neither side was busy all the time; something else kept the machine busy. ᶜ: for the one or the other, the ratio is that of the servers\' CPU time for each.',
     ['<case', '<server', `median of ${runs} (range)`, '× Mesa', '× Bun', 'server CPU, µs each', 'p50 µs', 'p99 µs', 'p99.9 µs', 'generator busy'],
     rows(/^(echo|fanout|handshake)/, (set, id) => [
       rate(set), times(set, id, 'mesa'), times(set, id, 'bun'), set.server_cpu_us.toFixed(2), ...latencies(set), `${count(set.generator_cpu_percent)} %`
