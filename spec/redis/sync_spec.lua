@@ -143,8 +143,8 @@ describe("sync through Redis", function()
     start()
     c.redis:command("SET", "undelivered_messages", "text")
     send(anna, { t = "N" }, { "bert" })
+    assert(loop.wait(function() return #events(anna, "server error") > 0 end, 3000)) -- bert's return is another
     b:login("bert"):expect_silence(50)
-    assert(loop.wait(function() return #events(anna, "server error") > 0 end, 3000))
   end)
 
   it("takes up what a client did not read", function()

@@ -151,12 +151,12 @@ describe("a running server", function()
   it("exits at once on a second signal, while a script spins", function()
     local server = harness.start [[
 local server = require "mesa".new { port = 0, host = "127.0.0.1" }
-server:on("connection", function()
+server:on("message", function()
   print "spinning"
   while true do end
 end)
 ]]
-    server:connect()
+    server:join():send { op = 0, t = "SPIN" }
     server:stdout_contains "spinning"
     server:signal "sigterm"
     server:signal "sigint"

@@ -192,10 +192,21 @@ static void dispatch_all(struct mesa_redis_link *l)
     }
 }
 
-/* Works on what was received, for some milliseconds at most: the loop has others to serve. */
+/* Takes what the socket has. */
+static void take(struct mesa_redis_link *l)
+{
+    if (mesa_redis_adapter_receive(&l->adapter))
+        l->heard = now_ms();
+    const char *problem = l->ssl != NULL ? mesa_redis_tls_problem(l->ssl) : NULL;
+    if (l->adapter.ended && problem != NULL)
+        snprintf(l->adapter.reason, sizeof l->adapter.reason, "TLS: %.90s", problem);
+}
+
+/* Works on what was received, for some milliseconds at most: the loop has others to serve. Redis is
+ * listened to all the while, and fills a socket in less. */
 static void parse(struct mesa_redis_link *l)
 {
-    uint64_t end = now_ms() + SLICE_MS;
+    uint64_t taken = now_ms(), now = taken, end = now + SLICE_MS;
     size_t bytes = 0;
     do {
         if (!mesa_redis_adapter_feed(&l->adapter, &bytes)) {
@@ -210,7 +221,12 @@ static void parse(struct mesa_redis_link *l)
             mesa_redis_link_fail(l, "a reply is larger than reply_limit");
             return;
         }
-    } while (bytes > 0 && now_ms() < end);
+        now = now_ms();
+        if (bytes > 0 && now > taken) {
+            take(l);
+            taken = now;
+        }
+    } while (bytes > 0 && now < end);
 
     if (bytes > 0)
         mesa_loop_arm(l->loop, &l->resume, 0);
@@ -221,11 +237,7 @@ static void parse(struct mesa_redis_link *l)
 /* Takes what the socket has, and the replies in it. */
 static void read_all(struct mesa_redis_link *l)
 {
-    if (mesa_redis_adapter_receive(&l->adapter))
-        l->heard = now_ms();
-    const char *problem = l->ssl != NULL ? mesa_redis_tls_problem(l->ssl) : NULL;
-    if (l->adapter.ended && problem != NULL)
-        snprintf(l->adapter.reason, sizeof l->adapter.reason, "TLS: %.90s", problem);
+    take(l);
     parse(l);
 }
 

@@ -17,13 +17,14 @@ struct loop_signal {
 struct mesa_loop {
     uv_loop_t uv;
     uv_timer_t timer;
+    uv_idle_t idle;       /* instead of `timer` while a wheel timer is due already */
     uv_prepare_t prepare; /* also the handle that is referenced while somebody holds the loop */
     uv_check_t check;
     struct mesa_wheel *wheel;
     struct mesa_list turns;
     struct loop_signal signals[SIGNAL_COUNT];
     size_t holds;
-    uint64_t timer_due_ms; /* what `timer` is set to while it is active */
+    uint64_t timer_due_ms; /* what `timer` or `idle` waits for while it is active */
 };
 
 static void follow_wheel(struct mesa_loop *l);
@@ -35,18 +36,39 @@ static void on_timer(uv_timer_t *timer)
     follow_wheel(l);
 }
 
+static void on_idle(uv_idle_t *idle)
+{
+    struct mesa_loop *l = idle->data;
+    uv_idle_stop(idle);
+    mesa_wheel_advance(l->wheel, uv_now(&l->uv));
+    follow_wheel(l);
+}
+
 /* Sets the uv timer to the wheel's earliest one; stops it when there is none, so that it does not
- * keep the loop alive. */
+ * keep the loop alive. What is due already waits for the idle phase, once a turn: libuv runs a timer
+ * that is armed for now by a timer's callback before it polls again, and one that is armed each time
+ * for ever. */
 static void follow_wheel(struct mesa_loop *l)
 {
-    uint64_t due;
-    if (!mesa_wheel_next(l->wheel, &due)) {
+    uint64_t due = 0, now = uv_now(&l->uv);
+    bool any = mesa_wheel_next(l->wheel, &due);
+    l->timer_due_ms = due;
+    if (any && due <= now) {
         uv_timer_stop(&l->timer);
+        uv_idle_start(&l->idle, on_idle);
         return;
     }
-    uint64_t now = uv_now(&l->uv);
-    l->timer_due_ms = due;
-    uv_timer_start(&l->timer, on_timer, due > now ? due - now : 0, 0);
+    uv_idle_stop(&l->idle);
+    if (any)
+        uv_timer_start(&l->timer, on_timer, due - now, 0);
+    else
+        uv_timer_stop(&l->timer);
+}
+
+static bool follows_wheel(const struct mesa_loop *l)
+{
+    return uv_is_active((const uv_handle_t *)&l->timer) ||
+           uv_is_active((const uv_handle_t *)&l->idle);
 }
 
 static void run_turns(struct mesa_loop *l)
@@ -98,7 +120,9 @@ enum mesa_status mesa_loop_new(struct mesa_loop **out)
     mesa_list_init(&l->turns);
 
     uv_timer_init(&l->uv, &l->timer);
-    l->timer.data = l; /* stays referenced: it is active only while a wheel timer is armed */
+    uv_idle_init(&l->uv, &l->idle);
+    /* they stay referenced: one is active only while a wheel timer is armed */
+    l->timer.data = l->idle.data = l;
     uv_prepare_init(&l->uv, &l->prepare);
     uv_prepare_start(&l->prepare, on_prepare);
     unref_handle((uv_handle_t *)&l->prepare, l);
@@ -166,7 +190,7 @@ void mesa_loop_arm(struct mesa_loop *l, struct mesa_timer *t, uint64_t delay_ms)
 {
     uint64_t due = uv_now(&l->uv) + delay_ms;
     mesa_wheel_arm(l->wheel, t, due);
-    if (!uv_is_active((uv_handle_t *)&l->timer) || due < l->timer_due_ms)
+    if (!follows_wheel(l) || due < l->timer_due_ms)
         follow_wheel(l);
 }
 
@@ -175,12 +199,12 @@ void mesa_loop_cancel(struct mesa_loop *l, struct mesa_timer *t)
     uint64_t due;
     mesa_wheel_cancel(l->wheel, t);
     if (!mesa_wheel_next(l->wheel, &due))
-        uv_timer_stop(&l->timer);
+        follow_wheel(l);
 }
 
 void mesa_loop_add_turn(struct mesa_loop *l, struct mesa_turn *t)
 {
-    mesa_list_append(&l->turns, &t->link);
+    mesa_list_append(l->turns.next, &t->link); /* before the first */
 }
 
 void mesa_loop_remove_turn(struct mesa_turn *t)

@@ -17,7 +17,8 @@
 struct mesa_loop; /* opaque */
 
 /* Called at the end of a turn. Must not block. Embedded; remove before its memory goes away. Hooks
- * may add and remove hooks. */
+ * may add and remove hooks. The one added last runs first: who came later stands above, and what it
+ * hands down goes out in the same turn. */
 struct mesa_turn {
     struct mesa_list link;
     void (*fn)(struct mesa_turn *t);
@@ -44,7 +45,8 @@ void mesa_loop_release(struct mesa_loop *l);
 
 /* Monotonic milliseconds, cached per turn. */
 uint64_t mesa_loop_now(const struct mesa_loop *l);
-/* Arms a wheel timer `delay_ms` from now. The wheel's uv_timer follows the earliest one. */
+/* Arms a wheel timer `delay_ms` from now. With 0 it fires in the next turn, never in this one: a
+ * timer that arms itself so lets everything else have its turn. */
 void mesa_loop_arm(struct mesa_loop *l, struct mesa_timer *t, uint64_t delay_ms);
 void mesa_loop_cancel(struct mesa_loop *l, struct mesa_timer *t);
 

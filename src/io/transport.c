@@ -103,7 +103,7 @@ static struct lws_context *create_context(struct mesa_transport *t)
 
 enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loop *loop)
 {
-    char err[128];
+    char err[128] = "no epoll set can be had";
     enum mesa_status rc = MESA_EIO;
     struct mesa_transport *t = calloc(1, sizeof *t);
     if (t == NULL)
@@ -132,6 +132,8 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
         goto fail;
     }
     rc = mesa_vhost_new(t, NULL, &t->plain, err, sizeof err);
+    if (rc == MESA_OK)
+        rc = mesa_poller_open(t);
     if (rc != MESA_OK) {
         mesa_log(MESA_LOG_ERROR, "io", "%s", err);
         goto fail;
@@ -186,6 +188,12 @@ void mesa_transport_free(struct mesa_transport *t)
         return;
     while (!mesa_list_empty(&t->listeners))
         mesa_listener_free(MESA_CONTAINER_OF(t->listeners.next, struct mesa_listener, link));
+    MESA_LIST_FOREACH_SAFE(it, next, &t->orphans) {
+        struct mesa_conn *c = MESA_CONTAINER_OF(it, struct mesa_conn, link);
+        if (c->fd >= 0) /* libwebsockets ends its own */
+            mesa_plain_end(c);
+    }
+    mesa_poller_close(t);
     mesa_linger_end_all(t);
     mesa_loop_remove_turn(&t->turn);
     destroy_context(t);

@@ -1,9 +1,10 @@
 /* transport.h - listening sockets, TLS, HTTP and WebSocket connections.
  *
- * The only window on libwebsockets: nothing above includes its header. One transport per process,
- * any number of listeners. Loop thread only. It reassembles fragments, bounds sizes, checks UTF-8
- * of text, answers pings, and does the closing handshake. It never frames: callers write bytes that
- * are already WebSocket frames. May include: base/, core/frame.h, io/loop.h.
+ * One transport per process, any number of listeners. Loop thread only. It reassembles fragments,
+ * bounds sizes, checks UTF-8 of text, answers pings, and does the closing handshake. It never frames:
+ * callers write bytes that are already WebSocket frames. WebSockets without TLS are its own, from the
+ * socket on; libwebsockets has TLS and plain HTTP. Nothing above knows which, nor includes that
+ * library's header. May include: base/, core/, io/loop.h.
  */
 #ifndef MESA_IO_TRANSPORT_H
 #define MESA_IO_TRANSPORT_H
@@ -14,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "core/http_request.h"
 #include "io/loop.h"
 
 struct mesa_transport; /* opaque */
@@ -21,16 +23,12 @@ struct mesa_listener;  /* opaque */
 struct mesa_conn; /* opaque: one WebSocket connection, valid from on_open until on_close returns */
 struct mesa_http; /* opaque: one HTTP request that has not been answered */
 
-struct mesa_header {
-    struct mesa_span name; /* lower case */
-    struct mesa_span value;
-};
-
 /* The HTTP request a connection began with. Spans live until the callback that received the request
- * returns. libwebsockets decodes the path and the query ('+' becomes a space in both) and resolves
- * "..", "." and "//" in the path; the query is encoded again, so that it means the same but need
- * not be the client's bytes; a last part that is "/" alone is left out of it. Of a repeated header known to the library the values come joined by
- * ','; of another one the first is seen. */
+ * returns. "..", "." and "//" in the path are resolved, values of a repeated header come joined by a
+ * comma. Where libwebsockets read it (TLS, and plain HTTP), '+' became a space in the path and the
+ * query, which was decoded and encoded again, so that it means the same but need not be the client's
+ * bytes; a last part that is "/" alone is left out of it; and of a repeated header that it does not
+ * know the first is seen. */
 struct mesa_request {
     struct mesa_span method; /* "GET" */
     /* percent-decoded, without the query; always begins with '/'; never contains NUL */
@@ -52,9 +50,9 @@ struct mesa_listener_config {
     const char *tls_key;
     const char *tls_ca; /* for client certificates */
     bool tls_request_cert;
-    size_t max_payload_bytes; /* of one message; over it: close 1009 before buffering */
-    uint32_t max_connections; /* 0: no bound. Over it: accepted and closed at once, before lws
-                                 spends anything */
+    size_t max_payload_bytes;        /* of one message; over it: close 1009 before buffering */
+    uint32_t max_connections;        /* 0: no bound. Over it: accepted and closed at once, before
+                                 anything is spent */
     uint32_t max_connections_per_ip; /* 0: no bound; not applied to Unix sockets */
     uint32_t handshake_timeout_ms;   /* TCP accept to complete request head, TLS handshake included;
                                         0: none */
@@ -72,8 +70,8 @@ struct mesa_listener_hooks {
     /* One whole message; `data` lives until the callback returns; text is valid UTF-8. Not called
      * after mesa_conn_close. */
     void (*on_message)(void *user, const char *data, size_t len, bool binary);
-    void (*on_pong)(void *user); /* not for pongs without a payload, which libwebsockets keeps to
-                                    itself: ping with one */
+    void (*on_pong)(void *user); /* with TLS not for pongs without a payload, which libwebsockets
+                                    keeps to itself: ping with one */
     /* Room again after a mesa_conn_write that returned MESA_EAGAIN. */
     void (*on_drained)(void *user);
     /* The connection is gone; the last callback for it. `code` is the peer's close code, 1005 when
@@ -131,8 +129,7 @@ enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t 
  * that broke the protocol is not waited for either. */
 void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool drop);
 
-/* Stops and restarts reading from the socket; calls nest not. Messages that were already read may
- * still be delivered after a pause, up to one receive buffer. */
+/* Stops and restarts reading from the socket; calls nest not. What was read already waits, too. */
 void mesa_conn_pause(struct mesa_conn *c);
 void mesa_conn_resume(struct mesa_conn *c);
 

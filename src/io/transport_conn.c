@@ -1,9 +1,7 @@
-/* transport_conn.c - one accepted socket: adoption by libwebsockets, its callbacks, timeouts, and
- * its end. */
+/* transport_conn.c - one accepted socket: adoption, libwebsockets' callbacks, timeouts, and its end. */
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/socket_state.h"
@@ -26,7 +24,7 @@ static void on_timeout(struct mesa_timer *timer)
     }
     mesa_conn_kill_later(c);
     /* browsers open connections ahead of need, and say nothing on them */
-    if (c->phase == MESA_CONN_REQUEST && mesa_socket_has_received(lws_get_socket_fd(c->wsi)))
+    if (c->phase == MESA_CONN_REQUEST && mesa_socket_has_received(mesa_link_fd(c)))
         mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
                               "the request was not complete within limits.handshakeTimeout");
 }
@@ -42,7 +40,7 @@ void mesa_conn_arm(struct mesa_conn *c, uint64_t ms)
 void mesa_conn_mark(struct mesa_conn *c)
 {
     struct mesa_transport *t = c->transport;
-    if (c->wsi == NULL || !mesa_list_empty(&c->work))
+    if (!mesa_link_exists(c) || !mesa_list_empty(&c->work))
         return;
     mesa_list_append(&t->work, &c->work);
     if (!mesa_timer_armed(&t->wake))
@@ -66,6 +64,22 @@ static void conn_free(struct mesa_conn *c)
     free(c);
 }
 
+/* False: `fd` is closed, and libwebsockets knows nothing of the connection. */
+static bool give_to_library(struct mesa_conn *c, int fd)
+{
+    lws_adopt_desc_t desc = {
+        .vh = c->listener->vhost,
+        .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | LWS_ADOPT_ALLOW_SSL,
+        .fd = {.sockfd = fd},
+        .opaque = c,
+    };
+    c->transport->created = false;
+    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&desc);
+    if (wsi != NULL)
+        lws_set_wsi_user(wsi, c); /* without one, it is not said when a WebSocket begins to end */
+    return wsi != NULL || c->transport->created; /* what was created is destroyed later */
+}
+
 struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
                                   const struct mesa_address *address)
 {
@@ -77,6 +91,7 @@ struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
     c->transport = l->transport;
     c->address = *address;
     c->reading = true;
+    c->fd = -1;
     mesa_list_init(&c->link);
     mesa_list_init(&c->work);
     mesa_timer_init(&c->timer, on_timeout);
@@ -84,30 +99,19 @@ struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
 
     c->listener = l;
     mesa_list_append(&l->conns, &c->link);
-
-    lws_adopt_desc_t desc = {
-        .vh = l->vhost,
-        .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | LWS_ADOPT_ALLOW_SSL,
-        .fd = {.sockfd = fd},
-        .opaque = c,
-    };
-    l->transport->created = false;
-    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&desc);
-    if (wsi == NULL &&
-        !l->transport->created) { /* nothing that would be destroyed later; `fd` is closed */
-        conn_free(c);
-        return NULL;
-    }
-    if (wsi == NULL)
-        return c;
-    lws_set_wsi_user(wsi, c); /* without one, it is not said when a WebSocket begins to end */
     if (l->handshake_timeout_ms != 0)
         mesa_conn_arm(c, l->handshake_timeout_ms);
-    return c;
+
+    bool adopted = l->secure ? give_to_library(c, fd) : mesa_plain_begin(c, fd);
+    if (adopted)
+        return c;
+    if (!l->secure)
+        close(fd);
+    conn_free(c);
+    return NULL;
 }
 
-/* libwebsockets has let go of the socket. */
-static void on_destroyed(struct mesa_conn *c)
+void mesa_conn_destroyed(struct mesa_conn *c)
 {
     if (c->phase == MESA_CONN_OPEN)
         mesa_ws_closed(c);
@@ -115,6 +119,12 @@ static void on_destroyed(struct mesa_conn *c)
     if (c->listener != NULL)
         mesa_listener_forget(c->listener, c);
     conn_free(c);
+}
+
+void mesa_conn_to_library(struct mesa_conn *c, int fd)
+{
+    if (!give_to_library(c, fd))
+        mesa_conn_destroyed(c);
 }
 
 void mesa_conn_detach(struct mesa_conn *c)
@@ -133,31 +143,14 @@ void mesa_conn_detach(struct mesa_conn *c)
     mesa_conn_kill_later(c);
 }
 
-static void kill_now(struct mesa_conn *c)
-{
-    if (!lws_partial_buffered(c->wsi)) {
-        if (c->linger)
-            mesa_linger_begin(c->transport, lws_get_socket_fd(c->wsi));
-        lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
-        return;
-    }
-    /* libwebsockets would wait for the reader; a dead socket it gives up the next time it looks,
-     * which it does at once. */
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    int fd = lws_get_socket_fd(c->wsi);
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-    shutdown(fd, SHUT_RDWR);
-    c->held = c->paused = false;
-    mesa_ws_update_reading(c);
-    lws_callback_on_writable(c->wsi);
-}
-
 void mesa_conn_turn(struct mesa_conn *c)
 {
-    if (c->wsi == NULL)
+    if (!mesa_link_exists(c))
         return;
+    if (c->wsi == NULL)
+        mesa_plain_turn(c);
     if (c->kill)
-        kill_now(c);
+        mesa_link_kill(c);
     else if (c->phase == MESA_CONN_OPEN && c->closing != NULL)
         mesa_ws_send_close(c);
 }
@@ -180,16 +173,30 @@ static int refuse_tunnel(struct mesa_conn *c)
     return -1;
 }
 
+static int received(struct mesa_conn *c, const char *data, size_t len)
+{
+    struct mesa_ws_piece piece = {.data = data,
+                                  .len = len,
+                                  .rest = lws_remaining_packet_payload(c->wsi),
+                                  .final = lws_is_final_fragment(c->wsi) != 0,
+                                  .binary = lws_frame_is_binary(c->wsi) != 0};
+    /* libwebsockets 4.3 lets the bit of a compression pass that was not agreed on */
+    if (lws_get_reserved_bits(c->wsi) != 0)
+        mesa_ws_violated(c, "reserved bits");
+    else
+        mesa_ws_received(c, &piece);
+    return 0;
+}
+
 static int dispatch_ws(struct mesa_conn *c, enum lws_callback_reasons reason, void *in, size_t len)
 {
     switch (reason) {
     case LWS_CALLBACK_ESTABLISHED:
         return mesa_ws_opened(c);
     case LWS_CALLBACK_RECEIVE:
-        return mesa_ws_received(c, in, len);
+        return received(c, in, len);
     case LWS_CALLBACK_RECEIVE_PONG:
-        if (c->phase == MESA_CONN_OPEN && c->closing == NULL && c->listener->hooks.on_pong != NULL)
-            c->listener->hooks.on_pong(c->user);
+        mesa_ws_pong(c);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
         return mesa_ws_writable(c);
@@ -249,7 +256,7 @@ int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, v
         return 0; /* about a vhost, or one of libwebsockets' own */
 
     if (reason == LWS_CALLBACK_WSI_DESTROY) {
-        on_destroyed(c);
+        mesa_conn_destroyed(c);
         return 0;
     }
     c->wsi = wsi;

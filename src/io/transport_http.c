@@ -94,7 +94,7 @@ void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers
         "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
         status, text, extra_headers, strlen(text) + 1, text);
     if (n > 0 && (size_t)n < sizeof out)
-        (void)lws_write(c->wsi, (unsigned char *)out, (size_t)n, LWS_WRITE_RAW);
+        (void)mesa_link_write(c, out, (size_t)n);
 }
 
 enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length)

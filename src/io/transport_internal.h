@@ -1,10 +1,11 @@
 /* transport_internal.h - what the files of the transport share; nobody else includes it.
  *
- * A struct mesa_conn is one accepted socket from accept() until libwebsockets has let go of it.
+ * A struct mesa_conn is one accepted socket from accept() until it is closed and libwebsockets, when
+ * it has it, has let go of it.
  * Whatever calls back the layers above does so from a libwebsockets callback or at the end of a
  * turn, and every such call may close connections and free the listener: closing marks and queues a
  * connection on `work`, and the end of the turn acts. Only there, and in timers, is a socket
- * killed. Loop thread only. May include: base/, io/, libwebsockets.h.
+ * killed. Loop thread only. May include: base/, core/, io/, libwebsockets.h.
  */
 #ifndef MESA_IO_TRANSPORT_INTERNAL_H
 #define MESA_IO_TRANSPORT_INTERNAL_H
@@ -18,6 +19,8 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/status.h"
+#include "core/http_request.h"
+#include "core/ws_reader.h"
 #include "io/loop.h"
 #include "io/transport.h"
 
@@ -29,6 +32,7 @@ enum {
     /* what libwebsockets parses: beyond it the connection ends without an answer */
     MESA_PARSED_HEADER_BYTES = 20000,
     MESA_MAX_REASON_BYTES = 123, /* RFC 6455 section 5.5 */
+    MESA_UPGRADE_ANSWER_MAX = 256,
 };
 
 /* RFC 6455 section 7.4.1. */
@@ -40,7 +44,8 @@ enum {
     MESA_CLOSE_TOO_BIG = 1009,
 };
 
-/* A request head copied out of libwebsockets, which keeps it only while it parses. */
+/* A request head: copied out of libwebsockets, which keeps it only while it parses; or where it was
+ * received, in transport->poller's buffer. */
 struct mesa_capture {
     struct mesa_request request; /* points into the members below */
     struct mesa_buf text;
@@ -55,6 +60,7 @@ struct mesa_transport {
     struct mesa_loop *loop;
     struct lws_context *context; /* NULL once libwebsockets has freed it */
     struct lws_vhost *plain;     /* every listener without TLS uses it */
+    struct mesa_poller *poller;  /* of the connections without TLS */
     struct mesa_turn turn;
     struct mesa_list listeners;
     struct mesa_list orphans; /* connections whose listener was freed */
@@ -134,13 +140,18 @@ struct mesa_conn {
     struct mesa_list work; /* transport->work */
     struct mesa_transport *transport;
     struct mesa_listener *listener; /* NULL once it was freed */
-    struct lws *wsi;
+    struct lws *wsi;                /* NULL: the socket is our own */
+    int fd;                         /* -1: libwebsockets has the socket, or it is closed */
+    uint32_t events;                /* that `fd` is watched for */
     void *user;
     struct mesa_closing *closing;
-    struct mesa_http *http;  /* while MESA_CONN_HTTP */
-    struct mesa_timer timer; /* handshake, then closing; or the response */
-    struct mesa_buf message; /* fragments so far */
-    size_t checked;          /* bytes of `message` known to be UTF-8 */
+    struct mesa_http *http;       /* while MESA_CONN_HTTP */
+    struct mesa_timer timer;      /* handshake, then closing; or the response */
+    struct mesa_buf message;      /* fragments so far */
+    size_t checked;               /* bytes of `message` known to be UTF-8 */
+    struct mesa_pending *output;  /* of `fd`, what it has not taken; NULL: nothing */
+    struct mesa_pending *input;   /* of `fd`, what was read before reading stopped; NULL: nothing */
+    struct mesa_ws_reader reader; /* of `fd` */
     struct mesa_address address;
     enum mesa_conn_phase phase : 8;
     bool kill : 1;         /* end it without further ado */
@@ -151,7 +162,18 @@ struct mesa_conn {
     bool want_drained : 1; /* a write was refused */
     bool held : 1;         /* reading stopped while output is buffered */
     bool paused : 1;       /* reading stopped by the owner */
-    bool reading : 1;      /* what libwebsockets was last told */
+    bool reading : 1;      /* whether the socket is read */
+    bool waits_for_head : 1;
+    bool deaf : 1; /* the peer has closed or broken the protocol: nothing it sends means anything */
+};
+
+/* Some payload of a message. */
+struct mesa_ws_piece {
+    const char *data;
+    size_t len;
+    uint64_t rest; /* of the frame's payload, still to come */
+    bool final;    /* nothing of the message comes after this */
+    bool binary;
 };
 
 /* transport_memory.c: the allocator libwebsockets gets; see there. */
@@ -188,22 +210,60 @@ void mesa_vhost_free_shared(struct mesa_transport *t);
  */
 int mesa_vhost_load_tls(void *ssl_ctx);
 
+/* transport_link.c: what is below a connection. */
+/* False once it is gone. */
+bool mesa_link_exists(const struct mesa_conn *c);
+int mesa_link_fd(const struct mesa_conn *c);
+/* Whether something is written that the socket has not taken. */
+bool mesa_link_buffered(const struct mesa_conn *c);
+/* What the socket does not take is buffered. False: it is dead. */
+bool mesa_link_write(struct mesa_conn *c, const void *bytes, size_t len);
+/* mesa_ws_writable is called once nothing is buffered. */
+void mesa_link_want_writable(struct mesa_conn *c);
+void mesa_link_set_reading(struct mesa_conn *c, bool reading);
+/* libwebsockets has found a violation by itself and is closing. */
+bool mesa_link_failed(const struct mesa_conn *c);
+/* Ends it; the connection is freed now or soon. */
+void mesa_link_kill(struct mesa_conn *c);
+
+/* transport_plain.c */
+enum mesa_status mesa_poller_open(struct mesa_transport *t);
+void mesa_poller_close(struct mesa_transport *t);
+/* False: `fd` is still the caller's. */
+bool mesa_plain_begin(struct mesa_conn *c, int fd);
+void mesa_plain_set_reading(struct mesa_conn *c, bool reading);
+bool mesa_plain_buffered(const struct mesa_conn *c);
+bool mesa_plain_write(struct mesa_conn *c, const void *bytes, size_t len);
+/* Writes what has waited for the end of the turn, and goes on with what was read. */
+void mesa_plain_turn(struct mesa_conn *c);
+/* Closes the socket and frees the connection. */
+void mesa_plain_end(struct mesa_conn *c);
+
 /* transport_conn.c */
 int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session,
                             void *in, size_t len);
 struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
                                   const struct mesa_address *address);
+/* Gives `fd` to libwebsockets, which frees the connection one day, or has done so on return. */
+void mesa_conn_to_library(struct mesa_conn *c, int fd);
+/* The socket is gone. */
+void mesa_conn_destroyed(struct mesa_conn *c);
 void mesa_conn_turn(struct mesa_conn *c);
 void mesa_conn_mark(struct mesa_conn *c);
 void mesa_conn_kill_later(struct mesa_conn *c);
 void mesa_conn_detach(struct mesa_conn *c);
-/* Whether the peer has neither closed nor reset the connection. */
+/* Whether the peer has neither closed nor reset the connection, which libwebsockets has. */
 bool mesa_conn_peer_is_there(const struct mesa_conn *c);
 void mesa_conn_arm(struct mesa_conn *c, uint64_t ms);
 
 /* transport_ws.c */
 int mesa_ws_opened(struct mesa_conn *c);
-int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len);
+void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_piece *piece);
+void mesa_ws_pong(struct mesa_conn *c);
+/* The peer has sent what is no frame. */
+void mesa_ws_violated(struct mesa_conn *c, const char *what);
+/* Writes and stops reading while it is not taken. False: the socket is dead. */
+bool mesa_ws_write(struct mesa_conn *c, const void *bytes, size_t len);
 int mesa_ws_writable(struct mesa_conn *c);
 int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len);
 /* libwebsockets has begun to end the connection. */
@@ -216,6 +276,10 @@ void mesa_ws_update_reading(struct mesa_conn *c);
 /* `head` is any piece of the head that libwebsockets has passed to a callback. 0, or the HTTP status
  * to refuse with, which was reported: the listener may be gone. */
 int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
+/* Reads a whole head, in place, into transport->upgrade. MESA_EPROTO, MESA_ETOOBIG, MESA_ENOMEM. */
+enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len);
+/* Reports a head that could not be read; the listener may be gone. The status to refuse with. */
+int mesa_head_refused(struct mesa_conn *c, enum mesa_status why);
 /* An address as text; "unix" for Unix sockets. */
 enum { MESA_ADDRESS_TEXT_LEN = 48 };
 void mesa_address_text(const struct mesa_address *a, char out[MESA_ADDRESS_TEXT_LEN]);
@@ -225,6 +289,11 @@ struct mesa_span mesa_request_header(const struct mesa_request *req, const char 
 
 /* transport_upgrade.c */
 int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name);
+/* Whether the request in transport->upgrade becomes a WebSocket: 0, or the status and headers to refuse
+ * with. The listener may be gone. */
+int mesa_upgrade_decide(struct mesa_conn *c, const char **headers);
+/* The answer to it; returns its length. */
+size_t mesa_upgrade_answer(struct mesa_transport *t, char out[MESA_UPGRADE_ANSWER_MAX]);
 void mesa_upgrade_done(struct mesa_transport *t);
 
 /* transport_http.c */

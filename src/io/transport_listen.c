@@ -81,7 +81,6 @@ void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *a
 static void admit(struct mesa_listener *l, int fd, const struct sockaddr_storage *from)
 {
     struct mesa_address address;
-    int on = 1;
 
     read_address(from, &address);
     if (l->max_connections != 0 && l->conn_count >= l->max_connections) {
@@ -95,8 +94,6 @@ static void admit(struct mesa_listener *l, int fd, const struct sockaddr_storage
                               "more connections than limits.maxConnectionsPerIp");
         return;
     }
-    if (!address.is_unix)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     l->conn_count++;
     if (mesa_conn_adopt(l, fd, &address) == NULL) {
         l->conn_count--;

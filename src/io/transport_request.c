@@ -1,4 +1,4 @@
-/* transport_request.c - copies a request head out of libwebsockets.
+/* transport_request.c - reads a request head: our own way, or by copying it out of libwebsockets.
  *
  * libwebsockets 4.1 parses a head into tokens for the headers it knows, and has no way to list the
  * others; 4.3 has one. On the older one the block the head was parsed into is searched for what
@@ -29,6 +29,20 @@ static const struct {
     {WSI_TOKEN_PATCH_URI, "PATCH"},     {WSI_TOKEN_DELETE_URI, "DELETE"},
 #endif
 };
+
+enum { MAX_HEADERS = 128 };
+
+static enum mesa_status reserve_headers(struct mesa_capture *cap, size_t count)
+{
+    if (count <= cap->header_cap)
+        return MESA_OK;
+    struct mesa_header *grown = realloc(cap->headers, count * sizeof *grown);
+    if (grown == NULL)
+        return MESA_ENOMEM;
+    cap->headers = grown;
+    cap->header_cap = count;
+    return MESA_OK;
+}
 
 /* Makes room for `len` bytes and the NUL libwebsockets writes behind them. */
 static char *room(struct mesa_buf *text, size_t len)
@@ -230,13 +244,8 @@ static enum mesa_status resolve_headers(struct mesa_capture *cap)
 {
     const struct header_ref *refs = (const struct header_ref *)(const void *)cap->refs.data;
     size_t count = cap->refs.len / sizeof *refs;
-    if (count > cap->header_cap) {
-        struct mesa_header *grown = realloc(cap->headers, count * sizeof *grown);
-        if (grown == NULL)
-            return MESA_ENOMEM;
-        cap->headers = grown;
-        cap->header_cap = count;
-    }
+    if (reserve_headers(cap, count) != MESA_OK)
+        return MESA_ENOMEM;
     for (size_t i = 0; i < count; i++) {
         cap->headers[i].name = (struct mesa_span){cap->text.data + refs[i].name, refs[i].name_len};
         cap->headers[i].value =
@@ -314,11 +323,9 @@ static enum mesa_status read_request(struct mesa_capture *cap, struct mesa_conn 
     return sent <= MESA_MAX_HEADER_BYTES ? MESA_OK : MESA_ETOOBIG;
 }
 
-int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head)
+int mesa_head_refused(struct mesa_conn *c, enum mesa_status why)
 {
-    switch (read_request(cap, c, head)) {
-    case MESA_OK:
-        return 0;
+    switch (why) {
     case MESA_ENOMEM:
         return 503;
     case MESA_ETOOBIG:
@@ -330,6 +337,71 @@ int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char 
                               "the request head cannot be read");
         return 400;
     }
+}
+
+int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head)
+{
+    enum mesa_status rc = read_request(cap, c, head);
+    return rc == MESA_OK ? 0 : mesa_head_refused(c, rc);
+}
+
+/* -- our own way -- */
+
+/* Appends the value of every later header called like number `i` and takes these out (RFC 9110 section
+ * 5.3); `text` has room. MESA_EPROTO: one that must not be repeated. */
+static enum mesa_status join_repeated(struct mesa_capture *cap, size_t i, size_t *count)
+{
+    struct mesa_header *h = &cap->headers[i];
+    size_t kept = i + 1;
+    char *joined = NULL;
+    for (size_t j = i + 1; j < *count; j++) {
+        const struct mesa_header *other = &cap->headers[j];
+        if (!mesa_span_eq(other->name, h->name)) {
+            cap->headers[kept++] = *other;
+            continue;
+        }
+        if (mesa_span_eq(h->name, MESA_SPAN("host")))
+            return MESA_EPROTO;
+        if (joined == NULL) {
+            joined = cap->text.data + cap->text.len;
+            (void)mesa_buf_append(&cap->text, h->value.p, h->value.len);
+        }
+        bool cookie = mesa_span_eq(h->name, MESA_SPAN("cookie")); /* RFC 6265 section 5.4 */
+        (void)mesa_buf_append(&cap->text, cookie ? "; " : ", ", 2);
+        (void)mesa_buf_append(&cap->text, other->value.p, other->value.len);
+        h->value = (struct mesa_span){joined, (size_t)(cap->text.data + cap->text.len - joined)};
+    }
+    *count = kept;
+    return MESA_OK;
+}
+
+enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
+{
+    struct mesa_capture *cap = &c->transport->upgrade;
+    struct mesa_http_request r;
+    cap->text.len = 0;
+    enum mesa_status rc = reserve_headers(cap, MAX_HEADERS);
+    if (rc == MESA_OK)
+        rc = mesa_buf_reserve(&cap->text, 2 * len); /* for values joined, each by two bytes */
+    if (rc == MESA_OK)
+        rc = mesa_http_request_parse(head, len, &r, cap->headers, MAX_HEADERS);
+    for (size_t i = 0; rc == MESA_OK && i < r.header_count; i++)
+        rc = join_repeated(cap, i, &r.header_count);
+    if (rc != MESA_OK)
+        return rc;
+    mesa_address_text(&c->address, cap->ip);
+    cap->request = (struct mesa_request){
+        .method = r.method,
+        .path = r.path,
+        .query = r.query,
+        .ip = {cap->ip, strlen(cap->ip)},
+        .protocol = {"", 0},
+        .headers = cap->headers,
+        .header_count = r.header_count,
+    };
+    if (r.minor == 0 && mesa_request_header(&cap->request, "upgrade").p != NULL)
+        return MESA_EPROTO; /* RFC 6455 section 4.1 */
+    return MESA_OK;
 }
 
 void mesa_capture_deinit(struct mesa_capture *cap)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -33,6 +34,8 @@ static int try_listen(const struct sockaddr *address, socklen_t len, bool reuse_
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (reuse_port)
         set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (address->sa_family != AF_UNIX) /* what is accepted inherits it */
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (address->sa_family == AF_INET6)
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     if (bind(fd, address, len) == 0 && listen(fd, BACKLOG) == 0)

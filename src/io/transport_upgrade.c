@@ -1,9 +1,10 @@
-/* transport_upgrade.c - decides whether a request becomes a WebSocket.
+/* transport_upgrade.c - decides whether a request becomes a WebSocket (RFC 6455 section 4.2).
  *
- * What libwebsockets would drop without an answer is answered here first. It looks a client's
+ * What libwebsockets, where it has the socket, would drop without an answer is answered here first. It looks a client's
  * subprotocols up among its own protocols and fails the handshake when there is none: ours takes
  * the name of the first one offered for the moment in which the response is written.
  */
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -53,6 +54,20 @@ static bool list_has(struct mesa_span list, const char *word)
     return false;
 }
 
+/* Whether it is the base64 of 16 bytes. */
+static bool is_key(struct mesa_span s)
+{
+    if (s.len != 24 || s.p[22] != '=' || s.p[23] != '=')
+        return false;
+    for (size_t i = 0; i < 22; i++) {
+        char c = s.p[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!letter && !(c >= '0' && c <= '9') && c != '+' && c != '/')
+            return false;
+    }
+    return true;
+}
+
 /* RFC 6455 section 4.2.1. */
 static int check_request(const struct mesa_request *req, const char **headers)
 {
@@ -68,7 +83,7 @@ static int check_request(const struct mesa_request *req, const char **headers)
         *headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
         return 426;
     }
-    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || key.len != 24 ||
+    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || !is_key(key) ||
         host.len == 0)
         return 400;
     /* a body has no place here, and what it says about itself could hide another request */
@@ -120,12 +135,43 @@ static int rename_protocol(struct mesa_conn *c)
     return 0;
 }
 
-static int check_handshake(struct mesa_conn *c, const char *protocol_name, const char **headers)
+static int check_handshake(struct mesa_conn *c, const char **headers)
 {
-    if (strcasecmp(protocol_name, "websocket") != 0)
+    const struct mesa_request *req = &c->transport->upgrade.request;
+    if (!list_has(mesa_request_header(req, "upgrade"), "websocket"))
         return 400;
-    int status = check_request(&c->transport->upgrade.request, headers);
+    int status = check_request(req, headers);
     return status == 0 ? choose_protocol(c) : status;
+}
+
+int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
+{
+    int status = check_handshake(c, headers);
+    if (status != 0)
+        mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
+                              "the upgrade request is not one for a WebSocket");
+    else if (c->listener->hooks.on_upgrade != NULL)
+        status = c->listener->hooks.on_upgrade(c->listener->ctx, &c->transport->upgrade.request);
+    return status;
+}
+
+size_t mesa_upgrade_answer(struct mesa_transport *t, char out[MESA_UPGRADE_ANSWER_MAX])
+{
+    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    const struct mesa_request *req = &t->upgrade.request;
+    struct mesa_span key = mesa_request_header(req, "sec-websocket-key");
+    unsigned char joined[24 + sizeof guid - 1], hash[20];
+    char accept[32];
+    memcpy(joined, key.p, 24);
+    memcpy(joined + 24, guid, sizeof guid - 1);
+    lws_SHA1(joined, sizeof joined, hash);
+    lws_b64_encode_string((const char *)hash, sizeof hash, accept, sizeof accept);
+    bool named = req->protocol.len > 0;
+    return (size_t)snprintf(
+        out, MESA_UPGRADE_ANSWER_MAX,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%.*s%s\r\n",
+        accept, named ? "Sec-WebSocket-Protocol: " : "", (int)req->protocol.len, req->protocol.p,
+        named ? "\r\n" : "");
 }
 
 int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
@@ -137,14 +183,8 @@ int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
         return -1;        /* behind another request */
     mesa_upgrade_done(t); /* the one before may have failed later on */
     int status = mesa_capture_read(&t->upgrade, c, protocol_name);
-    if (status == 0) {
-        status = check_handshake(c, protocol_name, &headers);
-        if (status != 0)
-            mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
-                                  "the upgrade request is not one for a WebSocket");
-    }
-    if (status == 0 && c->listener->hooks.on_upgrade != NULL)
-        status = c->listener->hooks.on_upgrade(c->listener->ctx, &t->upgrade.request);
+    if (status == 0)
+        status = mesa_upgrade_decide(c, &headers);
     if (c->listener == NULL)
         return -1; /* a hook freed it */
     if (status == 0)

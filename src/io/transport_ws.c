@@ -1,11 +1,10 @@
 /* transport_ws.c - an open WebSocket: messages in, bytes out, backpressure and the closing
  * handshake.
  *
- * All writes are whole frames with LWS_WRITE_RAW, the close frame included, so libwebsockets' own
- * framing state never comes into play. While it has a partial write buffered nothing more is
- * written, and the peer is not read from either: a client that does not read could otherwise make
- * the layers above queue without end, and its close frame would make libwebsockets drop what is
- * buffered.
+ * All writes are whole frames, the close frame included, so libwebsockets' own framing state never
+ * comes into play. While the link has a partial write buffered nothing more is written, and the peer
+ * is not read from either: a client that does not read could otherwise make the layers above queue
+ * without end, and its close frame would make libwebsockets drop what is buffered.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,15 +20,13 @@ void *mesa_conn_user(const struct mesa_conn *c)
     return c->user;
 }
 
-/* Tells libwebsockets whether to read, when that has changed. A connection being closed is always
+/* Tells the link whether to read, when that has changed. A connection being closed is always
  * read: its answer is awaited. */
 void mesa_ws_update_reading(struct mesa_conn *c)
 {
     bool reading = c->closing != NULL || !(c->held || c->paused);
-    if (c->wsi == NULL || reading == c->reading)
-        return;
-    c->reading = reading;
-    lws_rx_flow_control(c->wsi, reading ? 1 : 0);
+    if (mesa_link_exists(c) && reading != c->reading)
+        mesa_link_set_reading(c, reading);
 }
 
 void mesa_conn_pause(struct mesa_conn *c)
@@ -44,22 +41,13 @@ void mesa_conn_resume(struct mesa_conn *c)
     mesa_ws_update_reading(c);
 }
 
-/* libwebsockets has found a violation by itself and is closing. */
-static bool closed_by_library(const struct mesa_conn *c)
+bool mesa_ws_write(struct mesa_conn *c, const void *bytes, size_t len)
 {
-    return lws_get_close_length(c->wsi) > 0;
-}
-
-/* Hands `len` bytes to libwebsockets; what the socket does not take stays buffered there. False:
- * the socket is dead. */
-static bool write_raw(struct mesa_conn *c, const void *bytes, size_t len)
-{
-    /* RAW only reads the buffer */
-    if (lws_write(c->wsi, (unsigned char *)(uintptr_t)bytes, len, LWS_WRITE_RAW) < 0) {
+    if (!mesa_link_write(c, bytes, len)) {
         mesa_conn_kill_later(c);
         return false;
     }
-    if (lws_partial_buffered(c->wsi)) {
+    if (mesa_link_buffered(c)) {
         c->held = true;
         mesa_ws_update_reading(c);
     }
@@ -68,14 +56,14 @@ static bool write_raw(struct mesa_conn *c, const void *bytes, size_t len)
 
 enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len)
 {
-    if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN || closed_by_library(c))
+    if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN || mesa_link_failed(c))
         return MESA_ECLOSED;
-    if (lws_partial_buffered(c->wsi)) {
+    if (mesa_link_buffered(c)) {
         c->want_drained = true;
-        lws_callback_on_writable(c->wsi);
+        mesa_link_want_writable(c);
         return MESA_EAGAIN;
     }
-    return write_raw(c, bytes, len) ? MESA_OK : MESA_ECLOSED;
+    return mesa_ws_write(c, bytes, len) ? MESA_OK : MESA_ECLOSED;
 }
 
 /* Begins to close; false when it was closing already. Without memory the connection just ends. */
@@ -123,42 +111,48 @@ static bool write_close_frame(struct mesa_conn *c, int code, const char *reason,
         body = 2 + len;
     }
     frame[1] = (unsigned char)body;
-    return write_raw(c, frame, 2 + body);
+    return mesa_ws_write(c, frame, 2 + body);
 }
 
 void mesa_ws_send_close(struct mesa_conn *c)
 {
     struct mesa_closing *closing = c->closing;
-    bool held_up = lws_partial_buffered(c->wsi);
+    bool held_up = mesa_link_buffered(c);
     if (!closing->sent && !held_up) {
         closing->sent = true;
         if (!write_close_frame(c, closing->code, closing->reason, closing->reason_len))
             return;
-        held_up = lws_partial_buffered(c->wsi);
+        held_up = mesa_link_buffered(c);
     }
     if (closing->drop || (closing->failed && !held_up)) {
         c->linger = closing->sent;
         mesa_conn_kill_later(c);
     } else if (held_up) {
-        lws_callback_on_writable(c->wsi);
+        mesa_link_want_writable(c);
     }
 }
 
 /* The peer broke the protocol. */
-static int fail(struct mesa_conn *c, int code, const char *text)
+static void fail(struct mesa_conn *c, int code, const char *text)
 {
     if (!begin_close(c, code, text, strlen(text), false, false))
-        return 0;
+        return;
     c->closing->failed = true;
     mesa_conn_mark(c);
     if (c->listener->hooks.on_protocol_error != NULL)
         c->listener->hooks.on_protocol_error(c->user, code, text);
-    return 0;
 }
 
-static void deliver(struct mesa_conn *c, const char *data, size_t len)
+void mesa_ws_violated(struct mesa_conn *c, const char *what)
 {
-    c->listener->hooks.on_message(c->user, data, len, lws_frame_is_binary(c->wsi));
+    char text[MESA_MAX_REASON_BYTES + 1];
+    if (c->closing != NULL) { /* the answer that was waited for will not come */
+        c->closing->failed = true;
+        mesa_conn_mark(c);
+        return;
+    }
+    snprintf(text, sizeof text, "invalid frame: %s", what);
+    fail(c, MESA_CLOSE_PROTOCOL, text);
 }
 
 /* Whether a chunk may end in these bytes, being the beginning of a character. */
@@ -218,45 +212,46 @@ static void give_back(struct mesa_transport *t, struct mesa_buf *done)
     }
 }
 
-static int received_fragment(struct mesa_conn *c, const char *data, size_t len, size_t rest,
-                             bool final)
+static void received_fragment(struct mesa_conn *c, const struct mesa_ws_piece *piece)
 {
-    if (add_fragment(c, data, len, rest) != MESA_OK)
-        return fail(c, 1011, "out of memory");
-    c->in_message = !final;
-    if (!lws_frame_is_binary(c->wsi) && !check_text(c, final))
-        return fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
-    if (!final)
-        return 0;
+    if (add_fragment(c, piece->data, piece->len, (size_t)piece->rest) != MESA_OK) {
+        fail(c, 1011, "out of memory");
+        return;
+    }
+    c->in_message = !piece->final;
+    if (!piece->binary && !check_text(c, piece->final)) {
+        fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
+        return;
+    }
+    if (!piece->final)
+        return;
     struct mesa_buf done = c->message;
     struct mesa_transport *t = c->transport;
     mesa_buf_init(&c->message);
     c->checked = 0;
-    deliver(c, done.data, done.len);
+    c->listener->hooks.on_message(c->user, done.data, done.len, piece->binary);
     give_back(t, &done);
-    return 0;
 }
 
-int mesa_ws_received(struct mesa_conn *c, const char *data, size_t len)
+void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_piece *piece)
 {
     if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN)
-        return 0;
-    size_t max = c->listener->max_payload_bytes;
-    size_t rest = lws_remaining_packet_payload(c->wsi);
-    bool final = lws_is_final_fragment(c->wsi) != 0;
-    if (lws_get_reserved_bits(c->wsi) !=
-        0) /* libwebsockets 4.3 lets the bit of a compression pass that was not agreed on */
-        return fail(c, MESA_CLOSE_PROTOCOL, "reserved bits");
-    if (rest > max || len > max - rest || c->message.len > max - rest - len)
-        return fail(c, MESA_CLOSE_TOO_BIG, "message too big");
-    if (!final || c->in_message)
-        return received_fragment(c, data, len, rest, final);
+        return;
+    size_t max = c->listener->max_payload_bytes, len = piece->len;
+    if (piece->rest > max || len > max - piece->rest || c->message.len > max - piece->rest - len)
+        fail(c, MESA_CLOSE_TOO_BIG, "message too big");
+    else if (!piece->final || c->in_message)
+        received_fragment(c, piece);
+    else if (!piece->binary && !mesa_utf8_valid(piece->data, len))
+        fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
+    else /* a message in one piece, the usual case, is not copied */
+        c->listener->hooks.on_message(c->user, piece->data, len, piece->binary);
+}
 
-    /* a message in one piece, the usual case, is not copied */
-    if (!lws_frame_is_binary(c->wsi) && !mesa_utf8_valid(data, len))
-        return fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
-    deliver(c, data, len);
-    return 0;
+void mesa_ws_pong(struct mesa_conn *c)
+{
+    if (c->phase == MESA_CONN_OPEN && c->closing == NULL && c->listener->hooks.on_pong != NULL)
+        c->listener->hooks.on_pong(c->user);
 }
 
 int mesa_ws_opened(struct mesa_conn *c)
@@ -277,7 +272,7 @@ int mesa_ws_opened(struct mesa_conn *c)
 
 int mesa_ws_writable(struct mesa_conn *c)
 {
-    if (c->phase != MESA_CONN_OPEN || lws_partial_buffered(c->wsi))
+    if (c->phase != MESA_CONN_OPEN || mesa_link_buffered(c))
         return 0;
     c->held = false;
     mesa_ws_update_reading(c);
@@ -300,8 +295,8 @@ static bool code_allowed(int code)
            code != MESA_CLOSE_ABNORMAL;
 }
 
-/* The answer is written here; the return value -1 makes libwebsockets end the connection without a
- * word of its own. */
+/* The answer is written here; the return value -1 makes libwebsockets, when it has the socket, end the
+ * connection without a word of its own. */
 int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len)
 {
     if (c->closing != NULL && c->closing->sent)
@@ -321,7 +316,7 @@ int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t l
         text = "invalid UTF-8 in a close reason";
     }
     if (text != NULL) {
-        (void)fail(c, code, text);
+        fail(c, code, text);
         reason_len = 0;
     } else {
         (void)begin_close(c, code, reason, reason_len, true, false);
@@ -339,20 +334,20 @@ void mesa_ws_ending(struct mesa_conn *c)
     if (c->phase != MESA_CONN_OPEN || c->kill)
         return;
     if (c->closing != NULL) {
-        if (closed_by_library(c)) {
+        if (mesa_link_failed(c)) {
             c->closing->failed = true;
             mesa_conn_mark(c);
         }
         return;
     }
-    if (closed_by_library(c)) {
+    if (mesa_link_failed(c)) {
         const unsigned char *body = lws_get_close_payload(c->wsi);
         char text[MESA_MAX_REASON_BYTES + 1];
         snprintf(text, sizeof text, "invalid frame: %.*s", lws_get_close_length(c->wsi) - 2,
                  (const char *)body + 2); /* "rsv bits", "bad opc" */
-        (void)fail(c, body[0] << 8 | body[1], text);
+        fail(c, body[0] << 8 | body[1], text);
     } else if (mesa_conn_peer_is_there(c)) {
-        (void)fail(c, MESA_CLOSE_PROTOCOL, "invalid frame");
+        fail(c, MESA_CLOSE_PROTOCOL, "invalid frame");
         if (c->phase != MESA_CONN_OPEN || c->closing == NULL)
             return;
         mesa_ws_send_close(c);

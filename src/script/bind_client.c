@@ -122,6 +122,8 @@ static void get_server(lua_State *L, struct client_box *box)
 static void get_request(lua_State *L, struct client_box *box)
 {
     const struct mesa_request *r = mesa_client_request(box->client);
+    if (r == NULL)
+        luaL_error(L, "not enough memory");
     mesa_script_push_request(L, r);
     push_span(L, r->protocol);
     lua_setfield(L, -2, "protocol");

@@ -61,7 +61,7 @@ struct seen {
     char err[256];
     int ok, closed; /* replies, and commands that were lost */
     long long integer;
-    char text[256]; /* of the last reply that is a string, status or error */
+    char text[1024]; /* of the last reply that is a string, status or error */
     enum mesa_redis_type type;
     bool free_on_ready, free_on_lost, free_on_reply, free_on_message;
 };

@@ -95,6 +95,35 @@ static void on_turn(struct mesa_turn *t)
     }
 }
 
+static int again;
+
+static void on_again(struct mesa_timer *t)
+{
+    if (++again < 1000)
+        mesa_loop_arm(loop, t, 0);
+}
+
+static void on_elsewhere(uv_async_t *async)
+{
+    fired[1] = again;
+    uv_close((uv_handle_t *)async, NULL);
+}
+
+TEST(a_timer_that_is_due_again_and_again_leaves_the_others_their_turn)
+{
+    uv_async_t async;
+    begin();
+    again = 0;
+    timers[0].fn = on_again;
+    mesa_loop_arm(loop, &timers[0], 0);
+    uv_async_init(mesa_loop_uv(loop), &async, on_elsewhere);
+    uv_async_send(&async); /* noticed by polling */
+    mesa_loop_run(loop);
+    CHECK_EQ_INT(again, 1000);
+    CHECK(fired[1] <= 2);
+    mesa_loop_free(loop);
+}
+
 TEST(turn_hooks_may_change_the_hooks)
 {
     begin();
@@ -103,8 +132,8 @@ TEST(turn_hooks_may_change_the_hooks)
         turns[i].fn = on_turn;
         mesa_list_init(&turns[i].link);
     }
-    mesa_loop_add_turn(loop, &turns[0]);
     mesa_loop_add_turn(loop, &turns[1]);
+    mesa_loop_add_turn(loop, &turns[0]); /* which runs first */
     mesa_loop_arm(loop, &timers[0], 5);
     mesa_loop_run(loop);
     CHECK_EQ_INT(turned[0], 1);

@@ -31,12 +31,14 @@ static bool saw(const char *line)
 
 TEST(a_request_is_captured_with_all_its_headers)
 {
+    bool by_library = getenv("MESA_TEST_TLS") != NULL;
     CHECK_OR_RETURN(begin(false));
     CHECK_OR_RETURN(peer_open(
         &p, &f, "/caf%C3%A9/a%20b?x=1&y=%26%3d&z",
         "Origin: http://example.org\r\nX-Custom-One: first value\r\nCOOKIE: a=1; b=2\r\n"
         "x-y: z\r\nUser-Agent: test/1.0\r\nX-Empty:\r\nAuthorization: Bearer abc:def\r\n"));
-    saw("GET /caf\xc3\xa9/a b?x=1&y=%26=&z 127.0.0.1 []\n");
+    saw(by_library ? "GET /caf\xc3\xa9/a b?x=1&y=%26=&z 127.0.0.1 []"
+                   : "GET /caf\xc3\xa9/a b?x=1&y=%26%3d&z 127.0.0.1 []\n");
     saw("\nhost: localhost\n");
     saw("\norigin: http://example.org\n");
     saw("\nx-custom-one: first value\n");
@@ -124,7 +126,7 @@ TEST(a_handshake_that_is_wrong_gets_an_answer)
 {
     static const struct {
         const char *request;
-        int status; /* 0: some refusal or none, depending on the library's version */
+        int status;
     } cases[] = {
         {"GET / HTTP/1.1\r\nHost: h\r\n" UPGRADE "Sec-WebSocket-Version: 13\r\n\r\n", 400},
         {"GET / HTTP/1.1\r\nHost: h\r\n" UPGRADE KEY "\r\n", 426},
@@ -145,11 +147,11 @@ TEST(a_handshake_that_is_wrong_gets_an_answer)
          400},
         {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
          400},
-        {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\n", 403},
-        {"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 405},
+        {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\n", 400},
+        {"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
         {"BREW / HTTP/1.1\r\nHost: h\r\n\r\n", 403},
-        {"GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n", 403},
-        {"GET /%00x HTTP/1.1\r\nHost: h\r\n\r\n", 0},
+        {"GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+        {"GET /%00x HTTP/1.1\r\nHost: h\r\n\r\n", 400},
     };
     CHECK_OR_RETURN(begin(false));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -159,11 +161,6 @@ TEST(a_handshake_that_is_wrong_gets_an_answer)
         snprintf(expected, sizeof expected, " %d ",
                  cases[i].status); /* the library's own answers say HTTP/1.0 */
         const char *response = peer_read_all(&p);
-        if (cases[i].status == 0) {
-            CHECK(response[0] == '\0' || strncmp(response + 8, " 4", 2) == 0);
-            peer_close(&p);
-            continue;
-        }
         if (strlen(response) < 13 || strncmp(response + 8, expected, strlen(expected)) != 0) {
             CHECK_EQ_STR(response, cases[i].request);
             CHECK_EQ_STR(response, expected);

@@ -1,0 +1,188 @@
+/* http_request.c - see http_request.h. */
+#include "core/http_request.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+/* RFC 9110 section 5.6.2: what a token may have, capitals turned into small letters; 0: nothing. */
+static const unsigned char token_chars[256] = {
+    ['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'', ['*'] = '*',
+    ['+'] = '+', ['-'] = '-', ['.'] = '.', ['^'] = '^', ['_'] = '_', ['`'] = '`',   ['|'] = '|',
+    ['~'] = '~', ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',   ['5'] = '5',
+    ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9', ['A'] = 'a', ['B'] = 'b',   ['C'] = 'c',
+    ['D'] = 'd', ['E'] = 'e', ['F'] = 'f', ['G'] = 'g', ['H'] = 'h', ['I'] = 'i',   ['J'] = 'j',
+    ['K'] = 'k', ['L'] = 'l', ['M'] = 'm', ['N'] = 'n', ['O'] = 'o', ['P'] = 'p',   ['Q'] = 'q',
+    ['R'] = 'r', ['S'] = 's', ['T'] = 't', ['U'] = 'u', ['V'] = 'v', ['W'] = 'w',   ['X'] = 'x',
+    ['Y'] = 'y', ['Z'] = 'z', ['a'] = 'a', ['b'] = 'b', ['c'] = 'c', ['d'] = 'd',   ['e'] = 'e',
+    ['f'] = 'f', ['g'] = 'g', ['h'] = 'h', ['i'] = 'i', ['j'] = 'j', ['k'] = 'k',   ['l'] = 'l',
+    ['m'] = 'm', ['n'] = 'n', ['o'] = 'o', ['p'] = 'p', ['q'] = 'q', ['r'] = 'r',   ['s'] = 's',
+    ['t'] = 't', ['u'] = 'u', ['v'] = 'v', ['w'] = 'w', ['x'] = 'x', ['y'] = 'y',   ['z'] = 'z',
+};
+
+size_t mesa_http_request_end(const char *p, size_t len, size_t from)
+{
+    from = from > 3 ? from - 3 : 0; /* the empty line may have begun there */
+    if (len <= from)
+        return 0;
+    const char *found = memmem(p + from, len - from, "\r\n\r\n", 4);
+    return found != NULL ? (size_t)(found - p) + 4 : 0;
+}
+
+int mesa_http_request_may_begin(char c)
+{
+    return token_chars[(unsigned char)c] != 0;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* -1: not a hexadecimal digit. */
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Decodes in place; false: "%" without two digits, or a NUL. */
+static bool percent_decode(struct mesa_span *s)
+{
+    char *to = (char *)(uintptr_t)s->p;
+    const char *from = s->p, *end = from + s->len;
+    while (from < end) {
+        char c = *from++;
+        if (c == '%') {
+            int high = end - from >= 2 ? hex_digit(from[0]) : -1;
+            int low = high >= 0 ? hex_digit(from[1]) : -1;
+            if (low < 0)
+                return false;
+            c = (char)(high << 4 | low);
+            from += 2;
+        }
+        if (c == '\0')
+            return false;
+        *to++ = c;
+    }
+    s->len = (size_t)(to - s->p);
+    return true;
+}
+
+/* Takes ".", ".." and empty parts out of a path that begins with '/', in place; nothing leads above
+ * the root (RFC 3986 section 5.2.4). */
+static void resolve_dots(struct mesa_span *path)
+{
+    char *start = (char *)(uintptr_t)path->p, *to = start + 1;
+    const char *from = start + 1, *end = start + path->len;
+    while (from < end) {
+        const char *slash = memchr(from, '/', (size_t)(end - from));
+        size_t n = slash != NULL ? (size_t)(slash - from) : (size_t)(end - from);
+        if (n == 2 && from[0] == '.' && from[1] == '.') {
+            if (to > start + 1)
+                to--; /* the slash behind the part before */
+            while (to[-1] != '/')
+                to--;
+        } else if (n > 0 && !(n == 1 && from[0] == '.')) {
+            memmove(to, from, n);
+            to += n;
+            if (slash != NULL)
+                *to++ = '/';
+        }
+        from += n + (slash != NULL ? 1 : 0);
+    }
+    path->len = (size_t)(to - start);
+}
+
+/* RFC 9112 section 3.2: "/path?query", also behind "http://host". */
+static enum mesa_status read_target(struct mesa_span target, struct mesa_http_request *out)
+{
+    for (size_t i = 0; i < target.len; i++)
+        if (target.p[i] <= ' ' || target.p[i] == 0x7f || target.p[i] == '#')
+            return MESA_EPROTO;
+    if (target.len > 0 && target.p[0] != '/') {
+        const char *colon = memmem(target.p, target.len, "://", 3);
+        const char *end = target.p + target.len;
+        const char *path = colon != NULL ? memchr(colon + 3, '/', (size_t)(end - colon - 3)) : NULL;
+        if (path == NULL)
+            return MESA_EPROTO;
+        target = (struct mesa_span){path, (size_t)(end - path)};
+    }
+    if (target.len == 0)
+        return MESA_EPROTO;
+    const char *mark = memchr(target.p, '?', target.len);
+    out->path = target;
+    out->query = (struct mesa_span){"", 0};
+    if (mark != NULL) {
+        out->path.len = (size_t)(mark - target.p);
+        out->query = (struct mesa_span){mark + 1, target.len - out->path.len - 1};
+    }
+    if (!percent_decode(&out->path))
+        return MESA_EPROTO;
+    resolve_dots(&out->path);
+    return MESA_OK;
+}
+
+static enum mesa_status read_request_line(char *p, size_t len, struct mesa_http_request *out)
+{
+    static const char version[] = " HTTP/1.x";
+    size_t n = 0;
+    while (n < len && token_chars[(unsigned char)p[n]] != 0)
+        n++;
+    if (n == 0 || n == len || p[n] != ' ' || len - n < sizeof version ||
+        memcmp(p + len - (sizeof version - 1), version, sizeof version - 2) != 0 ||
+        (p[len - 1] != '0' && p[len - 1] != '1'))
+        return MESA_EPROTO;
+    out->minor = p[len - 1] - '0';
+    out->method = (struct mesa_span){p, n};
+    return read_target((struct mesa_span){p + n + 1, len - n - sizeof version}, out);
+}
+
+static enum mesa_status read_header(char *p, size_t len, struct mesa_header *out)
+{
+    size_t n = 0;
+    for (; n < len && token_chars[(unsigned char)p[n]] != 0; n++)
+        p[n] = (char)token_chars[(unsigned char)p[n]];
+    if (n == 0 || n == len || p[n] != ':')
+        return MESA_EPROTO;
+    out->name = (struct mesa_span){p, n};
+    const char *from = p + n + 1, *end = p + len;
+    while (from < end && is_space(*from))
+        from++;
+    while (end > from && is_space(end[-1]))
+        end--;
+    for (const char *c = from; c < end; c++)
+        if (((unsigned char)*c < ' ' && *c != '\t') || *c == 0x7f)
+            return MESA_EPROTO;
+    out->value = (struct mesa_span){from, (size_t)(end - from)};
+    return MESA_OK;
+}
+
+enum mesa_status mesa_http_request_parse(char *p, size_t len, struct mesa_http_request *out,
+                                         struct mesa_header *headers, size_t header_max)
+{
+    char *end = p + len - 2; /* the empty line */
+    bool first = true;
+    out->header_count = 0;
+    while (p < end) {
+        char *line_end = memchr(p, '\r', (size_t)(end - p));
+        if (line_end == NULL || line_end[1] != '\n')
+            return MESA_EPROTO;
+        size_t n = (size_t)(line_end - p);
+        enum mesa_status rc;
+        if (first) {
+            rc = read_request_line(p, n, out);
+        } else if (out->header_count == header_max) {
+            rc = MESA_ETOOBIG;
+        } else {
+            rc = read_header(p, n, &headers[out->header_count++]);
+        }
+        if (rc != MESA_OK)
+            return rc;
+        first = false;
+        p = line_end + 2;
+    }
+    return first ? MESA_EPROTO : MESA_OK;
+}

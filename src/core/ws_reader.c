@@ -1,0 +1,192 @@
+/* ws_reader.c - see ws_reader.h. */
+#include "core/ws_reader.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void mesa_ws_reader_deinit(struct mesa_ws_reader *r)
+{
+    free(r->control);
+    r->control = NULL;
+}
+
+static bool is_control(unsigned opcode)
+{
+    return opcode >= 8;
+}
+
+/* What is wrong with a frame that begins with these two bytes; NULL: nothing yet. */
+static const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *h)
+{
+    unsigned opcode = h[0] & 0x0f, len = h[1] & 0x7f;
+    bool fin = (h[0] & 0x80) != 0;
+    if ((h[0] & 0x70) != 0)
+        return "reserved bits";
+    if ((opcode > MESA_WS_BINARY && opcode < MESA_WS_CLOSE) || opcode > MESA_WS_PONG)
+        return "unknown opcode";
+    if ((h[1] & 0x80) == 0)
+        return "unmasked";
+    if (is_control(opcode)) {
+        if (!fin)
+            return "fragmented control frame";
+        return len > MESA_WS_CONTROL_MAX ? "control frame over 125 bytes" : NULL;
+    }
+    if (opcode == 0)
+        return r->message == 0 ? "continuation of nothing" : NULL;
+    return r->message != 0 ? "message inside another" : NULL;
+}
+
+static unsigned header_size(const uint8_t *h)
+{
+    unsigned len = h[1] & 0x7f;
+    return len < 126 ? 6 : len == 126 ? 8 : 14;
+}
+
+/* The header of the next frame, in one piece; NULL: it is not complete, or `*problem` says why there is
+ * none. */
+static const uint8_t *take_header(struct mesa_ws_reader *r, char **p, const char *end,
+                                  const char **problem)
+{
+    const uint8_t *h = (const uint8_t *)*p;
+    if (r->have == 0 && end - *p >= 2) { /* the usual case, and nothing is copied */
+        *problem = start_problem(r, h);
+        if (*problem != NULL)
+            return NULL;
+        if (end - *p >= (ptrdiff_t)header_size(h)) {
+            *p += header_size(h);
+            return h;
+        }
+    }
+    while (*p < end) {
+        r->header[r->have++] = (uint8_t) * (*p)++;
+        if (r->have == 2 && (*problem = start_problem(r, r->header)) != NULL)
+            return NULL;
+        if (r->have >= 2 && r->have == header_size(r->header)) {
+            r->have = 0;
+            return r->header;
+        }
+    }
+    return NULL;
+}
+
+static uint64_t big_endian(const uint8_t *p, unsigned n)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < n; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+/* False: `*problem` says why. */
+static bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const char **problem)
+{
+    unsigned len = h[1] & 0x7f, size = header_size(h);
+    r->left = len < 126 ? len : big_endian(h + 2, size - 6);
+    if ((len == 126 && r->left < 126) || (len == 127 && r->left <= UINT16_MAX)) {
+        *problem = "length not minimal";
+        return false;
+    }
+    if (r->left > INT64_MAX) {
+        *problem = "length over 63 bits";
+        return false;
+    }
+    memcpy(&r->mask, h + size - 4, sizeof r->mask);
+    r->opcode = h[0] & 0x0f;
+    r->fin = (h[0] & 0x80) != 0;
+    r->in_frame = true;
+    if (r->opcode != 0 && !is_control(r->opcode))
+        r->message = r->opcode;
+    return true;
+}
+
+static void unmask(struct mesa_ws_reader *r, char *p, size_t len)
+{
+    unsigned char key[8];
+    uint64_t wide, word;
+    size_t i = 0;
+    memcpy(key, &r->mask, 4);
+    memcpy(key + 4, &r->mask, 4);
+    memcpy(&wide, key, sizeof wide);
+    for (; len - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, p + i, sizeof word);
+        word ^= wide;
+        memcpy(p + i, &word, sizeof word);
+    }
+    for (; i < len; i++)
+        p[i] = (char)(p[i] ^ key[i & 3]);
+    unsigned char turned[4] = {key[len & 3], key[(len + 1) & 3], key[(len + 2) & 3],
+                               key[(len + 3) & 3]};
+    memcpy(&r->mask, turned, sizeof turned);
+}
+
+static size_t take_payload(struct mesa_ws_reader *r, char *p, const char *end)
+{
+    size_t n = (size_t)(end - p) < r->left ? (size_t)(end - p) : (size_t)r->left;
+    unmask(r, p, n);
+    r->left -= n;
+    return n;
+}
+
+static void next_data(struct mesa_ws_reader *r, char **p, const char *end, struct mesa_ws_item *out)
+{
+    size_t n = take_payload(r, *p, end);
+    *out = (struct mesa_ws_item){.kind = MESA_WS_ITEM_DATA,
+                                 .opcode = r->message,
+                                 .final = r->fin && r->left == 0,
+                                 .data = *p,
+                                 .len = n,
+                                 .rest = r->left};
+    *p += n;
+    r->in_frame = r->left > 0;
+    if (out->final)
+        r->message = 0;
+}
+
+static void next_control(struct mesa_ws_reader *r, char **p, const char *end,
+                         struct mesa_ws_item *out)
+{
+    size_t n = take_payload(r, *p, end);
+    const char *data = *p;
+    *p += n;
+    if (r->left > 0 || r->control_have > 0) {
+        if (r->control == NULL && (r->control = malloc(MESA_WS_CONTROL_MAX)) == NULL) {
+            out->kind = MESA_WS_ITEM_NO_MEMORY;
+            return;
+        }
+        memcpy(r->control + r->control_have, data, n);
+        r->control_have = (uint8_t)(r->control_have + n);
+        if (r->left > 0)
+            return;
+        data = (const char *)r->control;
+        n = r->control_have;
+        r->control_have = 0;
+    }
+    r->in_frame = false;
+    *out = (struct mesa_ws_item){
+        .kind = MESA_WS_ITEM_CONTROL, .opcode = r->opcode, .final = true, .data = data, .len = n};
+}
+
+void mesa_ws_reader_next(struct mesa_ws_reader *r, char **p, char *end, struct mesa_ws_item *out)
+{
+    out->kind = MESA_WS_ITEM_NONE;
+    if (r->in_frame) {
+        if (*p == end)
+            return;
+    } else {
+        const char *problem = NULL;
+        if (r->control_have == 0)
+            mesa_ws_reader_deinit(r); /* the owner is done with the one before */
+        const uint8_t *h = take_header(r, p, end, &problem);
+        if (h == NULL || !begin_frame(r, h, &problem)) {
+            if (problem != NULL) {
+                out->kind = MESA_WS_ITEM_PROBLEM;
+                out->problem = problem;
+            }
+            return;
+        }
+    }
+    if (is_control(r->opcode))
+        next_control(r, p, end, out);
+    else
+        next_data(r, p, end, out);
+}
