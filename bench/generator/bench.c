@@ -48,6 +48,16 @@ void bench_close(struct bench *b, struct conn *c)
     net_flush(&b->net, c);
 }
 
+void bench_nothing(struct bench *b)
+{
+    (void)b;
+}
+
+void bench_no_answer(struct bench *b, struct conn *c, uint32_t seq)
+{
+    net_fail(&b->net, "connection %u: message %u was not asked for", c->index, seq);
+}
+
 /* ---- what the server says ---- */
 
 static void complain(struct bench *b, const struct conn *c, const char *what, const char *text,

@@ -90,4 +90,8 @@ void bench_send(struct bench *b, struct conn *c, uint32_t seq);
 /* Begins the closing handshake with 1000; the mode's `ended` follows. */
 void bench_close(struct bench *b, struct conn *c);
 
+/* For modes that have nothing to do at a moment, and those that ask for no message. */
+void bench_nothing(struct bench *b);
+void bench_no_answer(struct bench *b, struct conn *c, uint32_t seq);
+
 #endif

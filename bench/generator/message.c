@@ -62,6 +62,11 @@ void message_deinit(struct message *m)
     free(m->frame);
 }
 
+uint32_t message_number(uint64_t n)
+{
+    return MESSAGE_SEQ_MIN + (uint32_t)(n % (MESSAGE_SEQ_END - MESSAGE_SEQ_MIN));
+}
+
 void message_write(const struct message *m, uint8_t *out, uint32_t seq)
 {
     memcpy(out, m->frame, m->frame_len);

@@ -44,6 +44,9 @@ struct message {
 void message_init(struct message *m, const struct dialect *dialect, const char *type, size_t size);
 void message_deinit(struct message *m);
 
+/* The number of the n-th message of a connection. */
+uint32_t message_number(uint64_t n);
+
 /* Writes the frame numbered `seq` to `out`, which has room for m->frame_len. */
 void message_write(const struct message *m, uint8_t *out, uint32_t seq);
 

@@ -41,11 +41,6 @@ static void rate_deinit(struct bench *b)
     free(r);
 }
 
-static uint32_t number(uint64_t n)
-{
-    return MESSAGE_SEQ_MIN + (uint32_t)(n % (MESSAGE_SEQ_END - MESSAGE_SEQ_MIN));
-}
-
 static uint64_t due_ns(const struct bench *b, uint64_t n)
 {
     const struct rate *r = b->state;
@@ -89,7 +84,7 @@ static void rate_turn(struct bench *b)
     sample(b);
     while (due_ns(b, r->sent) <= now && bench_begin(b) && !b->net.failed) {
         struct conn *c = &b->conns[r->sent % b->conn_count];
-        bench_send(b, c, number(r->sent / b->conn_count));
+        bench_send(b, c, message_number(r->sent / b->conn_count));
         r->sent++;
         if (!c->wants_write)
             net_flush(&b->net, c);
@@ -106,8 +101,9 @@ static void rate_answer(struct bench *b, struct conn *c, uint32_t seq)
     struct rate *r = b->state;
     uint64_t k = r->got[c->index];
     uint64_t n = k * b->conn_count + c->index;
-    if (n >= r->sent || seq != number(k)) {
-        net_fail(&b->net, "connection %u: message %u instead of %u", c->index, seq, number(k));
+    if (n >= r->sent || seq != message_number(k)) {
+        net_fail(&b->net, "connection %u: message %u instead of %u", c->index, seq,
+                 message_number(k));
         return;
     }
     bench_count(b, due_ns(b, n));
