@@ -64,9 +64,8 @@ struct mesa_server {
     struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
-    struct mesa_list dirty;        /* clients with frames queued in this turn */
-    struct mesa_list gone;         /* clients to give back at the end of the turn */
-    struct mesa_client *receiving; /* whose message arrived last in this turn */
+    struct mesa_list dirty; /* clients with frames queued in this turn */
+    struct mesa_list gone;  /* clients to give back at the end of the turn */
     struct mesa_gather gather;
     size_t open_count;        /* clients not closing */
     size_t live_count;        /* connections the transport still has, those of guests included */
