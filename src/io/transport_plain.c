@@ -16,7 +16,8 @@
 #include "io/transport_internal.h"
 
 enum {
-    EVENTS_PER_TURN = 512,
+    EVENTS_PER_TURN = 128, /* more of them wait for the next one, as do timers */
+    TURN_NS = 1000000,     /* of work, when handlers take long: what they answered goes out */
     INPUT_BYTES = 64 * 1024,
     READ_EVENTS = EPOLLIN | EPOLLRDHUP,
     ENDED_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR,
@@ -68,9 +69,16 @@ static void on_ready(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     int n = epoll_wait(p->fd, ready, EVENTS_PER_TURN, 0);
+    uint64_t end = uv_hrtime() + TURN_NS;
+    bool late = false;
     /* none of them goes away here: connections end at the end of the turn */
-    for (int i = 0; i < n; i++)
-        on_event(ready[i].data.ptr, ready[i].events);
+    for (int i = 0; i < n; i++) {
+        struct mesa_conn *c = ready[i].data.ptr;
+        if (late && c->phase == MESA_CONN_OPEN)
+            continue; /* is told again */
+        on_event(c, ready[i].events);
+        late = uv_hrtime() > end;
+    }
 }
 
 enum mesa_status mesa_poller_open(struct mesa_transport *t)

@@ -5,44 +5,6 @@
 
 #include "server/internal.h"
 
-/* -- the request -- */
-
-static char *copy_span(char *to, struct mesa_span *out, struct mesa_span from)
-{
-    if (from.len > 0)
-        memcpy(to, from.p, from.len);
-    *out = (struct mesa_span){to, from.len};
-    return to + from.len;
-}
-
-/* The request in one allocation: struct, headers, bytes. */
-static struct mesa_request *copy_request(const struct mesa_request *req)
-{
-    size_t bytes =
-        req->method.len + req->path.len + req->query.len + req->ip.len + req->protocol.len;
-    for (size_t i = 0; i < req->header_count; i++)
-        bytes += req->headers[i].name.len + req->headers[i].value.len;
-
-    size_t fixed = sizeof *req + req->header_count * sizeof *req->headers;
-    struct mesa_request *copy = malloc(fixed + bytes);
-    if (copy == NULL)
-        return NULL;
-    struct mesa_header *headers = (struct mesa_header *)(copy + 1);
-    char *p = (char *)copy + fixed;
-    *copy = *req;
-    copy->headers = headers;
-    p = copy_span(p, &copy->method, req->method);
-    p = copy_span(p, &copy->path, req->path);
-    p = copy_span(p, &copy->query, req->query);
-    p = copy_span(p, &copy->ip, req->ip);
-    p = copy_span(p, &copy->protocol, req->protocol);
-    for (size_t i = 0; i < req->header_count; i++) {
-        p = copy_span(p, &headers[i].name, req->headers[i].name);
-        p = copy_span(p, &headers[i].value, req->headers[i].value);
-    }
-    return copy;
-}
-
 /* -- making and freeing -- */
 
 static enum mesa_status make_server_id(char out[MESA_SERVER_ID_LEN])
@@ -68,6 +30,7 @@ static void free_client(struct mesa_client *c)
     }
     mesa_registry_entry_deinit(&c->entry);
     free(c->pending_close);
+    free(c->packed_request);
     free(c->request);
     free(c);
 }
@@ -86,8 +49,8 @@ enum mesa_status mesa_client_new(struct mesa_client **out, struct mesa_server *s
     mesa_list_init(&c->link);
     mesa_outq_init(&c->outq);
     mesa_client_state_init(&c->state);
-    c->request = copy_request(req);
-    if (c->request == NULL)
+    c->packed_request = mesa_request_pack(req);
+    if (c->packed_request == NULL)
         goto fail;
     if (s->cfg.store_messages > 0) {
         c->stored = calloc(2, sizeof *c->stored);
@@ -168,8 +131,14 @@ struct mesa_span mesa_client_server_id(const struct mesa_client *c)
     return (struct mesa_span){c->server_id, MESA_SERVER_ID_LEN};
 }
 
-const struct mesa_request *mesa_client_request(const struct mesa_client *c)
+const struct mesa_request *mesa_client_request(struct mesa_client *c)
 {
+    if (c->request == NULL)
+        c->request = mesa_request_unpack(c->packed_request);
+    if (c->request != NULL) {
+        free(c->packed_request);
+        c->packed_request = NULL;
+    }
     return c->request;
 }
 

@@ -64,9 +64,8 @@ struct mesa_server {
     struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
-    struct mesa_list dirty;        /* clients with frames queued in this turn */
-    struct mesa_list gone;         /* clients to give back at the end of the turn */
-    struct mesa_client *receiving; /* whose message arrived last in this turn */
+    struct mesa_list dirty; /* clients with frames queued in this turn */
+    struct mesa_list gone;  /* clients to give back at the end of the turn */
     struct mesa_gather gather;
     size_t open_count;        /* clients not closing */
     size_t live_count;        /* connections the transport still has, those of guests included */
@@ -99,7 +98,8 @@ struct mesa_client {
     struct mesa_server *server; /* NULL after on_disconnect */
     struct mesa_conn *conn;     /* NULL once the transport let go of it */
     void *data;
-    struct mesa_request *request;
+    struct mesa_packed_request *packed_request; /* NULL once it has been unpacked */
+    struct mesa_request *request;               /* NULL until somebody asks */
     struct mesa_outq outq;
     struct mesa_list link;   /* the server's dirty or gone */
     struct mesa_timer timer; /* the earliest of what is due below */
@@ -252,6 +252,11 @@ void mesa_server_close_guests(struct mesa_server *s, int code, const char *reaso
                               uint32_t drain_ms);
 /* The server is being freed: leaves its host, and sends its guests away. */
 void mesa_server_part(struct mesa_server *s);
+
+/* -- request.c -- */
+/* A copy in one allocation, for free(). NULL: no memory. */
+struct mesa_packed_request *mesa_request_pack(const struct mesa_request *req);
+struct mesa_request *mesa_request_unpack(const struct mesa_packed_request *packed);
 
 /* -- http.c -- */
 int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req);

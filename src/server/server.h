@@ -156,8 +156,9 @@ bool mesa_client_authenticated(const struct mesa_client *c);
 struct mesa_span mesa_client_id(const struct mesa_client *c); /* absent before authentication */
 /* Unique per connection, random, 22 characters of [A-Za-z0-9_-]. */
 struct mesa_span mesa_client_server_id(const struct mesa_client *c);
-/* A compact copy, valid as long as the client. */
-const struct mesa_request *mesa_client_request(const struct mesa_client *c);
+/* The request it connected with, valid as long as the client; NULL: no memory. Asking costs some
+ * hundred bytes, the first time. */
+const struct mesa_request *mesa_client_request(struct mesa_client *c);
 size_t mesa_client_buffered(const struct mesa_client *c); /* bytes waiting in the queue */
 
 /* One pointer for the owner of the hooks. */
