@@ -25,11 +25,18 @@ struct mesa_backlog {
     const uint64_t *
         stored_ms; /* when each was stored, in the broker's own clock, to be handed back to put_back unchanged. NULL: unknown, counts as now */
     size_t count;
+    /* Under this number the broker still keeps them, for whoever comes after this server has died,
+     * until they are confirmed or put back. 0: it does not. */
+    uint64_t hold;
+    /* When the other servers were told that the user's newest connection is here, in an order that all
+     * servers share. 0: not known yet, or there are none. */
+    uint64_t asked;
 };
 
 typedef void (*mesa_backlog_fn)(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog);
-/* Whether the backlog is still of use; asked before it is taken after a wait. */
-typedef bool (*mesa_backlog_wanted_fn)(void *ctx);
+/* Whether the backlog is still of use, and whether it may be taken: asked again until it is one or the other. `asked`: see mesa_backlog. */
+enum mesa_wanted { MESA_UNWANTED, MESA_NOT_YET, MESA_WANTED };
+typedef enum mesa_wanted (*mesa_backlog_wanted_fn)(void *ctx, uint64_t asked);
 typedef void (*mesa_broker_closed_fn)(void *ctx);
 
 /* A message of this server, after its own connections got it. */
@@ -67,6 +74,13 @@ struct mesa_broker_hooks {
     void (*on_delivery)(void *ctx, const struct mesa_cluster_message *m);
     /* Something was put back for a user who is online: it can be taken. */
     void (*on_kept)(void *ctx, struct mesa_span id);
+    /* Another server, `by`, has had a newer connection of `id` than those here since `asked`, and answers for what is sent from now on. What was sent
+     * before has to be confirmed, or be given to hand_over with `request`. */
+    void (*on_hand_over)(void *ctx, struct mesa_span id, uint64_t by, uint64_t asked,
+                         struct mesa_span request);
+    /* It does not any more: its connection is gone, or this server has the newest. Without an id: all of
+     * `by`; with `by` 0: whoever it was. */
+    void (*on_returned)(void *ctx, struct mesa_span id, uint64_t by);
     void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
     /* Redis can be reached and knows of all that is here, after it did not: what was sent to users
      * here meanwhile may have been stored. Or it cannot be reached any more. */
@@ -85,21 +99,28 @@ struct mesa_broker_ops {
     void (*disconnected)(struct mesa_broker *b);
     /* The first connection of `id` on this server was authenticated. */
     void (*user_online)(struct mesa_broker *b, struct mesa_span id);
-    /* The last one left. `unread` are messages that it may not have received: they go back in
-     * front of what is stored, and of what is sent from now on. */
+    /* The last one left. `unread` are messages that it may not have received, the oldest first: they go
+     * back in front of what was stored since then. `relieved`: another server has a newer connection. */
     void (*user_offline)(struct mesa_broker *b, struct mesa_span id,
-                         const struct mesa_backlog *unread);
+                         const struct mesa_backlog *unread, size_t count, bool relieved);
     /* Brings a message to where else its recipients are, and keeps it for those who are offline, within sync.maxMessages, maxBytes and maxAge: the oldest go first.
      * MESA_EUNAVAILABLE: the cluster cannot be reached. MESA_ENOMEM. */
     enum mesa_status (*send)(struct mesa_broker *b, const struct mesa_publication *p);
-    /* Takes the whole backlog of `id`: it is no longer stored. `patiently`: another connection of the
-     * user may be about to put something back, so wait a little. MESA_EUNAVAILABLE, MESA_EIO: it may
-     * still be stored; MESA_ECLOSED: not wanted any more. */
-    void (*take)(struct mesa_broker *b, struct mesa_span id, bool patiently,
-                 mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
-    /* Puts back, in front of what is stored, messages that were taken but never written; the bounds hold, the oldest go first. */
-    void (*put_back)(struct mesa_broker *b, struct mesa_span id,
-                     const struct mesa_backlog *backlog);
+    /* Takes the whole backlog of `id`, when no other server has anything left to put back in front of it.
+     * MESA_EUNAVAILABLE, MESA_EIO: it may still be stored; MESA_ECLOSED: not wanted any more. */
+    void (*take)(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wanted_fn wanted,
+                 mesa_backlog_fn fn, void *ctx);
+    /* Of what was taken with `hold`, the first `from` were received and those from `to` on are taken
+     * care of. All of it: it is kept no more. */
+    void (*confirm)(struct mesa_broker *b, struct mesa_span id, uint64_t hold, size_t from,
+                    size_t to);
+    /* Puts back messages that were not received, the oldest first, in front of what is stored, or `behind` it; their holds
+     * end. The bounds hold, the oldest go first. */
+    void (*put_back)(struct mesa_broker *b, struct mesa_span id, const struct mesa_backlog *unread,
+                     size_t count, bool behind);
+    /* The answer to on_hand_over, with what goes back; `more`: there will be another one. */
+    void (*hand_over)(struct mesa_broker *b, struct mesa_span id, struct mesa_span request,
+                      const struct mesa_backlog *unread, size_t count, bool more);
     /* Tells one portal. */
     void (*tell_portal)(struct mesa_broker *b, const struct mesa_portal_event *e);
 };

@@ -256,18 +256,17 @@ static enum mesa_status memory_send(struct mesa_broker *b, const struct mesa_pub
     return rc;
 }
 
-static void memory_take(struct mesa_broker *b, struct mesa_span id, bool patiently,
-                        mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx)
+static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wanted_fn wanted,
+                        mesa_backlog_fn fn, void *ctx)
 {
-    (void)patiently; /* here everything is put back and taken at once */
-    (void)wanted;
+    (void)wanted; /* here it is taken at once */
     struct memory_broker *m = self(b);
     struct mesa_list taken, dropped;
     mesa_list_init(&taken);
     mesa_list_init(&dropped);
     struct backlog *q = mesa_map_get(m->by_id, id.p, id.len);
     enum mesa_status rc = MESA_OK;
-    struct mesa_backlog backlog = {NULL, NULL, 0};
+    struct mesa_backlog backlog = {NULL, NULL, 0, 0, 0};
     struct mesa_span *json = NULL;
     uint64_t *stored_ms = NULL;
 
@@ -300,23 +299,32 @@ static void memory_take(struct mesa_broker *b, struct mesa_span id, bool patient
     report_dropped(m, &dropped);
 }
 
-static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
-                            const struct mesa_backlog *backlog)
+static enum mesa_status put_in_front(struct memory_broker *m, struct backlog *q,
+                                     const struct mesa_backlog *part)
 {
-    struct memory_broker *m = self(b);
-    struct backlog *q;
-    if (backlog->count == 0 || find_or_add(m, id, &q) != MESA_OK)
-        return;
-    for (size_t i = backlog->count; i-- > 0;) {
-        uint64_t stored_ms =
-            backlog->stored_ms != NULL ? backlog->stored_ms[i] : mesa_loop_now(m->loop);
-        struct stored *s = stored_new(q, backlog->json[i], stored_ms);
+    for (size_t i = part->count; i-- > 0;) {
+        uint64_t stored_ms = part->stored_ms != NULL ? part->stored_ms[i] : mesa_loop_now(m->loop);
+        struct stored *s = stored_new(q, part->json[i], stored_ms);
         if (s == NULL)
-            break; /* the older ones are lost, as they would be to the bounds */
+            return MESA_ENOMEM;
         mesa_list_append(q->messages.next, &s->link); /* in front of the first */
         q->count++;
         q->bytes += s->len;
     }
+    return MESA_OK;
+}
+
+static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
+                            const struct mesa_backlog *unread, size_t count, bool behind)
+{
+    (void)behind; /* whoever waits for a backlog: here nobody does */
+    struct memory_broker *m = self(b);
+    struct backlog *q;
+    if (count == 0 || find_or_add(m, id, &q) != MESA_OK)
+        return;
+    /* Without memory the older ones are lost, as they would be to the bounds. */
+    while (count > 0 && put_in_front(m, q, &unread[count - 1]) == MESA_OK)
+        count--;
 
     struct mesa_list dropped;
     mesa_list_init(&dropped);
@@ -326,9 +334,29 @@ static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
 }
 
 static void memory_user_offline(struct mesa_broker *b, struct mesa_span id,
-                                const struct mesa_backlog *unread)
+                                const struct mesa_backlog *unread, size_t count, bool relieved)
 {
-    memory_put_back(b, id, unread);
+    (void)relieved;
+    memory_put_back(b, id, unread, count, false);
+}
+
+/* What was taken is in the memory of the same process: there is nobody to keep it for. */
+static void memory_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t hold, size_t from,
+                           size_t to)
+{
+    (void)b;
+    (void)id;
+    (void)hold;
+    (void)from;
+    (void)to;
+}
+
+static void memory_hand_over(struct mesa_broker *b, struct mesa_span id, struct mesa_span request,
+                             const struct mesa_backlog *unread, size_t count, bool more)
+{
+    (void)request; /* nobody asks */
+    (void)more;
+    memory_put_back(b, id, unread, count, false);
 }
 
 static const struct mesa_broker_ops memory_ops = {
@@ -340,7 +368,9 @@ static const struct mesa_broker_ops memory_ops = {
     .user_offline = memory_user_offline,
     .send = memory_send,
     .take = memory_take,
+    .confirm = memory_confirm,
     .put_back = memory_put_back,
+    .hand_over = memory_hand_over,
     .tell_portal = memory_tell_portal,
 };
 

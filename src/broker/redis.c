@@ -187,6 +187,8 @@ static void on_published(void *ctx, struct mesa_span channel, struct mesa_span t
         on_message(r, text.p, text.len);
     else if (mesa_span_eq(channel, mesa_redis_span(&r->own)))
         mesa_redis_part_token(r, text);
+    else if (mesa_span_eq(channel, mesa_redis_span(&r->handover)))
+        mesa_redis_handover_news(r, text);
     else if (mesa_span_eq(channel, mesa_redis_span(&r->kept_channel)))
         r->base.hooks.on_kept(r->base.hooks_ctx, text);
     else if (r->cfg->portal.enabled)
@@ -218,10 +220,13 @@ static void on_left(struct mesa_redis_call *c, const struct mesa_redis_reply *re
 
 void mesa_redis_leave(struct mesa_redis_broker *r)
 {
-    const struct mesa_span incarnation = mesa_redis_text(r->incarnation);
+    struct mesa_redis_bounds bounds;
+    struct mesa_span args[4] = {mesa_redis_text(r->incarnation)};
+    mesa_redis_write_bounds(r, &bounds);
+    mesa_redis_put_bounds(&bounds, &args[1]);
     if (r->closing && r->up && !r->leaving && mesa_map_count(r->partings) == 0) {
         r->leaving = true;
-        mesa_redis_do(r, MESA_SCRIPT_LEAVE, &incarnation, 1, on_left, NULL);
+        mesa_redis_do(r, MESA_SCRIPT_LEAVE, args, 4, on_left, NULL);
     }
 }
 
@@ -261,6 +266,7 @@ static void redis_free(struct mesa_broker *b)
     mesa_buf_deinit(&r->pool);
     mesa_buf_deinit(&r->portal);
     mesa_buf_deinit(&r->own);
+    mesa_buf_deinit(&r->handover);
     mesa_buf_deinit(&r->kept_channel);
     mesa_buf_deinit(&r->scratch);
     mesa_buf_deinit(&r->echo);
@@ -278,7 +284,9 @@ static const struct mesa_broker_ops redis_ops = {
     .user_offline = mesa_redis_user_offline,
     .send = mesa_redis_send,
     .take = mesa_redis_take,
+    .confirm = mesa_redis_confirm,
     .put_back = mesa_redis_put_back,
+    .hand_over = mesa_redis_hand_over,
     .tell_portal = mesa_redis_tell_portal,
 };
 
@@ -306,6 +314,7 @@ static enum mesa_status make_names(struct mesa_redis_broker *r)
         struct mesa_buf *name;
         const char *text;
     } names[] = {{&r->kept_channel, "mesa:kept"},
+                 {&r->handover, "mesa:handover"},
                  {&r->channel, "ws"},
                  {&r->pool, "available_portals_pool"},
                  {&r->portal, "portal"}};
@@ -314,6 +323,8 @@ static enum mesa_status make_names(struct mesa_redis_broker *r)
         if (rc == MESA_OK)
             rc = mesa_buf_append(names[i].name, suffix.p, suffix.len);
     }
+    if (rc == MESA_OK)
+        rc = mesa_buf_printf(&r->own, "mesa:node:%s", r->node);
     return rc == MESA_OK ? mesa_buf_printf(&r->echo, "{\"origin\":\"%s\",\"message\":", r->node)
                          : rc;
 }
@@ -361,14 +372,11 @@ static enum mesa_status connect_both(struct mesa_redis_broker *r,
     if (rc == MESA_OK)
         rc = mesa_redis_new(&r->subscriber, r->loop, MESA_REDIS_SUBSCRIBER, o, &subscriber, r, err,
                             err_len);
-    if (rc == MESA_OK)
-        rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->channel));
-    if (rc == MESA_OK)
-        rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->pool));
-    if (rc == MESA_OK)
-        rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->own));
-    if (rc == MESA_OK && r->cfg->sync.enabled)
-        rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(&r->kept_channel));
+    const struct mesa_buf *channels[] = {&r->channel, &r->pool, &r->own, &r->kept_channel,
+                                         &r->handover};
+    size_t count = r->cfg->sync.enabled ? 5 : 2; /* the rest is about what is kept */
+    for (size_t i = 0; rc == MESA_OK && i < count; i++)
+        rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(channels[i]));
     return rc;
 }
 

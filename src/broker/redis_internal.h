@@ -1,6 +1,6 @@
 /* redis_internal.h - what the files of the Redis broker share.
  *
- * Private to redis.c, redis_presence.c, redis_sync.c and redis_portal.c. Loop thread only. May
+ * Private to the files named below. Loop thread only. May
  * include: what broker.h may.
  *
  * A node has one random id, the origin of what it publishes, and a new incarnation each time it
@@ -59,7 +59,8 @@ struct mesa_redis_broker {
     struct mesa_buf suffix;                /* of every name: "" or "_<namespace>" */
     struct mesa_buf channel, pool, portal; /* ws, available_portals_pool, portal */
     struct mesa_buf kept_channel;          /* mesa:kept */
-    struct mesa_buf own;                   /* the channel of this node alone */
+    struct mesa_buf own;                   /* mesa:node:<node>, for this node alone */
+    struct mesa_buf handover;              /* mesa:handover */
     struct mesa_buf scratch;
     struct mesa_buf echo; /* how the messages of this node begin */
     char sha[MESA_SCRIPT_COUNT_][41];
@@ -77,9 +78,9 @@ struct mesa_redis_broker {
     size_t kept_messages, kept_bytes, sent_bytes;
     struct mesa_turn turn;
     struct mesa_timer tick;
-    struct mesa_map *partings; /* struct mesa_redis_parting by user */
-    uint64_t parting_token;
-    struct mesa_list waiting; /* takes to be tried again */
+    struct mesa_map *partings; /* the oldest struct parting of a user */
+    uint64_t token;            /* the latest; of partings and takes */
+    struct mesa_list waiting;  /* takes to be tried again */
     struct mesa_timer retry;
     struct mesa_list portals;
     struct mesa_list *next_portal; /* the one that had the latest event */
@@ -141,42 +142,80 @@ void mesa_redis_presence_tend(struct mesa_redis_broker *r);
 void mesa_redis_presence_count(struct mesa_redis_broker *r);
 void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id);
 void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
-                             const struct mesa_backlog *unread);
+                             const struct mesa_backlog *unread, size_t count, bool relieved);
 void mesa_redis_connected(struct mesa_broker *b);
 void mesa_redis_disconnected(struct mesa_broker *b);
 
-/* -- redis_sync.c -- */
-enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_publication *p);
-void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, bool patiently,
-                     mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
-void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
-                         const struct mesa_backlog *backlog);
+/* -- redis_sync.c: to the store, and back to it -- */
+enum { MESA_REDIS_MS_DIGITS = 13 };
 
-/* Puts back what was written like a backlog: `json` joined by commas, `times` of 13 digits each, zeros
- * for now. `incarnation` ends a parting; absent: there is none. */
-void mesa_redis_put_back_written(struct mesa_redis_broker *r, struct mesa_span id,
-                                 struct mesa_span json, struct mesa_span times,
-                                 struct mesa_span incarnation);
-enum mesa_status mesa_redis_write_backlog(const struct mesa_backlog *backlog, struct mesa_buf *json,
-                                          struct mesa_buf *times);
+/* The bounds of the store as arguments of a script. */
+struct mesa_redis_bounds {
+    char text[3][24];
+};
+void mesa_redis_write_bounds(const struct mesa_redis_broker *r, struct mesa_redis_bounds *b);
+/* Writes them into three arguments. */
+static inline void mesa_redis_put_bounds(const struct mesa_redis_bounds *b, struct mesa_span *args)
+{
+    for (size_t i = 0; i < 3; i++)
+        args[i] = mesa_redis_text(b->text[i]);
+}
+
+enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_publication *p);
+void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
+                         const struct mesa_backlog *unread, size_t count, bool behind);
+/* What scripts that change the store say beside what was stored, at these places of a reply. */
+void mesa_redis_report_changes(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply);
+
+/* Messages to be put back, as MESA_SCRIPT_PUT_BACK takes them. */
+struct mesa_redis_part {
+    uint64_t hold;
+    struct mesa_buf json, times;
+};
+struct mesa_redis_parts {
+    struct mesa_redis_part *at;
+    size_t count;
+};
+enum mesa_status mesa_redis_parts_add(struct mesa_redis_parts *p, const struct mesa_backlog *unread,
+                                      size_t count);
+/* Appends a message to the last of them, which has no hold, now. */
+enum mesa_status mesa_redis_parts_append(struct mesa_redis_parts *p, const struct mesa_envelope *e);
+/* Puts `front` before the others; `front` is empty then. */
+enum mesa_status mesa_redis_parts_prepend(struct mesa_redis_parts *p,
+                                          struct mesa_redis_parts *front);
+void mesa_redis_parts_deinit(struct mesa_redis_parts *p);
+/* Puts them back where `place` says: the entry of MESA_SCRIPT_PUT_BACK, "" or "+"; `more`: the entry stays. */
+void mesa_redis_put_back_parts(struct mesa_redis_broker *r, struct mesa_span id, const char *place,
+                               bool more, const struct mesa_redis_parts *p);
 /* Appends an envelope with nothing in it but what a client may see. MESA_EPROTO: it is none. */
 enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct mesa_envelope *e);
+
+/* -- redis_take.c: from the store -- */
+void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wanted_fn wanted,
+                     mesa_backlog_fn fn, void *ctx);
+void mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t hold, size_t from,
+                        size_t to);
 void mesa_redis_waiting_free(struct mesa_redis_broker *r);
 void mesa_redis_on_retry(struct mesa_timer *t);
 
 /* -- redis_part.c -- */
 void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
-                     const struct mesa_backlog *unread);
+                     const struct mesa_backlog *unread, size_t count, bool relieved);
 /* What was taken for a user who is parting goes back in front of the rest; false: nobody is. */
 bool mesa_redis_part_prepend(struct mesa_redis_broker *r, struct mesa_span id,
-                             struct mesa_span json, struct mesa_span times);
-/* A token came back on the channel of this node. */
+                             struct mesa_redis_parts *parts);
+/* What came on the channel of this node. */
 void mesa_redis_part_token(struct mesa_redis_broker *r, struct mesa_span text);
 /* Takes out of the recipients those who have just left. */
 void mesa_redis_part_catch(struct mesa_redis_broker *r, struct mesa_cluster_message *m);
 /* Ends all partings: tokens may be lost. */
 void mesa_redis_part_all(struct mesa_redis_broker *r);
 void mesa_redis_part_free(struct mesa_redis_broker *r);
+
+/* -- redis_handover.c: who has the newest connection of a user -- */
+void mesa_redis_handover_news(struct mesa_redis_broker *r, struct mesa_span text);
+void mesa_redis_hand_over(struct mesa_broker *b, struct mesa_span id, struct mesa_span request,
+                          const struct mesa_backlog *unread, size_t count, bool more);
 
 /* -- redis_portal.c -- */
 void mesa_redis_tell_portal(struct mesa_broker *b, const struct mesa_portal_event *e);

@@ -4,7 +4,8 @@
  * after others were stored because the user is offline. So that none is lost or out of order, a user
  * parts in two steps: the first script takes the user out and publishes a token to this node alone;
  * what arrives before the token was sent before; the second puts all that was not read in front of
- * what was stored. In between nobody can take the user's messages (MESA_SCRIPT_TAKE).
+ * what was stored since the first. In between nobody can take the user's messages (MESA_SCRIPT_TAKE).
+ * Whoever comes and leaves again meanwhile parts once more, behind the first time.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,165 +13,168 @@
 
 #include "broker/redis_internal.h"
 
+enum { ENTRY_LEN = MESA_INCARNATION_LEN + 24 };
+
 struct parting {
-    uint64_t token;              /* the latest: a user may come and leave again meanwhile */
-    uint64_t seen, answered;     /* the latest that came back on the channel, and as a reply */
-    struct mesa_buf json, times; /* what was not read, as put_back_written takes it */
-    char incarnation[MESA_INCARNATION_LEN + 1];
+    struct parting *next; /* of the same user, later */
+    uint64_t token;
+    bool seen, answered; /* the token came back on the channel, and as a reply */
+    bool relieved;       /* another node answers for what is on its way */
+    struct mesa_redis_parts parts;
+    char entry[ENTRY_LEN]; /* "<incarnation>.<token>" */
     size_t id_len;
     char id[];
 };
 
 static void parting_free(struct parting *p)
 {
-    mesa_buf_deinit(&p->json);
-    mesa_buf_deinit(&p->times);
+    mesa_redis_parts_deinit(&p->parts);
     free(p);
 }
 
-static struct parting *find_or_add(struct mesa_redis_broker *r, struct mesa_span id)
+static struct parting *first_of(struct mesa_redis_broker *r, struct mesa_span id)
 {
-    struct parting *p = mesa_map_get(r->partings, id.p, id.len);
-    if (p != NULL)
-        return p;
-    p = calloc(1, sizeof *p + id.len);
+    return mesa_map_get(r->partings, id.p, id.len);
+}
+
+static enum mesa_status add(struct mesa_redis_broker *r, struct mesa_span id, struct parting **out)
+{
+    struct parting *p = calloc(1, sizeof *p + id.len), *last = first_of(r, id);
     if (p == NULL)
-        return NULL;
+        return MESA_ENOMEM;
     memcpy(p->id, id.p, id.len);
     p->id_len = id.len;
-    memcpy(p->incarnation, r->incarnation, sizeof p->incarnation);
-    if (mesa_map_set(r->partings, id.p, id.len, p) == MESA_OK)
-        return p;
-    free(p);
-    return NULL;
+    p->token = ++r->token;
+    snprintf(p->entry, sizeof p->entry, "%s.%" PRIu64, r->incarnation, p->token);
+    while (last != NULL && last->next != NULL)
+        last = last->next;
+    if (last != NULL) {
+        last->next = p;
+    } else if (mesa_map_set(r->partings, id.p, id.len, p) != MESA_OK) {
+        free(p);
+        return MESA_ENOMEM;
+    }
+    *out = p;
+    return MESA_OK;
+}
+
+/* Takes it out of its user's. */
+static void take_out(struct mesa_redis_broker *r, struct parting *p)
+{
+    struct parting *first = mesa_map_get(r->partings, p->id, p->id_len);
+    if (first != p) {
+        while (first->next != p)
+            first = first->next;
+        first->next = p->next;
+    } else if (p->next == NULL) {
+        mesa_map_remove(r->partings, p->id, p->id_len);
+    } else { /* in its place: this needs no memory */
+        mesa_map_set(r->partings, p->id, p->id_len, p->next);
+    }
 }
 
 static void finish(struct mesa_redis_broker *r, struct parting *p)
 {
-    mesa_map_remove(r->partings, p->id, p->id_len);
-    mesa_redis_put_back_written(r, (struct mesa_span){p->id, p->id_len}, mesa_redis_span(&p->json),
-                                mesa_redis_span(&p->times), mesa_redis_text(p->incarnation));
+    take_out(r, p);
+    mesa_redis_put_back_parts(r, (struct mesa_span){p->id, p->id_len}, p->entry, false, &p->parts);
     parting_free(p);
     mesa_redis_leave(r);
 }
 
-static enum mesa_status separate(struct parting *p)
-{
-    return p->json.len > 0 ? mesa_buf_push(&p->json, ',') : MESA_OK;
-}
-
-/* "<token> <user>"; NULL: nobody of this name parts. */
-static struct parting *find_token(struct mesa_redis_broker *r, struct mesa_span text,
-                                  uint64_t *token)
+/* "<token> <user>"; NULL: no such parting. */
+static struct parting *find_token(struct mesa_redis_broker *r, struct mesa_span text)
 {
     const char *space = text.len > 0 ? memchr(text.p, ' ', text.len) : NULL;
     if (space == NULL)
-        return NULL; /* not from this node */
-    struct mesa_span id = {space + 1, text.len - (size_t)(space + 1 - text.p)};
-    *token = strtoull(text.p, NULL, 10);
-    return mesa_map_get(r->partings, id.p, id.len);
+        return NULL;
+    uint64_t token = strtoull(text.p, NULL, 10);
+    struct parting *p =
+        first_of(r, (struct mesa_span){space + 1, text.len - (size_t)(space + 1 - text.p)});
+    while (p != NULL && p->token != token)
+        p = p->next;
+    return p;
 }
 
 /* Both connections have to be past the script: one may still bring messages to the user, the other
  * what was taken for the user before. */
 static void finish_if_past(struct mesa_redis_broker *r, struct parting *p)
 {
-    if (p->seen == p->token && p->answered == p->token)
+    if (p->seen && p->answered)
         finish(r, p);
 }
 
 static void on_parted(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
-    uint64_t token;
-    struct parting *p = find_token(c->broker, c->args[3], &token);
-    if (p == NULL || reply == NULL || c->broker->freeing)
-        return; /* without a reply on_lost ends it */
-    p->answered = token;
+    if (reply == NULL || c->broker->freeing)
+        return; /* on_lost ends it */
+    struct parting *p = find_token(c->broker, c->args[4]);
+    if (p == NULL)
+        return;
+    p->answered = true;
     if (mesa_redis_reply_error(reply) != NULL)
-        p->seen = token; /* nothing was published */
+        p->seen = true; /* nothing was published */
     finish_if_past(c->broker, p);
 }
 
 void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
-                     const struct mesa_backlog *unread)
+                     const struct mesa_backlog *unread, size_t count, bool relieved)
 {
-    char token[24];
     struct mesa_buf text;
-    struct parting *p = find_or_add(r, id);
-    enum mesa_status rc = p != NULL ? MESA_OK : MESA_ENOMEM;
+    struct parting *p = NULL;
+    enum mesa_status rc = add(r, id, &p);
     mesa_buf_init(&text);
-    if (rc == MESA_OK && unread->count > 0)
-        rc = separate(p);
-    if (rc == MESA_OK)
-        rc = mesa_redis_write_backlog(unread, &p->json, &p->times);
     if (rc == MESA_OK) {
-        p->token = ++r->parting_token;
-        snprintf(token, sizeof token, "%" PRIu64 " ", p->token);
-        rc = mesa_buf_printf(&text, "%s", token);
+        p->relieved = relieved;
+        rc = mesa_redis_parts_add(&p->parts, unread, count);
     }
     if (rc == MESA_OK)
-        rc = mesa_buf_append(&text, id.p, id.len);
-    const struct mesa_span args[] = {mesa_redis_text(r->incarnation), id, mesa_redis_span(&r->own),
-                                     mesa_redis_span(&text)};
+        rc = mesa_buf_printf(&text, "%" PRIu64 " ", p->token);
     if (rc == MESA_OK)
-        rc = mesa_redis_do(r, MESA_SCRIPT_PART, args, 4, on_parted, NULL);
+        rc = mesa_buf_append(&text, id.p, id.len);
+    if (rc == MESA_OK) {
+        const struct mesa_span args[] = {mesa_redis_text(r->incarnation),
+                                         id,
+                                         mesa_redis_text(p->entry),
+                                         mesa_redis_span(&r->own),
+                                         mesa_redis_span(&text),
+                                         mesa_redis_text(r->node)};
+        rc = mesa_redis_do(r, MESA_SCRIPT_PART, args, 6, on_parted, NULL);
+    }
     if (rc != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to tell Redis that a user left");
     mesa_buf_deinit(&text);
 }
 
-static enum mesa_status prepend(struct mesa_buf *to, struct mesa_span text, const char *separator)
-{
-    struct mesa_buf both;
-    mesa_buf_init(&both);
-    enum mesa_status rc = mesa_buf_append(&both, text.p, text.len);
-    if (rc == MESA_OK && to->len > 0)
-        rc = mesa_buf_printf(&both, "%s", separator);
-    if (rc == MESA_OK && to->len > 0)
-        rc = mesa_buf_append(&both, to->data, to->len);
-    if (rc != MESA_OK) {
-        mesa_buf_deinit(&both);
-        return rc;
-    }
-    mesa_buf_deinit(to);
-    *to = both;
-    return MESA_OK;
-}
-
 bool mesa_redis_part_prepend(struct mesa_redis_broker *r, struct mesa_span id,
-                             struct mesa_span json, struct mesa_span times)
+                             struct mesa_redis_parts *parts)
 {
-    struct parting *p = mesa_map_get(r->partings, id.p, id.len);
+    struct parting *p = first_of(r, id);
     if (p == NULL)
         return false;
-    if (prepend(&p->json, json, ",") != MESA_OK || prepend(&p->times, times, "") != MESA_OK)
+    if (mesa_redis_parts_prepend(&p->parts, parts) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to put kept messages back");
     return true;
 }
 
 void mesa_redis_part_token(struct mesa_redis_broker *r, struct mesa_span text)
 {
-    uint64_t token;
-    struct parting *p = find_token(r, text, &token);
+    struct parting *p = find_token(r, text);
     if (p == NULL)
         return;
-    p->seen = token;
+    p->seen = true;
     finish_if_past(r, p);
 }
 
-/* Whether it was caught. */
+/* Whether it was caught: it was sent before the user left, for the first time not seen yet. */
 static bool catch_one(struct mesa_redis_broker *r, struct mesa_span id,
                       const struct mesa_envelope *e)
 {
-    struct parting *p = mesa_map_get(r->partings, id.p, id.len);
-    if (p == NULL)
+    struct parting *p = first_of(r, id);
+    while (p != NULL && p->seen)
+        p = p->next;
+    if (p == NULL || p->relieved)
         return false;
-    enum mesa_status rc = separate(p);
-    if (rc == MESA_OK)
-        rc = mesa_redis_write_envelope(&p->json, e);
-    if (rc == MESA_OK)
-        rc = mesa_buf_printf(&p->times, "%013d", 0);
-    if (rc != MESA_OK)
+    if (mesa_redis_parts_append(&p->parts, e) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "a message to a user who has just left was lost");
     return true;
 }
@@ -206,7 +210,7 @@ void mesa_redis_part_free(struct mesa_redis_broker *r)
 {
     struct parting *p;
     while (r->partings != NULL && (p = any(r)) != NULL) {
-        mesa_map_remove(r->partings, p->id, p->id_len);
+        take_out(r, p);
         parting_free(p);
     }
     mesa_map_free(r->partings);

@@ -40,15 +40,16 @@ void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id)
 }
 
 void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
-                             const struct mesa_backlog *unread)
+                             const struct mesa_backlog *unread, size_t count, bool relieved)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
     mesa_map_remove(r->users, id.p, id.len);
     if (r->up && r->cfg->sync.enabled && mesa_redis_ready(r->subscriber)) {
-        mesa_redis_part(r, id, unread);
+        mesa_redis_part(r, id, unread, count, relieved);
         return;
     }
-    mesa_redis_put_back(b, id, unread); /* first: whoever finds the user offline adds behind it */
+    /* First: whoever finds the user offline adds behind it. */
+    mesa_redis_put_back(b, id, unread, count, false);
     change_user(r, MESA_SCRIPT_OFFLINE, id);
 }
 
@@ -127,8 +128,11 @@ static enum mesa_status restore(struct mesa_redis_broker *r)
     if (rc != MESA_OK)
         return rc;
 
-    struct mesa_span finish[2 + MESA_INCARNATIONS_KEPT] = {incarnation(r)};
-    size_t count = 2;
+    struct mesa_redis_bounds bounds;
+    struct mesa_span finish[5 + MESA_INCARNATIONS_KEPT] = {incarnation(r)};
+    size_t count = 5;
+    mesa_redis_write_bounds(r, &bounds);
+    mesa_redis_put_bounds(&bounds, &finish[2]);
     snprintf(connections, sizeof connections, "%" PRId64, r->connections);
     finish[1] = mesa_redis_text(connections);
     for (size_t i = 0; i < r->earlier_count; i++)
@@ -154,8 +158,9 @@ void mesa_redis_presence_restore(struct mesa_redis_broker *r)
 static void on_tended(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
     struct mesa_redis_broker *r = c->broker;
-    if (reply == NULL || mesa_redis_reply_count(reply) < 1 || r->closing)
+    if (reply == NULL || mesa_redis_reply_count(reply) < 3 || r->closing)
         return;
+    mesa_redis_report_changes(r, reply);
     int64_t state = mesa_redis_reply_integer(mesa_redis_reply_element(reply, 0));
     if (!mesa_span_eq(c->args[0], incarnation(r)))
         return;      /* asked for an earlier one */
@@ -170,7 +175,10 @@ static void on_tended(struct mesa_redis_call *c, const struct mesa_redis_reply *
 void mesa_redis_presence_tend(struct mesa_redis_broker *r)
 {
     char ttl[24];
-    const struct mesa_span args[] = {incarnation(r), lease(r, ttl)};
-    if (mesa_redis_do(r, MESA_SCRIPT_TEND, args, 2, on_tended, NULL) != MESA_OK)
+    struct mesa_redis_bounds bounds;
+    struct mesa_span args[5] = {incarnation(r), lease(r, ttl)};
+    mesa_redis_write_bounds(r, &bounds);
+    mesa_redis_put_bounds(&bounds, &args[2]);
+    if (mesa_redis_do(r, MESA_SCRIPT_TEND, args, 5, on_tended, NULL) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to refresh the lease in Redis");
 }

@@ -1,4 +1,4 @@
-/* redis_sync.c - messages to where else their recipients are, and the sync store in Redis. */
+/* redis_sync.c - messages to where else their recipients are, and to the sync store in Redis. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,23 +6,18 @@
 #include "base/utf8.h"
 #include "broker/redis_internal.h"
 
-enum { ID_MAX = 512, MS_DIGITS = 13 };
+enum { ID_MAX = 512 };
 
 static bool is_id(struct mesa_span id)
 {
     return id.len >= 1 && id.len <= ID_MAX && mesa_utf8_valid(id.p, id.len);
 }
 
-/* The bounds of the store as arguments of a script. */
-struct bounds {
-    char messages[24], bytes[24], age[24];
-};
-
-static void write_bounds(const struct mesa_redis_broker *r, struct bounds *b)
+void mesa_redis_write_bounds(const struct mesa_redis_broker *r, struct mesa_redis_bounds *b)
 {
-    snprintf(b->messages, sizeof b->messages, "%" PRIu32, r->cfg->sync.max_messages);
-    snprintf(b->bytes, sizeof b->bytes, "%" PRIu64, r->cfg->sync.max_bytes);
-    snprintf(b->age, sizeof b->age, "%" PRIu64, r->cfg->sync.max_age_ms);
+    snprintf(b->text[0], sizeof b->text[0], "%" PRIu32, r->cfg->sync.max_messages);
+    snprintf(b->text[1], sizeof b->text[1], "%" PRIu64, r->cfg->sync.max_bytes);
+    snprintf(b->text[2], sizeof b->text[2], "%" PRIu64, r->cfg->sync.max_age_ms);
 }
 
 /* -- publishing without a look at who is online -- */
@@ -84,8 +79,7 @@ static void report_dropped(struct mesa_redis_broker *r, const struct mesa_redis_
                                  mesa_redis_reply_string(mesa_redis_reply_element(list, i + 1)));
 }
 
-/* What ROUTE and PUT_BACK say beside what was stored. */
-static void report_changes(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply)
+void mesa_redis_report_changes(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply)
 {
     if (mesa_redis_reply_count(reply) < 3)
         return;
@@ -115,7 +109,7 @@ static void on_routed(struct mesa_redis_call *c, const struct mesa_redis_reply *
         r->base.hooks.on_stored(r->base.hooks_ctx, c->args[1], stored, count);
         free(stored);
     }
-    report_changes(r, reply);
+    mesa_redis_report_changes(r, reply);
 }
 
 /* Each id with the sign that says whether a connection of this node took it. */
@@ -143,18 +137,16 @@ static enum mesa_status write_signed_ids(struct mesa_redis_broker *r,
 static struct mesa_redis_call *route_call(struct mesa_redis_broker *r,
                                           const struct mesa_publication *p)
 {
-    struct bounds b;
+    struct mesa_redis_bounds b;
     struct mesa_span *args = calloc(5 + p->id_count, sizeof *args);
     struct mesa_redis_call *c = NULL;
     size_t count = 5;
     if (args == NULL)
         return NULL;
-    write_bounds(r, &b);
+    mesa_redis_write_bounds(r, &b);
     args[0] = mesa_redis_text(r->node);
     args[1] = mesa_frame_payload(p->frame);
-    args[2] = mesa_redis_text(b.messages);
-    args[3] = mesa_redis_text(b.bytes);
-    args[4] = mesa_redis_text(b.age);
+    mesa_redis_put_bounds(&b, &args[2]);
     if (write_signed_ids(r, p, args, &count) == MESA_OK)
         c = mesa_redis_call_new(r, MESA_SCRIPT_ROUTE, args, count, on_routed, NULL);
     free(args);
@@ -178,20 +170,7 @@ enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_public
     return MESA_OK;
 }
 
-/* -- taking -- */
-
-enum { RETRY_MS = 10, PATIENCE = 50 /* tries */ };
-
-struct taking {
-    struct mesa_list link; /* broker.waiting */
-    mesa_backlog_wanted_fn wanted;
-    mesa_backlog_fn fn;
-    void *ctx;
-    unsigned tries; /* while other connections of the user may put something back */
-    bool patiently;
-    size_t id_len;
-    char id[];
-};
+/* -- putting back -- */
 
 enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct mesa_envelope *e)
 {
@@ -211,269 +190,144 @@ enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct me
     return rc;
 }
 
-/* A stored envelope as mesa-lua writes it; others may have stored more in it than a client may see.
- * MESA_EPROTO: it is none. */
-static enum mesa_status normalise(struct mesa_buf *out, struct mesa_span json, unsigned max_depth)
-{
-    struct mesa_envelope e;
-    struct mesa_json_error err;
-    enum mesa_status rc = mesa_envelope_parse(json.p, json.len, max_depth, &e, &err);
-    return rc == MESA_OK ? mesa_redis_write_envelope(out, &e) : MESA_EPROTO;
-}
-
-static uint64_t read_ms(struct mesa_span times, size_t i)
-{
-    uint64_t ms = 0;
-    for (size_t k = i * MS_DIGITS; k < (i + 1) * MS_DIGITS && k < times.len; k++) {
-        if (times.p[k] >= '0' && times.p[k] <= '9')
-            ms = ms * 10 + (uint64_t)(times.p[k] - '0');
-    }
-    return ms;
-}
-
-/* What was taken, in the making. */
-struct parcel {
-    struct mesa_span *json; /* of the array, then rewritten */
-    uint64_t *ms;
-    size_t count;
-    struct mesa_buf bytes;
-};
-
-static void parcel_deinit(struct parcel *p)
-{
-    free(p->json);
-    free(p->ms);
-    mesa_buf_deinit(&p->bytes);
-}
-
-/* Keeps the envelopes that are not too old; reports the others. */
-static enum mesa_status sort_out(struct mesa_redis_broker *r, struct mesa_span id,
-                                 struct mesa_span times, uint64_t now_ms, struct parcel *p)
-{
-    size_t all = p->count;
-    p->ms = calloc(all + 1, sizeof *p->ms);
-    if (p->ms == NULL)
-        return MESA_ENOMEM;
-    p->count = 0;
-    for (size_t i = 0; i < all; i++) {
-        struct mesa_span json = p->json[i];
-        uint64_t ms = read_ms(times, i);
-        size_t before = p->bytes.len;
-        if (now_ms > ms && now_ms - ms > r->cfg->sync.max_age_ms) {
-            r->base.hooks.on_dropped(r->base.hooks_ctx, id, json);
-            continue;
-        }
-        enum mesa_status rc = normalise(&p->bytes, json, r->cfg->limits.max_depth);
-        if (rc == MESA_ENOMEM)
-            return rc;
-        if (rc != MESA_OK) {
-            p->bytes.len = before;
-            mesa_redis_error(r, "SYNC", "undelivered_messages holds something that is no message");
-            continue;
-        }
-        p->ms[p->count] = ms;
-        p->json[p->count++] = (struct mesa_span){NULL, p->bytes.len - before};
-    }
-    const char *at = p->bytes.data;
-    for (size_t i = 0; i < p->count; at += p->json[i++].len)
-        p->json[i].p = at;
-    return MESA_OK;
-}
-
-static void deliver_parcel(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
-{
-    struct mesa_redis_broker *r = c->broker;
-    const struct taking *t = c->ctx;
-    struct mesa_span array = mesa_redis_reply_string(mesa_redis_reply_element(reply, 0));
-    struct mesa_span times = mesa_redis_reply_string(mesa_redis_reply_element(reply, 1));
-    uint64_t now_ms = read_ms(mesa_redis_reply_string(mesa_redis_reply_element(reply, 2)), 0);
-    struct mesa_span error = mesa_redis_reply_string(mesa_redis_reply_element(reply, 3));
-    struct parcel p = {0};
-    struct mesa_json_error err;
-    enum mesa_status rc = MESA_OK;
-    mesa_buf_init(&p.bytes);
-    if (error.len > 0)
-        mesa_redis_error(r, "SYNC", "what undelivered_messages holds for a user is not an array");
-    if (array.len > 0) {
-        rc = mesa_cluster_elements(array.p, array.len, r->cfg->limits.max_depth, &p.json, &p.count,
-                                   &err);
-        if (rc == MESA_OK)
-            rc = sort_out(r, c->args[0], times, now_ms, &p);
-        else if (rc != MESA_ENOMEM)
-            mesa_redis_error(r, "SYNC", "what undelivered_messages held for a user is not JSON");
-    }
-    const struct mesa_backlog backlog = {p.json, p.ms, p.count};
-    t->fn(t->ctx, rc, rc == MESA_OK ? &backlog : NULL);
-    parcel_deinit(&p);
-}
-
-/* Somebody is about to put back what the user did not read elsewhere. */
-static bool is_busy(const struct mesa_redis_reply *reply)
-{
-    return mesa_redis_reply_integer(mesa_redis_reply_element(reply, 4)) == 1;
-}
-
-static void wait_and_retry(struct mesa_redis_broker *r, struct taking *t)
-{
-    mesa_list_append(&r->waiting, &t->link);
-    if (!mesa_timer_armed(&r->retry))
-        mesa_loop_arm(r->loop, &r->retry, RETRY_MS);
-}
-
-static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
-{
-    struct taking *t = c->ctx;
-    struct mesa_redis_broker *r = c->broker;
-    if (r->freeing) {
-        t->fn(t->ctx, MESA_ECLOSED, NULL);
-    } else if (reply == NULL) {
-        t->fn(t->ctx, MESA_EUNAVAILABLE, NULL);
-    } else if (mesa_redis_reply_count(reply) < 5) {
-        t->fn(t->ctx, MESA_EIO, NULL);
-    } else if (is_busy(reply)) {
-        wait_and_retry(r, t);
-        return;
-    } else {
-        deliver_parcel(c, reply);
-    }
-    free(t);
-}
-
-static void fetch(struct mesa_redis_broker *r, struct taking *t)
-{
-    const struct mesa_span args[] = {{t->id, t->id_len},
-                                     t->tries > 0 ? MESA_SPAN("1") : MESA_SPAN("0")};
-    enum mesa_status rc = MESA_EUNAVAILABLE;
-    if (t->tries > 0)
-        t->tries--;
-    if (r->up && t->patiently && t->tries > 0) {
-        wait_and_retry(r, t);
-        return;
-    }
-    if (r->up)
-        rc = mesa_redis_do(r, MESA_SCRIPT_TAKE, args, 2, on_taken, t);
-    if (rc == MESA_OK)
-        return;
-    t->fn(t->ctx, rc, NULL);
-    free(t);
-}
-
-void mesa_redis_on_retry(struct mesa_timer *timer)
-{
-    struct mesa_redis_broker *r = MESA_CONTAINER_OF(timer, struct mesa_redis_broker, retry);
-    struct mesa_list waiting;
-    mesa_list_init(&waiting);
-    mesa_list_splice(&waiting, &r->waiting);
-    while (!mesa_list_empty(&waiting)) {
-        struct taking *t = MESA_CONTAINER_OF(waiting.next, struct taking, link);
-        mesa_list_remove(&t->link);
-        if (t->wanted(t->ctx)) {
-            fetch(r, t);
-        } else {
-            t->fn(t->ctx, MESA_ECLOSED, NULL);
-            free(t);
-        }
-    }
-}
-
-void mesa_redis_waiting_free(struct mesa_redis_broker *r)
-{
-    while (!mesa_list_empty(&r->waiting)) {
-        struct taking *t = MESA_CONTAINER_OF(r->waiting.next, struct taking, link);
-        mesa_list_remove(&t->link);
-        t->fn(t->ctx, MESA_ECLOSED, NULL);
-        free(t);
-    }
-}
-
-void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, bool patiently,
-                     mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx)
-{
-    struct taking *t = calloc(1, sizeof *t + id.len);
-    if (t == NULL) {
-        fn(ctx, MESA_ENOMEM, NULL);
-        return;
-    }
-    mesa_list_init(&t->link);
-    t->wanted = wanted;
-    t->fn = fn;
-    t->ctx = ctx;
-    t->tries = PATIENCE;
-    t->patiently = patiently;
-    t->id_len = id.len;
-    memcpy(t->id, id.p, id.len);
-    fetch(mesa_redis_self(b), t);
-}
-
-/* -- putting back -- */
-
 static void on_put_back(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
     struct mesa_redis_broker *r = c->broker;
     if (reply != NULL) {
-        report_changes(r, reply);
+        mesa_redis_report_changes(r, reply);
         return;
     }
     if (r->freeing)
         return;
-    /* Perhaps it was done, and then the user gets them twice, but not never. */
+    /* Perhaps it was done, and then the user gets the latest twice, but not never. */
     struct mesa_redis_call *again =
         mesa_redis_call_new(r, MESA_SCRIPT_PUT_BACK, c->args, c->count, on_put_back, NULL);
     if (again == NULL || !mesa_redis_keep(again))
         mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
 }
 
-enum mesa_status mesa_redis_write_backlog(const struct mesa_backlog *backlog, struct mesa_buf *json,
-                                          struct mesa_buf *times)
+static enum mesa_status write_backlog(struct mesa_redis_part *p, const struct mesa_backlog *backlog)
 {
     enum mesa_status rc = MESA_OK;
     for (size_t i = 0; rc == MESA_OK && i < backlog->count; i++) {
         if (i > 0)
-            rc = mesa_buf_push(json, ',');
+            rc = mesa_buf_push(&p->json, ',');
         if (rc == MESA_OK)
-            rc = mesa_buf_append(json, backlog->json[i].p, backlog->json[i].len);
+            rc = mesa_buf_append(&p->json, backlog->json[i].p, backlog->json[i].len);
         if (rc == MESA_OK)
-            rc = mesa_buf_printf(times, "%013" PRIu64,
+            rc = mesa_buf_printf(&p->times, "%013" PRIu64,
                                  backlog->stored_ms != NULL ? backlog->stored_ms[i] : 0);
     }
     return rc;
 }
 
-void mesa_redis_put_back_written(struct mesa_redis_broker *r, struct mesa_span id,
-                                 struct mesa_span json, struct mesa_span times,
-                                 struct mesa_span incarnation)
+static struct mesa_redis_part *add_part(struct mesa_redis_parts *p, uint64_t hold)
 {
-    struct bounds bounds;
-    write_bounds(r, &bounds);
-    const struct mesa_span args[] = {id,
-                                     json,
-                                     times,
-                                     mesa_redis_text(bounds.messages),
-                                     mesa_redis_text(bounds.bytes),
-                                     mesa_redis_text(bounds.age),
-                                     incarnation};
-    struct mesa_redis_call *c = mesa_redis_call_new(
-        r, MESA_SCRIPT_PUT_BACK, args, incarnation.p != NULL ? 7 : 6, on_put_back, NULL);
+    struct mesa_redis_part *more = realloc(p->at, (p->count + 1) * sizeof *more);
+    if (more == NULL)
+        return NULL;
+    p->at = more;
+    struct mesa_redis_part *added = &p->at[p->count++];
+    added->hold = hold;
+    mesa_buf_init(&added->json);
+    mesa_buf_init(&added->times);
+    return added;
+}
+
+enum mesa_status mesa_redis_parts_add(struct mesa_redis_parts *p, const struct mesa_backlog *unread,
+                                      size_t count)
+{
+    enum mesa_status rc = MESA_OK;
+    for (size_t i = 0; rc == MESA_OK && i < count; i++) {
+        struct mesa_redis_part *part = add_part(p, unread[i].hold);
+        rc = part != NULL ? write_backlog(part, &unread[i]) : MESA_ENOMEM;
+    }
+    return rc;
+}
+
+enum mesa_status mesa_redis_parts_append(struct mesa_redis_parts *p, const struct mesa_envelope *e)
+{
+    struct mesa_redis_part *last = p->count > 0 ? &p->at[p->count - 1] : NULL;
+    if (last == NULL || last->hold != 0)
+        last = add_part(p, 0);
+    enum mesa_status rc = last != NULL ? MESA_OK : MESA_ENOMEM;
+    if (rc == MESA_OK && last->json.len > 0)
+        rc = mesa_buf_push(&last->json, ',');
+    if (rc == MESA_OK)
+        rc = mesa_redis_write_envelope(&last->json, e);
+    if (rc == MESA_OK)
+        rc = mesa_buf_printf(&last->times, "%0*d", MESA_REDIS_MS_DIGITS, 0);
+    return rc;
+}
+
+enum mesa_status mesa_redis_parts_prepend(struct mesa_redis_parts *p,
+                                          struct mesa_redis_parts *front)
+{
+    struct mesa_redis_part *more =
+        realloc(front->at, (front->count + p->count + 1) * sizeof *more);
+    if (more == NULL)
+        return MESA_ENOMEM;
+    if (p->count > 0)
+        memcpy(more + front->count, p->at, p->count * sizeof *more);
+    free(p->at);
+    *p = (struct mesa_redis_parts){more, front->count + p->count};
+    *front = (struct mesa_redis_parts){NULL, 0};
+    return MESA_OK;
+}
+
+void mesa_redis_parts_deinit(struct mesa_redis_parts *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        mesa_buf_deinit(&p->at[i].json);
+        mesa_buf_deinit(&p->at[i].times);
+    }
+    free(p->at);
+}
+
+void mesa_redis_put_back_parts(struct mesa_redis_broker *r, struct mesa_span id, const char *place,
+                               bool more, const struct mesa_redis_parts *p)
+{
+    enum { FIRST = 7, HOLD_LEN = 24 };
+    struct mesa_redis_bounds bounds;
+    struct mesa_redis_call *c = NULL;
+    struct mesa_span *args = calloc(FIRST + 3 * p->count, sizeof *args);
+    char(*holds)[HOLD_LEN] = calloc(p->count + 1, sizeof *holds);
+    if (args != NULL && holds != NULL) {
+        mesa_redis_write_bounds(r, &bounds);
+        args[0] = id;
+        args[1] = mesa_redis_text(r->node);
+        args[2] = mesa_redis_text(place);
+        args[3] = more ? MESA_SPAN("1") : MESA_SPAN("0");
+        mesa_redis_put_bounds(&bounds, &args[4]);
+        for (size_t i = 0; i < p->count; i++) {
+            snprintf(holds[i], sizeof holds[i], "%" PRIu64, p->at[i].hold);
+            args[FIRST + 3 * i] = mesa_redis_text(holds[i]);
+            args[FIRST + 3 * i + 1] = mesa_redis_span(&p->at[i].json);
+            args[FIRST + 3 * i + 2] = mesa_redis_span(&p->at[i].times);
+        }
+        c = mesa_redis_call_new(r, MESA_SCRIPT_PUT_BACK, args, FIRST + 3 * p->count, on_put_back,
+                                NULL);
+    }
     if (c != NULL && r->up)
         mesa_redis_call_send(c);
     else if (c == NULL || !mesa_redis_keep(c))
         mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
+    free(args);
+    free(holds);
 }
 
 void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
-                         const struct mesa_backlog *backlog)
+                         const struct mesa_backlog *unread, size_t count, bool behind)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
-    struct mesa_buf json, times;
-    if (backlog->count == 0)
+    struct mesa_redis_parts parts = {NULL, 0};
+    if (count == 0)
         return;
-    mesa_buf_init(&json);
-    mesa_buf_init(&times);
-    if (mesa_redis_write_backlog(backlog, &json, &times) != MESA_OK)
+    /* What was taken for somebody who is parting is the first of what goes back then. */
+    bool was_taken = unread[0].hold != 0;
+    if (mesa_redis_parts_add(&parts, unread, count) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to put kept messages back");
-    else if (!mesa_redis_part_prepend(r, id, mesa_redis_span(&json), mesa_redis_span(&times)))
-        mesa_redis_put_back_written(r, id, mesa_redis_span(&json), mesa_redis_span(&times),
-                                    (struct mesa_span){NULL, 0});
-    mesa_buf_deinit(&json);
-    mesa_buf_deinit(&times);
+    else if (!was_taken || !mesa_redis_part_prepend(r, id, &parts))
+        mesa_redis_put_back_parts(r, id, behind ? "+" : "", false, &parts);
+    mesa_redis_parts_deinit(&parts);
 }

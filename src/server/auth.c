@@ -20,7 +20,7 @@ static enum mesa_status become(struct mesa_client *c, struct mesa_span id)
     enum mesa_status rc = mesa_registry_join(s->registry, &c->entry, id, &change);
     if (rc != MESA_OK)
         return rc;
-    const struct mesa_backlog nothing = {NULL, NULL, 0};
+    bool relieved = mesa_unread_relieved(c);
     if (change.came_online)
         s->broker->ops->user_online(s->broker, id);
     if (change.before.p != NULL) {
@@ -28,7 +28,9 @@ static enum mesa_status become(struct mesa_client *c, struct mesa_span id)
         mesa_unread_reset(c);
     }
     if (change.went_offline)
-        s->broker->ops->user_offline(s->broker, change.before, &nothing);
+        s->broker->ops->user_offline(s->broker, change.before, NULL, 0, relieved);
+    else if (change.before.p != NULL)
+        mesa_server_returned(s, change.before, MESA_RELIEVED_HERE);
     return MESA_OK;
 }
 
@@ -40,10 +42,15 @@ void mesa_client_leave_user(struct mesa_client *c, bool vanished)
     if (mesa_unread_list_init(&unread, c, vanished) != MESA_OK)
         mesa_server_report(s, NULL, "MEMORY", "unread messages were lost on their way back");
     mesa_registry_leave(s->registry, &c->entry, &change);
+    if (mesa_hand_over_leave(c, &unread))
+        unread.count = 0;
     if (change.went_offline) {
-        s->broker->ops->user_offline(s->broker, change.before, &unread.backlog);
-    } else if (unread.backlog.count > 0) {
-        s->broker->ops->put_back(s->broker, mesa_client_id(c), &unread.backlog);
+        s->broker->ops->user_offline(s->broker, mesa_client_id(c), unread.parts, unread.count,
+                                     mesa_unread_relieved(c));
+    } else if (change.before.p != NULL) {
+        mesa_server_returned(s, mesa_client_id(c), MESA_RELIEVED_HERE);
+        s->broker->ops->put_back(s->broker, mesa_client_id(c), unread.parts, unread.count,
+                                 c->fetching > 0);
     }
     mesa_redelivery_forget(c, vanished);
     mesa_unread_list_deinit(&unread);

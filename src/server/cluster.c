@@ -112,8 +112,8 @@ static void on_kept(void *ctx, struct mesa_span id)
     struct mesa_client *c = NULL, *newest = NULL;
     while ((c = mesa_server_next_of(s, id, c)) != NULL)
         newest = c;
-    if (newest == NULL)
-        return;
+    if (newest == NULL || mesa_unread_relieved(newest))
+        return; /* or there is a newer one elsewhere */
     if (newest->fetching > 0) {
         newest->backlog_missed = true; /* perhaps what it waits for was taken before */
         return;
@@ -144,8 +144,10 @@ static void on_available(void *ctx, bool available)
     }
     mesa_server_enter(s);
     struct mesa_client *c = NULL;
-    while (!s->dead && (c = mesa_server_next(s, c)) != NULL)
+    while (!s->dead && (c = mesa_server_next(s, c)) != NULL) {
+        mesa_unread_unrelieve(c, 0); /* what was said meanwhile was not heard */
         mesa_redelivery_again(c);
+    }
     mesa_server_leave(s);
 }
 
@@ -172,6 +174,8 @@ const struct mesa_broker_hooks mesa_server_broker_hooks = {
     .on_dropped = on_dropped,
     .on_delivery = on_delivery,
     .on_kept = on_kept,
+    .on_hand_over = mesa_server_hand_over,
+    .on_returned = mesa_server_returned,
     .on_portal = on_portal,
     .on_available = on_available,
     .on_error = on_error,

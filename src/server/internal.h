@@ -64,8 +64,10 @@ struct mesa_server {
     struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
-    struct mesa_list dirty; /* clients with frames queued in this turn */
-    struct mesa_list gone;  /* clients to give back at the end of the turn */
+    struct mesa_list dirty;     /* clients with frames queued in this turn */
+    struct mesa_list gone;      /* clients to give back at the end of the turn */
+    struct mesa_list handovers; /* to other servers, that wait for clients to confirm */
+    struct mesa_timer handover_timer;
     struct mesa_gather gather;
     size_t open_count;        /* clients not closing */
     size_t live_count;        /* connections the transport still has, those of guests included */
@@ -198,13 +200,16 @@ void mesa_redelivery_trim(struct mesa_client *c);
 void mesa_redelivery_stop(struct mesa_client *c);
 /* Puts back everything that was not written. */
 void mesa_redelivery_end(struct mesa_client *c);
-/* Whether all of it was queued. */
-bool mesa_redelivery_queued(const struct mesa_client *c);
+/* Whether any of it was queued and is not confirmed. */
+bool mesa_redelivery_unconfirmed(const struct mesa_client *c);
 /* What mesa_unread_list_init listed is somebody else's now. */
 void mesa_redelivery_forget(struct mesa_client *c, bool vanished);
-/* What a leaving client did not read: the messages redelivered to it, then live ones. */
+/* What a leaving client did not read, in order: what was redelivered to it and live messages. */
 struct mesa_unread_list {
-    struct mesa_backlog backlog;
+    struct mesa_backlog *parts;
+    size_t count;
+    struct mesa_span *json;
+    uint64_t *ms;
 };
 enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_client *c,
                                        bool vanished);
@@ -230,8 +235,6 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, b
 /* Kept messages are on their way / were queued. */
 void mesa_unread_hold(struct mesa_client *c);
 void mesa_unread_release(struct mesa_client *c);
-/* Another connection of the user here has not confirmed all, so it may be about to vanish. */
-bool mesa_unread_elsewhere(struct mesa_client *c);
 /* Asks the client to confirm what it was sent. */
 void mesa_unread_ask(struct mesa_client *c);
 void mesa_unread_confirmed(struct mesa_client *c);
@@ -242,8 +245,43 @@ uint64_t mesa_unread_received(const struct mesa_client *c);
 /* The frames that go back, oldest first; all that was sent and not confirmed, with `vanished`. What
  * another connection of the user here got as well has no JSON. */
 size_t mesa_unread_count(const struct mesa_client *c, bool vanished);
-struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i);
+struct mesa_unread_message {
+    struct mesa_span json;
+    uint64_t number; /* in the client's queue, or behind all of it */
+};
+struct mesa_unread_message mesa_unread_message(const struct mesa_client *c, bool vanished,
+                                               size_t i);
+enum {
+    MESA_RELIEVED_HERE = 2
+}; /* by a newer connection of this server; servers have odd numbers */
+/* Another connection, or server, answers for what is sent to the user from now on; or not any more, when
+ * it was this one (0: whoever it was). */
+void mesa_unread_relieve(struct mesa_client *c, uint64_t by);
+void mesa_unread_unrelieve(struct mesa_client *c, uint64_t by);
+bool mesa_unread_relieved(const struct mesa_client *c);
+/* The other servers were told of the client then. Whether that was before; no, while it is not known. */
+void mesa_unread_asked(struct mesa_client *c, uint64_t asked);
+bool mesa_unread_told_before(const struct mesa_client *c, uint64_t asked);
+bool mesa_unread_is_undecided(const struct mesa_client *c);
+/* Whether the client has anything to confirm from before `newer` came (NULL: at all). */
+bool mesa_unread_any(const struct mesa_client *c, const struct mesa_client *newer);
+/* All that the client did not confirm is somebody else's now. */
+void mesa_unread_forget(struct mesa_client *c);
 void mesa_unread_free(struct mesa_client *c);
+
+/* -- handover.c: from the older connections of a user to the newest -- */
+enum { MESA_HAND_OVER_MS = 200 }; /* in which connections that live confirm what they were sent */
+/* Whether the user's older connections here have nothing to confirm any more; with `force` what they
+ * have not confirmed goes back and the answer is yes. */
+bool mesa_hand_over_here(struct mesa_client *c, bool force);
+/* Hands over what the leaving client did not read, when another server waits for it. */
+bool mesa_hand_over_leave(struct mesa_client *c, const struct mesa_unread_list *unread);
+/* The broker's hooks of these names. */
+void mesa_server_hand_over(void *ctx, struct mesa_span id, uint64_t by, uint64_t asked,
+                           struct mesa_span request);
+void mesa_server_returned(void *ctx, struct mesa_span id, uint64_t by);
+void mesa_hand_over_init(struct mesa_server *s);
+void mesa_hand_over_deinit(struct mesa_server *s);
 
 /* -- guest.c: servers on the port of another one -- */
 /* Who serves the path of a request to the port of `host`. */

@@ -23,7 +23,10 @@ struct mesa_unread {
     size_t bytes;
     uint64_t received; /* frames of the client's queue it confirmed */
     uint64_t asked;    /* how many there were when it was asked */
-    uint64_t since;    /* the server's count of sends when the client became its user */
+    uint64_t began;    /* the server's count of sends when the client became its user */
+    uint64_t since;    /* the same, from which on it keeps what it is sent */
+    uint64_t told;     /* when the other servers were told of the client, in their common order */
+    uint64_t relieved; /* who answers for what is sent to the user instead; 0: nobody */
     bool asking, holding;
 };
 
@@ -106,6 +109,7 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, b
     struct mesa_unread *u = c->state.authenticated ? get(c) : NULL;
     if (u == NULL)
         return mesa_client_send(c, f);
+    sync = sync && u->relieved == 0;
     if (u->holding && u->bytes + f->len <= c->server->cfg.limits.max_backpressure)
         return add(c, f, 0, sync);
     if (u->holding)
@@ -118,20 +122,9 @@ void mesa_unread_hold(struct mesa_client *c)
     struct mesa_unread *u = get(c);
     if (u == NULL)
         return;
-    if (!u->holding && u->since == 0)
-        u->since = ++c->server->sends;
+    if (u->began == 0)
+        u->began = u->since = ++c->server->sends;
     u->holding = true;
-}
-
-bool mesa_unread_elsewhere(struct mesa_client *c)
-{
-    struct mesa_client *other = NULL;
-    while ((other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
-        const struct mesa_unread *u = other != c ? other->unread : NULL;
-        if (u != NULL && (u->count > u->first || u->holding || other->redelivery != NULL))
-            return true;
-    }
-    return false;
 }
 
 /* Whether another connection here was its user's when the message was sent. */
@@ -139,8 +132,9 @@ static bool has_witness(const struct mesa_client *c, const struct item *item)
 {
     struct mesa_client *other = NULL;
     while ((other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
-        if (other != c && other->unread != NULL && other->unread->since > 0 &&
-            other->unread->since <= item->send)
+        const struct mesa_unread *u = other != c ? other->unread : NULL;
+        if (u != NULL && u->since > 0 && u->since <= item->send &&
+            (u->relieved == 0 || u->relieved == c->unread->relieved))
             return true;
     }
     return false;
@@ -193,7 +187,7 @@ void mesa_unread_confirmed(struct mesa_client *c)
     while (u->first < u->sent && u->items[u->first].number < u->received)
         drop_first(u);
     mesa_redelivery_trim(c);
-    if (u->first < u->sent || (c->redelivery != NULL && mesa_redelivery_queued(c)))
+    if (u->first < u->sent || mesa_redelivery_unconfirmed(c))
         mesa_unread_ask(c);
 }
 
@@ -202,6 +196,72 @@ void mesa_unread_reset(struct mesa_client *c)
     struct mesa_unread *u = c->unread;
     while (u != NULL && u->first < u->sent)
         drop_first(u);
+    if (u != NULL)
+        u->began = u->since = u->told = u->relieved = 0;
+}
+
+/* -- handing over -- */
+
+void mesa_unread_asked(struct mesa_client *c, uint64_t asked)
+{
+    if (c->unread != NULL && asked > 0)
+        c->unread->told = asked;
+}
+
+bool mesa_unread_told_before(const struct mesa_client *c, uint64_t asked)
+{
+    const struct mesa_unread *u = c->unread;
+    return u != NULL && u->told < asked && (u->told > 0 || c->fetching == 0);
+}
+
+bool mesa_unread_relieved(const struct mesa_client *c)
+{
+    return c->unread != NULL && c->unread->relieved != 0;
+}
+
+bool mesa_unread_is_undecided(const struct mesa_client *c)
+{
+    return c->unread != NULL && c->unread->told == 0 && c->fetching > 0;
+}
+
+void mesa_unread_relieve(struct mesa_client *c, uint64_t by)
+{
+    struct mesa_unread *u = get(c);
+    if (u != NULL)
+        u->relieved = by;
+}
+
+void mesa_unread_unrelieve(struct mesa_client *c, uint64_t by)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL || u->relieved == 0 || (by != 0 && u->relieved != by))
+        return;
+    u->relieved = 0;
+    u->since = ++c->server->sends;
+}
+
+bool mesa_unread_any(const struct mesa_client *c, const struct mesa_client *newer)
+{
+    const struct mesa_unread *u = c->unread;
+    uint64_t until = newer != NULL && newer->unread != NULL ? newer->unread->began : UINT64_MAX;
+    if (u == NULL || u->began > until)
+        return false;
+    if (c->redelivery != NULL || c->fetching > 0)
+        return true;
+    for (size_t i = u->first; i < u->count; i++) {
+        if (u->items[i].sync && u->items[i].send < until)
+            return true;
+    }
+    return false;
+}
+
+void mesa_unread_forget(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    while (u != NULL && u->first < u->sent)
+        drop_first(u);
+    for (size_t i = u != NULL ? u->first : 0; u != NULL && i < u->count; i++)
+        u->items[i].sync = false; /* these are still to be sent */
     if (u != NULL)
         u->since = 0;
 }
@@ -222,11 +282,14 @@ size_t mesa_unread_count(const struct mesa_client *c, bool vanished)
     return u != NULL ? u->count - begin(u, vanished) : 0;
 }
 
-struct mesa_span mesa_unread_json(const struct mesa_client *c, bool vanished, size_t i)
+struct mesa_unread_message mesa_unread_message(const struct mesa_client *c, bool vanished, size_t i)
 {
-    const struct item *item = &c->unread->items[begin(c->unread, vanished) + i];
+    size_t at = begin(c->unread, vanished) + i;
+    const struct item *item = &c->unread->items[at];
     bool back = item->sync && !has_witness(c, item);
-    return back ? mesa_frame_payload(item->frame) : (struct mesa_span){NULL, 0};
+    return (struct mesa_unread_message){
+        back ? mesa_frame_payload(item->frame) : (struct mesa_span){NULL, 0},
+        at < c->unread->sent ? item->number : UINT64_MAX};
 }
 
 void mesa_unread_free(struct mesa_client *c)

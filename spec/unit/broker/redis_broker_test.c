@@ -87,10 +87,11 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
     }
 }
 
-static bool wanted(void *ctx)
+static enum mesa_wanted wanted(void *ctx, uint64_t asked)
 {
     (void)ctx;
-    return true;
+    (void)asked;
+    return MESA_WANTED;
 }
 
 static void on_closed(void *ctx)
@@ -168,7 +169,7 @@ static enum mesa_status send_to(struct node *n, const char *id, const char *d, b
 static const char *take(struct node *n, const char *id)
 {
     n->taken = 0;
-    n->b->ops->take(n->b, span(id), false, wanted, on_taken, n);
+    n->b->ops->take(n->b, span(id), wanted, on_taken, n);
     WAIT_FOR(n->taken, 1);
     return n->last;
 }
@@ -209,8 +210,8 @@ TEST(what_a_leaving_user_did_not_read_comes_first)
     begin();
     n1.b->ops->user_online(n1.b, span("a"));
     const struct mesa_span unread = MESA_SPAN("{\"op\":0,\"d\":1}");
-    const struct mesa_backlog backlog = {&unread, NULL, 1};
-    n1.b->ops->user_offline(n1.b, span("a"), &backlog);
+    const struct mesa_backlog backlog = {&unread, NULL, 1, 0, 0};
+    n1.b->ops->user_offline(n1.b, span("a"), &backlog, 1, false);
     send_to(&n1, "a", "2", false);
     WAIT_FOR(n1.stored, 1);
     CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
@@ -239,7 +240,7 @@ TEST(a_closed_broker_may_be_freed_with_all_that_is_under_way)
 {
     begin();
     int taken = n2.taken;
-    n2.b->ops->take(n2.b, span("a"), true, wanted, on_taken, &n2);
+    n2.b->ops->take(n2.b, span("a"), wanted, on_taken, &n2);
     send_to(&n2, "a", "1", false);
     n2.b->ops->user_online(n2.b, span("a"));
     n2.b->ops->free(n2.b);

@@ -100,15 +100,15 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
 static const char *take(const char *id)
 {
     int calls = 0;
-    b->ops->take(b, span(id), false, NULL, on_taken, &calls);
+    b->ops->take(b, span(id), NULL, on_taken, &calls);
     CHECK_EQ_INT(calls, 1);
     return taken;
 }
 
 static void put_back(const char *id, size_t first)
 {
-    const struct mesa_backlog backlog = {kept + first, kept_ms + first, kept_count - first};
-    b->ops->put_back(b, span(id), &backlog);
+    const struct mesa_backlog backlog = {kept + first, kept_ms + first, kept_count - first, 0, 0};
+    b->ops->put_back(b, span(id), &backlog, 1, false);
 }
 
 TEST(a_backlog_is_taken_whole_oldest_first_and_once)
