@@ -100,9 +100,9 @@ struct mesa_broker_ops {
     /* The first connection of `id` on this server was authenticated. */
     void (*user_online)(struct mesa_broker *b, struct mesa_span id);
     /* The last one left. `unread` are messages that it may not have received, the oldest first: they go
-     * back in front of what was stored since then. `relieved`: another server has a newer connection. */
+     * back in front of what was stored since then. */
     void (*user_offline)(struct mesa_broker *b, struct mesa_span id,
-                         const struct mesa_backlog *unread, size_t count, bool relieved);
+                         const struct mesa_backlog *unread, size_t count);
     /* Brings a message to where else its recipients are, and keeps it for those who are offline, within sync.maxMessages, maxBytes and maxAge: the oldest go first.
      * MESA_EUNAVAILABLE: the cluster cannot be reached. MESA_ENOMEM. */
     enum mesa_status (*send)(struct mesa_broker *b, const struct mesa_publication *p);

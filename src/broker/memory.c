@@ -334,9 +334,8 @@ static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
 }
 
 static void memory_user_offline(struct mesa_broker *b, struct mesa_span id,
-                                const struct mesa_backlog *unread, size_t count, bool relieved)
+                                const struct mesa_backlog *unread, size_t count)
 {
-    (void)relieved;
     memory_put_back(b, id, unread, count, false);
 }
 

@@ -142,7 +142,7 @@ void mesa_redis_presence_tend(struct mesa_redis_broker *r);
 void mesa_redis_presence_count(struct mesa_redis_broker *r);
 void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id);
 void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
-                             const struct mesa_backlog *unread, size_t count, bool relieved);
+                             const struct mesa_backlog *unread, size_t count);
 void mesa_redis_connected(struct mesa_broker *b);
 void mesa_redis_disconnected(struct mesa_broker *b);
 
@@ -200,7 +200,7 @@ void mesa_redis_on_retry(struct mesa_timer *t);
 
 /* -- redis_part.c -- */
 void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
-                     const struct mesa_backlog *unread, size_t count, bool relieved);
+                     const struct mesa_backlog *unread, size_t count);
 /* What was taken for a user who is parting goes back in front of the rest; false: nobody is. */
 bool mesa_redis_part_prepend(struct mesa_redis_broker *r, struct mesa_span id,
                              struct mesa_redis_parts *parts);

@@ -19,7 +19,6 @@ struct parting {
     struct parting *next; /* of the same user, later */
     uint64_t token;
     bool seen, answered; /* the token came back on the channel, and as a reply */
-    bool relieved;       /* another node answers for what is on its way */
     struct mesa_redis_parts parts;
     char entry[ENTRY_LEN]; /* "<incarnation>.<token>" */
     size_t id_len;
@@ -117,16 +116,14 @@ static void on_parted(struct mesa_redis_call *c, const struct mesa_redis_reply *
 }
 
 void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
-                     const struct mesa_backlog *unread, size_t count, bool relieved)
+                     const struct mesa_backlog *unread, size_t count)
 {
     struct mesa_buf text;
     struct parting *p = NULL;
     enum mesa_status rc = add(r, id, &p);
     mesa_buf_init(&text);
-    if (rc == MESA_OK) {
-        p->relieved = relieved;
+    if (rc == MESA_OK)
         rc = mesa_redis_parts_add(&p->parts, unread, count);
-    }
     if (rc == MESA_OK)
         rc = mesa_buf_printf(&text, "%" PRIu64 " ", p->token);
     if (rc == MESA_OK)
@@ -172,7 +169,7 @@ static bool catch_one(struct mesa_redis_broker *r, struct mesa_span id,
     struct parting *p = first_of(r, id);
     while (p != NULL && p->seen)
         p = p->next;
-    if (p == NULL || p->relieved)
+    if (p == NULL)
         return false;
     if (mesa_redis_parts_append(&p->parts, e) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "a message to a user who has just left was lost");

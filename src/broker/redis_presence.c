@@ -40,12 +40,12 @@ void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id)
 }
 
 void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
-                             const struct mesa_backlog *unread, size_t count, bool relieved)
+                             const struct mesa_backlog *unread, size_t count)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
     mesa_map_remove(r->users, id.p, id.len);
     if (r->up && r->cfg->sync.enabled && mesa_redis_ready(r->subscriber)) {
-        mesa_redis_part(r, id, unread, count, relieved);
+        mesa_redis_part(r, id, unread, count);
         return;
     }
     /* First: whoever finds the user offline adds behind it. */

@@ -20,7 +20,6 @@ static enum mesa_status become(struct mesa_client *c, struct mesa_span id)
     enum mesa_status rc = mesa_registry_join(s->registry, &c->entry, id, &change);
     if (rc != MESA_OK)
         return rc;
-    bool relieved = mesa_unread_relieved(c);
     if (change.came_online)
         s->broker->ops->user_online(s->broker, id);
     if (change.before.p != NULL) {
@@ -28,7 +27,7 @@ static enum mesa_status become(struct mesa_client *c, struct mesa_span id)
         mesa_unread_reset(c);
     }
     if (change.went_offline)
-        s->broker->ops->user_offline(s->broker, change.before, NULL, 0, relieved);
+        s->broker->ops->user_offline(s->broker, change.before, NULL, 0);
     else if (change.before.p != NULL)
         mesa_server_returned(s, change.before, MESA_RELIEVED_HERE);
     return MESA_OK;
@@ -45,8 +44,7 @@ void mesa_client_leave_user(struct mesa_client *c, bool vanished)
     if (mesa_hand_over_leave(c, &unread))
         unread.count = 0;
     if (change.went_offline) {
-        s->broker->ops->user_offline(s->broker, mesa_client_id(c), unread.parts, unread.count,
-                                     mesa_unread_relieved(c));
+        s->broker->ops->user_offline(s->broker, mesa_client_id(c), unread.parts, unread.count);
     } else if (change.before.p != NULL) {
         mesa_server_returned(s, mesa_client_id(c), MESA_RELIEVED_HERE);
         s->broker->ops->put_back(s->broker, mesa_client_id(c), unread.parts, unread.count,

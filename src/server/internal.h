@@ -228,10 +228,15 @@ void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type 
                              const struct mesa_envelope *e);
 
 /* -- unread.c: what a user was sent and may not have received -- */
-/* Sends a message of the cluster to a client; with `sync` it counts as received only when the client
- * confirmed it. While kept messages are on their way, it waits behind them. The statuses of
+/* Whether a message counts as received only when the client confirmed it. */
+enum mesa_keep {
+    MESA_KEEP_NOT,
+    MESA_KEEP_SENT,      /* by this server */
+    MESA_KEEP_DELIVERED, /* by another one */
+};
+/* Sends a message of the cluster to a client. While kept messages are on their way, it waits behind them. The statuses of
  * mesa_client_send. */
-enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, bool sync);
+enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, enum mesa_keep keep);
 /* Kept messages are on their way / were queued. */
 void mesa_unread_hold(struct mesa_client *c);
 void mesa_unread_release(struct mesa_client *c);

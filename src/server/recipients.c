@@ -104,13 +104,13 @@ struct sending {
     struct mesa_frame *f;
     mesa_sent_fn sent;
     void *ctx;
-    bool sync; /* to be kept for those who turn out not to have received it */
+    enum mesa_keep keep; /* for those who turn out not to have received it */
 };
 
 /* Whether the client took it. */
 static bool send_to(const struct sending *m, struct mesa_client *c)
 {
-    enum mesa_status rc = mesa_unread_send(c, m->f, m->sync);
+    enum mesa_status rc = mesa_unread_send(c, m->f, m->keep);
     if (rc != MESA_OK && rc != MESA_EAGAIN)
         return false;
     if (m->sent != NULL)
@@ -190,7 +190,8 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
     if (rc != MESA_OK)
         return rc;
 
-    const struct sending m = {s, mesa_frame_ref(f), sent, ctx, sync && !r.everybody};
+    const struct sending m = {s, mesa_frame_ref(f), sent, ctx,
+                              sync && !r.everybody ? MESA_KEEP_SENT : MESA_KEEP_NOT};
     mesa_server_enter(s);
     if (r.everybody) {
         send_to_everybody(&m, &r);
@@ -212,7 +213,8 @@ enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f
     enum mesa_status rc = recipients_init(&r, to);
     if (rc != MESA_OK)
         return rc;
-    const struct sending m = {s, f, sent, ctx, sync && !r.everybody};
+    const struct sending m = {s, f, sent, ctx,
+                              sync && !r.everybody ? MESA_KEEP_DELIVERED : MESA_KEEP_NOT};
     if (r.everybody)
         send_to_everybody(&m, &r);
     for (size_t i = 0; i < r.ids.count && !s->dead; i++)

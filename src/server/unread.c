@@ -14,7 +14,7 @@ struct item {
     struct mesa_frame *frame;
     uint64_t number; /* in the queue of the client; of those that wait it has no meaning yet */
     uint64_t send;   /* the server's count of sends */
-    bool sync;
+    enum mesa_keep keep;
 };
 
 struct mesa_unread {
@@ -67,13 +67,14 @@ static enum mesa_status make_room(struct mesa_unread *u)
     return MESA_OK;
 }
 
-static enum mesa_status add(struct mesa_client *c, struct mesa_frame *f, uint64_t number, bool sync)
+static enum mesa_status add(struct mesa_client *c, struct mesa_frame *f, uint64_t number,
+                            enum mesa_keep keep)
 {
     struct mesa_unread *u = c->unread;
     enum mesa_status rc = make_room(u);
     if (rc != MESA_OK)
         return rc;
-    u->items[u->count++] = (struct item){mesa_frame_ref(f), number, c->server->sends, sync};
+    u->items[u->count++] = (struct item){mesa_frame_ref(f), number, c->server->sends, keep};
     u->bytes += f->len;
     return MESA_OK;
 }
@@ -87,14 +88,15 @@ static void bound(struct mesa_client *c)
         drop_first(u);
 }
 
-static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f, bool sync)
+static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f,
+                                 enum mesa_keep keep)
 {
     uint64_t number = c->pushed;
     enum mesa_status rc = mesa_client_send(c, f);
     struct mesa_unread *u = c->unread;
-    if (!sync || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) || u->sent < u->count)
+    if (keep == MESA_KEEP_NOT || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) || u->sent < u->count)
         return rc;
-    if (add(c, f, number, true) == MESA_OK) { /* without memory it counts as received */
+    if (add(c, f, number, keep) == MESA_OK) { /* without memory it counts as received */
         u->sent = u->count;
         bound(c);
         mesa_unread_ask(c);
@@ -102,19 +104,22 @@ static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f, bo
     return rc;
 }
 
-enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, bool sync)
+enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f,
+                                 enum mesa_keep keep)
 {
     if (c->closed)
         return MESA_ECLOSED;
     struct mesa_unread *u = c->state.authenticated ? get(c) : NULL;
     if (u == NULL)
         return mesa_client_send(c, f);
-    sync = sync && u->relieved == 0;
+    /* Of a message of its own this server cannot know yet whether it comes before or behind the news. */
+    if (u->relieved != 0 && keep == MESA_KEEP_DELIVERED)
+        keep = MESA_KEEP_NOT;
     if (u->holding && u->bytes + f->len <= c->server->cfg.limits.max_backpressure)
-        return add(c, f, 0, sync);
+        return add(c, f, 0, keep);
     if (u->holding)
         mesa_unread_release(c); /* the order is worth less than the client */
-    return c->closed ? MESA_ECLOSED : send_now(c, f, sync);
+    return c->closed ? MESA_ECLOSED : send_now(c, f, keep);
 }
 
 void mesa_unread_hold(struct mesa_client *c)
@@ -151,7 +156,7 @@ void mesa_unread_release(struct mesa_client *c)
         struct item item = u->items[i];
         item.number = c->pushed;
         enum mesa_status rc = mesa_client_send(c, item.frame);
-        if (item.sync || (rc != MESA_OK && rc != MESA_EAGAIN)) {
+        if (item.keep != MESA_KEEP_NOT || (rc != MESA_OK && rc != MESA_EAGAIN)) {
             u->items[kept++] = item;
         } else {
             u->bytes -= item.frame->len;
@@ -249,7 +254,7 @@ bool mesa_unread_any(const struct mesa_client *c, const struct mesa_client *newe
     if (c->redelivery != NULL || c->fetching > 0)
         return true;
     for (size_t i = u->first; i < u->count; i++) {
-        if (u->items[i].sync && u->items[i].send < until)
+        if (u->items[i].keep != MESA_KEEP_NOT && u->items[i].send < until)
             return true;
     }
     return false;
@@ -261,7 +266,7 @@ void mesa_unread_forget(struct mesa_client *c)
     while (u != NULL && u->first < u->sent)
         drop_first(u);
     for (size_t i = u != NULL ? u->first : 0; u != NULL && i < u->count; i++)
-        u->items[i].sync = false; /* these are still to be sent */
+        u->items[i].keep = MESA_KEEP_NOT; /* these are still to be sent */
     if (u != NULL)
         u->since = 0;
 }
@@ -286,7 +291,7 @@ struct mesa_unread_message mesa_unread_message(const struct mesa_client *c, bool
 {
     size_t at = begin(c->unread, vanished) + i;
     const struct item *item = &c->unread->items[at];
-    bool back = item->sync && !has_witness(c, item);
+    bool back = item->keep != MESA_KEEP_NOT && !has_witness(c, item);
     return (struct mesa_unread_message){
         back ? mesa_frame_payload(item->frame) : (struct mesa_span){NULL, 0},
         at < c->unread->sent ? item->number : UINT64_MAX};

@@ -211,7 +211,7 @@ TEST(what_a_leaving_user_did_not_read_comes_first)
     n1.b->ops->user_online(n1.b, span("a"));
     const struct mesa_span unread = MESA_SPAN("{\"op\":0,\"d\":1}");
     const struct mesa_backlog backlog = {&unread, NULL, 1, 0, 0};
-    n1.b->ops->user_offline(n1.b, span("a"), &backlog, 1, false);
+    n1.b->ops->user_offline(n1.b, span("a"), &backlog, 1);
     send_to(&n1, "a", "2", false);
     WAIT_FOR(n1.stored, 1);
     CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
