@@ -25,7 +25,7 @@ describe("after many waits, half of them abandoned by their client,", function()
 
   it("on the network, too", function()
     server = harness.start(SERVER, { env = leaks.environment })
-    leaks.check(server, "network", { clients = 8, messages = 10, n = 10 })
+    leaks.check(server, "network", { clients = 8, messages = 10, n = 10, slack = 2048 })
     assert.equal("", server.process.stdout)
   end)
 end)
