@@ -118,7 +118,7 @@ for _, transport in ipairs(harness.transports) do
         client:expect "ECHO"
       end)
 
-      if not transport.tls then -- libwebsockets answers the last of a read
+      if not transport.tls then -- libwebsockets answers the first of a read
         it("answers each of several pings in one segment, in their place", function()
           local client, bytes = server:join(), {}
           for i = 1, 100 do
