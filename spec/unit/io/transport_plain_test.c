@@ -261,7 +261,7 @@ TEST(what_on_open_writes_follows_the_answer_whatever_the_socket_takes)
 TEST(every_ping_of_a_read_gets_its_pong_and_they_keep_their_place)
 {
     struct mesa_buf all;
-    char text[8];
+    char text[16];
     mesa_buf_init(&all);
     CHECK_OR_RETURN(begin());
     for (int i = 0; i < 300; i++) {
