@@ -60,18 +60,18 @@ static void probe_message(void *user, struct conn *c, const char *text, size_t l
 {
     struct probe *p = user;
     uint32_t seq;
-    uint64_t op;
-    enum message_check found = message_check(&p->message, text, len, &seq, &op);
-    if (found == MESSAGE_CONTROL && op == 10) {
+    bool ours = message_check(&p->message, text, len, &seq);
+    enum said said = ours ? SAID_NOTHING : p->message.dialect->said((struct json_span){text, len});
+    if (said == SAID_HELLO) {
         net_queue(c, WS_TEXT, PROBE_AUTH, sizeof PROBE_AUTH - 1);
         net_flush(&p->net, c);
         return;
     }
-    if (found == MESSAGE_CONTROL && op == 22) {
+    if (said == SAID_AUTHENTICATED) {
         p->in = true;
         return;
     }
-    if (found != MESSAGE_OURS || seq != MESSAGE_SEQ_MIN + p->answered)
+    if (!ours || seq != MESSAGE_SEQ_MIN + p->answered)
         net_fail(&p->net, "the probe expected echo %u, got %.*s", p->answered, (int)len, text);
     p->answered++;
 }
@@ -130,7 +130,7 @@ static void probe_run(struct shared *s, const struct net_options *o)
                                                  probe_ended};
     static struct probe p;
     p.conn.fd = -1;
-    message_init(&p.message, "ECHO", MESSAGE_BYTES);
+    message_init(&p.message, &dialect_mesa, "ECHO", MESSAGE_BYTES);
     if (net_init(&p.net, o, &handlers, &p)) {
         net_open(&p.net, &p.conn);
         probe_wait(&p, 0);
