@@ -7,3 +7,4 @@ files["spec/**"] = { std = "+busted" }
 files["lua/mesa/meta/**"] = { ignore = { "211", "212", "241" } }
 -- The harness writes these two locals in front of the file.
 files["spec/server/fixtures/lab.lua"] = { read_globals = { "config", "lab" } }
+files["bench/peers/nginx/**"] = { read_globals = { "ngx" } }

@@ -4,12 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "jsonwalk.h"
 #include "proc.h"
 
 #define NS_PER_S 1e9
 #define OPEN_WINDOW 128 /* connecting at once: below any server's backlog */
-#define TURN_MS 10
+#define TURN_NS UINT64_C(10000000)
 
 static const uint8_t close_normal[2] = {1000 >> 8, 1000 & 0xff};
 
@@ -27,9 +26,13 @@ void bench_count(struct bench *b, uint64_t since_ns)
     hist_add(&b->latency, b->net.now_ns > since_ns ? b->net.now_ns - since_ns : 0);
 }
 
-bool bench_sending(const struct bench *b)
+bool bench_begin(struct bench *b)
 {
-    return b->phase == PHASE_WARMUP || b->phase == PHASE_MEASURE;
+    if ((b->phase != PHASE_WARMUP && b->phase != PHASE_MEASURE) ||
+        (b->opt.count != 0 && b->begun == b->opt.count))
+        return false;
+    b->begun++;
+    return true;
 }
 
 void bench_send(struct bench *b, struct conn *c, uint32_t seq)
@@ -45,6 +48,16 @@ void bench_close(struct bench *b, struct conn *c)
     net_flush(&b->net, c);
 }
 
+void bench_nothing(struct bench *b)
+{
+    (void)b;
+}
+
+void bench_no_answer(struct bench *b, struct conn *c, uint32_t seq)
+{
+    net_fail(&b->net, "connection %u: message %u was not asked for", c->index, seq);
+}
+
 /* ---- what the server says ---- */
 
 static void complain(struct bench *b, const struct conn *c, const char *what, const char *text,
@@ -52,19 +65,6 @@ static void complain(struct bench *b, const struct conn *c, const char *what, co
 {
     net_fail(&b->net, "connection %u: %s: %.*s%s", c->index, what, len > 160 ? 160 : (int)len, text,
              len > 160 ? "…" : "");
-}
-
-static bool is_hello(const char *text, size_t len)
-{
-    struct json_member member[8];
-    int count = json_members((struct json_span){text, len}, member, 8);
-    bool op = false;
-    bool data = false;
-    for (int i = 0; i < count; i++) {
-        op = op || (json_span_is(member[i].key, "op") && json_span_is(member[i].value, "10"));
-        data = data || (json_span_is(member[i].key, "d") && member[i].value.p[0] == '{');
-    }
-    return op && data;
 }
 
 static void become_ready(struct bench *b, struct conn *c)
@@ -76,60 +76,54 @@ static void become_ready(struct bench *b, struct conn *c)
         b->mode->ready(b, c);
 }
 
-static void authenticate(struct bench *b, struct conn *c)
+static void greeted(struct bench *b, struct conn *c)
 {
-    if (!b->opt.auth) {
+    const struct dialect *d = b->opt.dialect;
+    if (!b->opt.auth && !d->must_join) {
         become_ready(b, c);
         return;
     }
     char text[64];
-    int len = snprintf(text, sizeof text, "{\"op\":2,\"d\":{\"id\":\"user-%u\"}}", c->index);
+    int len = snprintf(text, sizeof text, d->join, c->index);
     net_queue(c, WS_TEXT, text, (size_t)len);
     c->state = CONN_AUTH;
 }
 
-static void on_control(struct bench *b, struct conn *c, uint64_t op, const char *text, size_t len)
+static void on_heartbeat(struct bench *b, struct conn *c)
 {
-    static const char ack[] = "{\"op\":11,\"d\":{}}";
-    if (op == 1) {
-        net_queue(c, WS_TEXT, ack, sizeof ack - 1);
-    } else if (op == 22) {
-        if (c->state == CONN_AUTH)
-            become_ready(b, c);
-    } else if (op != 11) {
-        complain(b, c, "unexpected opcode", text, len);
-    }
+    const char *ack = b->opt.dialect->ack;
+    net_queue(c, WS_TEXT, ack, strlen(ack));
+    if (b->mode->heartbeat != NULL)
+        b->mode->heartbeat(b);
+}
+
+/* Everything but messages of ours. */
+static void on_word(struct bench *b, struct conn *c, const char *text, size_t len)
+{
+    enum said said = b->opt.dialect->said((struct json_span){text, len});
+    if ((said == SAID_HELLO) != (c->state == CONN_HELLO))
+        complain(b, c, "the first frame, and no other, has to be a hello", text, len);
+    else if (said == SAID_HELLO)
+        greeted(b, c);
+    else if (said == SAID_AUTHENTICATED && c->state == CONN_AUTH)
+        become_ready(b, c);
+    else if (said == SAID_HEARTBEAT)
+        on_heartbeat(b, c);
+    else if (said == SAID_WRONG)
+        complain(b, c, "not what was sent", text, len);
 }
 
 static void on_message(void *user, struct conn *c, const char *text, size_t len)
 {
     struct bench *b = user;
     uint32_t seq;
-    uint64_t op;
 
     if (c->state == CONN_CLOSING)
         return;
-    if (c->state == CONN_HELLO) {
-        if (is_hello(text, len))
-            authenticate(b, c);
-        else
-            complain(b, c, "the first frame is not a hello", text, len);
-        return;
-    }
-    switch (message_check(&b->message, text, len, &seq, &op)) {
-    case MESSAGE_OURS:
-        if (c->state == CONN_READY)
-            b->mode->answer(b, c, seq);
-        else
-            complain(b, c, "a message before authentication", text, len);
-        break;
-    case MESSAGE_CONTROL:
-        on_control(b, c, op, text, len);
-        break;
-    case MESSAGE_WRONG:
-        complain(b, c, "not what was sent", text, len);
-        break;
-    }
+    if (c->state == CONN_READY && message_check(&b->message, text, len, &seq))
+        b->mode->answer(b, c, seq);
+    else
+        on_word(b, c, text, len);
 }
 
 static void on_closed(void *user, struct conn *c, unsigned code)
@@ -192,6 +186,24 @@ static void measure_end(struct bench *b)
         net_fail(&b->net, "nothing was measured");
 }
 
+static void start(struct bench *b)
+{
+    b->phase = PHASE_WARMUP;
+    b->phase_end_ns = seconds_from_now(b, b->opt.warmup_s);
+    if (b->opt.count != 0) {
+        b->phase = PHASE_MEASURE;
+        measure_begin(b);
+    }
+    b->mode->start(b);
+}
+
+static bool measured(const struct bench *b)
+{
+    if (b->opt.count != 0)
+        return b->begun == b->opt.count && b->mode->outstanding(b) == 0;
+    return b->net.now_ns >= b->phase_end_ns;
+}
+
 static void advance(struct bench *b)
 {
     bool over = b->net.now_ns >= b->phase_end_ns;
@@ -199,9 +211,7 @@ static void advance(struct bench *b)
     case PHASE_OPEN:
         open_more(b);
         if (b->ready == b->open_target) {
-            b->phase = PHASE_WARMUP;
-            b->phase_end_ns = seconds_from_now(b, b->opt.warmup_s);
-            b->mode->start(b);
+            start(b);
         } else if (over) {
             net_fail(&b->net, "%u of %u connections after %g s", b->ready, b->open_target,
                      b->opt.timeout_s);
@@ -215,7 +225,7 @@ static void advance(struct bench *b)
         }
         break;
     case PHASE_MEASURE:
-        if (over) {
+        if (measured(b)) {
             measure_end(b);
             b->phase = PHASE_DRAIN;
             b->phase_end_ns = seconds_from_now(b, b->opt.timeout_s);
@@ -245,7 +255,8 @@ static void close_all(struct bench *b)
 static void run(struct bench *b)
 {
     while (b->phase != PHASE_DONE && !b->net.failed) {
-        net_poll(&b->net, TURN_MS);
+        net_poll(&b->net, b->due_ns);
+        b->due_ns = TURN_NS;
         if (b->net.failed)
             break;
         if (!b->mode->own_phases) {
@@ -267,9 +278,10 @@ bool bench_run(struct bench *b, const struct mode *mode, const struct options *o
     const char *type = o->type != NULL ? o->type : mode->default_type;
     struct net_options net = {.host = o->host,
                               .port = o->port,
-                              .path = o->path,
+                              .path = o->path != NULL ? o->path : o->dialect->path,
                               .sources = o->sources,
-                              .max_message = o->size + 65536};
+                              .max_message = o->size + 65536,
+                              .trusted = o->tls};
 
     *b = (struct bench){.opt = *o, .mode = mode, .conn_count = mode->connections(o)};
     b->open_target = b->conn_count;
@@ -278,7 +290,8 @@ bool bench_run(struct bench *b, const struct mode *mode, const struct options *o
         b->conns[i].fd = -1;
         b->conns[i].index = i;
     }
-    message_init(&b->message, type, o->size);
+    b->due_ns = TURN_NS;
+    message_init(&b->message, o->dialect, type, o->size);
     mode->init(b);
     if (net_init(&b->net, &net, &handlers, b)) {
         b->net.now_ns = now_ns();

@@ -128,3 +128,28 @@ bool json_span_uint(struct json_span s, uint64_t *out)
     *out = v;
     return true;
 }
+
+bool json_is_string(struct json_span value, const char *text, size_t len)
+{
+    return value.n == len + 2 && value.p[0] == '"' && memcmp(value.p + 1, text, len) == 0;
+}
+
+bool json_exact_members(struct json_span text, const char *const *keys, int count,
+                        struct json_span *values)
+{
+    struct json_member member[4];
+    if (json_members(text, member, count) != count)
+        return false;
+    for (int i = 0; i < count; i++) {
+        int found = 0;
+        for (int j = 0; j < count; j++) {
+            if (json_span_is(member[j].key, keys[i])) {
+                values[i] = member[j].value;
+                found++;
+            }
+        }
+        if (found != 1)
+            return false;
+    }
+    return true;
+}

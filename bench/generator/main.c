@@ -4,8 +4,10 @@
 #include <sys/resource.h>
 
 #include "bench.h"
+#include "startup.h"
 
-static const struct mode *const modes[] = {&mode_echo, &mode_fanout, &mode_handshake, &mode_idle};
+static const struct mode *const modes[] = {&mode_echo,      &mode_fanout, &mode_handshake,
+                                           &mode_heartbeat, &mode_idle,   &mode_rate};
 
 static const struct mode *find_mode(const char *name)
 {
@@ -51,7 +53,14 @@ static void report_throughput(const struct bench *b)
             b->mode->unit, us(b, 0.5), us(b, 0.99), us(b, 0.999), own_percent);
     if (b->opt.pid != 0) {
         printf(",\"server_cpu_us\":%.3f,\"server_cpu_percent\":%.1f", cpu_us, server_percent);
-        fprintf(stderr, ", server %.0f %%, %.2f us CPU each", server_percent, cpu_us);
+        fprintf(stderr, ", server %.1f %%, %.2f us CPU each", server_percent, cpu_us);
+    }
+    if (b->rss_begin != 0) {
+        printf(",\"rss_begin\":%llu,\"rss_end\":%llu,\"rss_peak\":%llu",
+               (unsigned long long)b->rss_begin, (unsigned long long)b->rss_end,
+               (unsigned long long)b->rss_peak);
+        fprintf(stderr, ", resident %llu -> %llu KiB", (unsigned long long)b->rss_begin / 1024,
+                (unsigned long long)b->rss_end / 1024);
     }
 }
 
@@ -93,6 +102,8 @@ int main(int argc, char **argv)
 
     if (!options_parse(&o, argc, argv))
         return 2;
+    if (o.command[0] != NULL)
+        return startup_run(&o) ? 0 : 1;
     const struct mode *mode = find_mode(o.mode);
     if (mode == NULL) {
         fprintf(stderr, "mesa-bench: no mode %s\n", o.mode);

@@ -1,6 +1,5 @@
 #include "message.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +8,6 @@
 #include "jsonwalk.h"
 #include "wsframe.h"
 
-static const char head_format[] = "{\"op\":0,\"d\":{\"seq\":%u,\"text\":\"";
-static const char tail_format[] = "\"},\"t\":\"%s\"}";
 static const char filler[] = "the quick brown fox jumps over the lazy dog ";
 
 static char *copy(const char *s, size_t n)
@@ -29,16 +26,17 @@ static void remember(struct message *m, const char *text, size_t len, size_t seq
     m->layouts[i] = (struct layout){copy(text, len), len, seq_at};
 }
 
-void message_init(struct message *m, const char *type, size_t size)
+void message_init(struct message *m, const struct dialect *dialect, const char *type, size_t size)
 {
-    char head[64];
+    char head[128];
     char tail[128];
-    size_t head_len = (size_t)snprintf(head, sizeof head, head_format, MESSAGE_SEQ_MIN);
-    size_t tail_len = (size_t)snprintf(tail, sizeof tail, tail_format, type);
+    size_t head_len = (size_t)snprintf(head, sizeof head, dialect->head, MESSAGE_SEQ_MIN, type);
+    size_t tail_len = (size_t)snprintf(tail, sizeof tail, dialect->tail, type);
     size_t text_len = size > head_len + tail_len ? size - head_len - tail_len : 0;
     size_t len = head_len + text_len + tail_len;
 
-    *m = (struct message){.type = copy(type, strlen(type)), .text_len = text_len};
+    *m = (struct message){
+        .dialect = dialect, .type = copy(type, strlen(type)), .text_len = text_len};
     m->text = xmalloc(text_len + 1);
     for (size_t i = 0; i < text_len; i++)
         m->text[i] = filler[i % (sizeof filler - 1)];
@@ -62,6 +60,11 @@ void message_deinit(struct message *m)
     free(m->type);
     free(m->text);
     free(m->frame);
+}
+
+uint32_t message_number(uint64_t n)
+{
+    return MESSAGE_SEQ_MIN + (uint32_t)(n % (MESSAGE_SEQ_END - MESSAGE_SEQ_MIN));
 }
 
 void message_write(const struct message *m, uint8_t *out, uint32_t seq)
@@ -90,74 +93,32 @@ static bool layout_matches(const struct layout *l, const char *text, size_t len,
     return v >= MESSAGE_SEQ_MIN;
 }
 
-static bool is_string(struct json_span s, const char *text, size_t len)
+static bool is_ours(const struct message *m, struct json_span text, uint32_t *seq, size_t *seq_at)
 {
-    return s.n == len + 2 && s.p[0] == '"' && memcmp(s.p + 1, text, len) == 0;
-}
-
-/* Finds exactly the members `keys` in any order; values[i] is that of keys[i]. */
-static bool exact_members(struct json_span object, const char *const *keys, int count,
-                          struct json_span *values)
-{
-    struct json_member member[4];
-    if (json_members(object, member, count) != count)
-        return false;
-    for (int i = 0; i < count; i++) {
-        int found = 0;
-        for (int j = 0; j < count; j++) {
-            if (json_span_is(member[j].key, keys[i])) {
-                values[i] = member[j].value;
-                found++;
-            }
-        }
-        if (found != 1)
-            return false;
-    }
-    return true;
-}
-
-static bool is_ours(const struct message *m, struct json_span envelope, uint32_t *seq,
-                    size_t *seq_at)
-{
-    static const char *const outer_keys[] = {"op", "d", "t"};
-    static const char *const inner_keys[] = {"seq", "text"};
-    struct json_span outer[3];
-    struct json_span inner[2];
+    static const char *const keys[] = {"seq", "text"};
+    struct json_span data;
+    struct json_span value[2];
     uint64_t number;
 
-    if (!exact_members(envelope, outer_keys, 3, outer) || !json_span_is(outer[0], "0") ||
-        !is_string(outer[2], m->type, strlen(m->type)))
+    if (!m->dialect->unwrap(text, m->type, &data) || !json_exact_members(data, keys, 2, value) ||
+        !json_is_string(value[1], m->text, m->text_len))
         return false;
-    if (!exact_members(outer[1], inner_keys, 2, inner) ||
-        !is_string(inner[1], m->text, m->text_len))
-        return false;
-    if (inner[0].n != MESSAGE_SEQ_DIGITS || !json_span_uint(inner[0], &number))
+    if (value[0].n != MESSAGE_SEQ_DIGITS || !json_span_uint(value[0], &number))
         return false;
     *seq = (uint32_t)number;
-    *seq_at = (size_t)(inner[0].p - envelope.p);
+    *seq_at = (size_t)(value[0].p - text.p);
     return true;
 }
 
-enum message_check message_check(struct message *m, const char *text, size_t len, uint32_t *seq,
-                                 uint64_t *op)
+bool message_check(struct message *m, const char *text, size_t len, uint32_t *seq)
 {
     for (unsigned i = 0; i < m->layout_count; i++) {
         if (layout_matches(&m->layouts[i], text, len, seq))
-            return MESSAGE_OURS;
+            return true;
     }
-
-    struct json_span envelope = {text, len};
     size_t seq_at;
-    if (is_ours(m, envelope, seq, &seq_at)) {
-        remember(m, text, len, seq_at);
-        return MESSAGE_OURS;
-    }
-
-    struct json_member member[8];
-    int count = json_members(envelope, member, 8);
-    for (int i = 0; i < count; i++) {
-        if (json_span_is(member[i].key, "op") && json_span_uint(member[i].value, op) && *op != 0)
-            return MESSAGE_CONTROL;
-    }
-    return MESSAGE_WRONG;
+    if (!is_ours(m, (struct json_span){text, len}, seq, &seq_at))
+        return false;
+    remember(m, text, len, seq_at);
+    return true;
 }

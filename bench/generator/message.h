@@ -1,15 +1,19 @@
 /* message.h - the messages of a run: frames made once and numbered in place, and the check of what comes back.
  *
- * A message is {"op":0,"d":{"seq":N,"text":"…"},"t":TYPE}, N always of nine digits, so all messages of a run have one length.
+ * A message's data is {"seq":N,"text":"…"}, N always of nine digits, so all messages of a run have one length; Mesa's is
+ * {"op":0,"d":DATA,"t":TYPE}.
  * A server that parses and prints JSON may order the members as it likes. A layout seen and fully checked once is remembered, so that
  * checking costs a memcmp and the generator stays ahead of the servers.
- * Single thread. May include: bytes, jsonwalk, wsframe.
+ * Single thread. May include: bytes, dialect, wsframe.
  */
 #ifndef MESA_BENCH_MESSAGE_H
 #define MESA_BENCH_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "dialect.h"
 
 #define MESSAGE_SEQ_DIGITS 9
 #define MESSAGE_SEQ_MIN 100000000u /* the first number of nine digits */
@@ -23,6 +27,7 @@ struct layout {
 };
 
 struct message {
+    const struct dialect *dialect;
     char *type;
     char *text; /* the member d.text */
     size_t text_len;
@@ -35,20 +40,17 @@ struct message {
     unsigned layout_next; /* to be replaced when all are taken */
 };
 
-enum message_check {
-    MESSAGE_OURS,    /* op 0, our type and content; *seq is set */
-    MESSAGE_CONTROL, /* a well-formed envelope of another op; *op is set */
-    MESSAGE_WRONG,   /* neither */
-};
-
 /* `size` is the length of the WebSocket payload; a smaller one than the envelope needs becomes that minimum. */
-void message_init(struct message *m, const char *type, size_t size);
+void message_init(struct message *m, const struct dialect *dialect, const char *type, size_t size);
 void message_deinit(struct message *m);
+
+/* The number of the n-th message of a connection. */
+uint32_t message_number(uint64_t n);
 
 /* Writes the frame numbered `seq` to `out`, which has room for m->frame_len. */
 void message_write(const struct message *m, uint8_t *out, uint32_t seq);
 
-enum message_check message_check(struct message *m, const char *text, size_t len, uint32_t *seq,
-                                 uint64_t *op);
+/* True: it is one of ours with the type and content of all, and *seq is its number. */
+bool message_check(struct message *m, const char *text, size_t len, uint32_t *seq);
 
 #endif

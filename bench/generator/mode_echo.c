@@ -34,11 +34,6 @@ static void echo_deinit(struct bench *b)
     free(e);
 }
 
-static uint32_t number(uint64_t n)
-{
-    return MESSAGE_SEQ_MIN + (uint32_t)(n % (MESSAGE_SEQ_END - MESSAGE_SEQ_MIN));
-}
-
 static uint64_t *time_of(const struct bench *b, const struct conn *c, uint64_t n)
 {
     const struct echo *e = b->state;
@@ -50,13 +45,13 @@ static void send_next(struct bench *b, struct conn *c)
     struct echo *e = b->state;
     uint64_t n = e->conns[c->index].sent++;
     *time_of(b, c, n) = b->net.now_ns;
-    bench_send(b, c, number(n));
+    bench_send(b, c, message_number(n));
 }
 
 static void echo_start(struct bench *b)
 {
     for (uint32_t i = 0; i < b->conn_count && !b->net.failed; i++) {
-        for (uint32_t k = 0; k < b->opt.depth; k++)
+        for (uint32_t k = 0; k < b->opt.depth && bench_begin(b); k++)
             send_next(b, &b->conns[i]);
         net_flush(&b->net, &b->conns[i]);
     }
@@ -66,14 +61,14 @@ static void echo_answer(struct bench *b, struct conn *c, uint32_t seq)
 {
     struct echo *e = b->state;
     struct echo_conn *ec = &e->conns[c->index];
-    if (ec->got == ec->sent || seq != number(ec->got)) {
+    if (ec->got == ec->sent || seq != message_number(ec->got)) {
         net_fail(&b->net, "connection %u: message %u instead of %u", c->index, seq,
-                 number(ec->got));
+                 message_number(ec->got));
         return;
     }
     bench_count(b, *time_of(b, c, ec->got));
     ec->got++;
-    if (bench_sending(b))
+    if (bench_begin(b))
         send_next(b, c); /* goes out with the others of this read */
 }
 

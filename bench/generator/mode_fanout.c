@@ -61,7 +61,7 @@ static void publish(struct bench *b, uint32_t p)
 
     if (pub->sent - pub->complete == b->opt.depth)
         return;
-    while (pub->sent - pub->complete < b->opt.depth) {
+    while (pub->sent - pub->complete < b->opt.depth && bench_begin(b)) {
         uint64_t n = pub->sent++;
         f->slots[(size_t)p * b->opt.depth + n % b->opt.depth] =
             (struct publication){b->net.now_ns, b->conn_count};
@@ -74,7 +74,7 @@ static void publish(struct bench *b, uint32_t p)
 /* Once per batch of events, so that publications that ended together are followed by one write. */
 static void fanout_turn(struct bench *b)
 {
-    for (uint32_t p = 0; bench_sending(b) && p < b->opt.publishers; p++)
+    for (uint32_t p = 0; p < b->opt.publishers; p++)
         publish(b, p);
 }
 

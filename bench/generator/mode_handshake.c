@@ -9,11 +9,6 @@ static uint32_t handshake_connections(const struct options *o)
     return o->connections;
 }
 
-static void handshake_nothing(struct bench *b)
-{
-    (void)b;
-}
-
 static void handshake_ready(struct bench *b, struct conn *c)
 {
     if (b->phase == PHASE_OPEN)
@@ -28,14 +23,9 @@ static void handshake_start(struct bench *b)
         bench_close(b, &b->conns[i]);
 }
 
-static void handshake_answer(struct bench *b, struct conn *c, uint32_t seq)
-{
-    net_fail(&b->net, "connection %u: message %u was not asked for", c->index, seq);
-}
-
 static void handshake_ended(struct bench *b, struct conn *c)
 {
-    if (bench_sending(b))
+    if (bench_begin(b))
         net_open(&b->net, c);
 }
 
@@ -52,11 +42,11 @@ const struct mode mode_handshake = {
     .unit = "connections",
     .default_type = "ECHO",
     .connections = handshake_connections,
-    .init = handshake_nothing,
-    .deinit = handshake_nothing,
+    .init = bench_nothing,
+    .deinit = bench_nothing,
     .ready = handshake_ready,
     .start = handshake_start,
-    .answer = handshake_answer,
+    .answer = bench_no_answer,
     .ended = handshake_ended,
     .outstanding = handshake_outstanding,
 };

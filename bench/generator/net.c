@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proc.h"
@@ -20,6 +21,7 @@
 #define RX_BYTES (1u << 20)
 #define MAX_RESPONSE 8192
 #define EVENTS 512
+#define NS_PER_S UINT64_C(1000000000)
 
 /* The key and its answer are the example of RFC 6455, section 1.3. */
 #define HANDSHAKE_KEY "dGhlIHNhbXBsZSBub25jZQ=="
@@ -50,6 +52,13 @@ bool net_init(struct net *n, const struct net_options *o, const struct net_handl
         net_fail(n, "not an IPv4 address: %s", o->host);
         return false;
     }
+    if (o->trusted != NULL) {
+        n->tls = tls_context_new(o->trusted);
+        if (n->tls == NULL) {
+            net_fail(n, "not a certificate: %s", o->trusted);
+            return false;
+        }
+    }
     n->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (n->epoll_fd < 0) {
         net_fail(n, "epoll_create1: %s", strerror(errno));
@@ -73,6 +82,7 @@ void net_deinit(struct net *n)
 {
     if (n->epoll_fd >= 0)
         close(n->epoll_fd);
+    tls_context_free(n->tls);
     free(n->rx);
     free(n->upgrade);
 }
@@ -108,6 +118,11 @@ void net_open(struct net *n, struct conn *c)
         close(fd);
         return;
     }
+    if (n->tls != NULL && (c->tls = tls_new(n->tls, fd)) == NULL) {
+        net_fail(n, "no memory for TLS");
+        close(fd);
+        return;
+    }
     c->fd = fd;
     c->state = CONN_UPGRADING;
     c->opened_ns = now_ns();
@@ -119,6 +134,8 @@ void net_close(struct conn *c)
 {
     if (c->state == CONN_CLOSED)
         return;
+    tls_free(c->tls);
+    c->tls = NULL;
     close(c->fd);
     c->fd = -1;
     c->state = CONN_CLOSED;
@@ -151,15 +168,27 @@ static void want_write(struct net *n, struct conn *c, bool wants)
     c->wants_write = wants;
 }
 
+static ssize_t stream_send(struct conn *c)
+{
+    const uint8_t *data = c->out.data + c->out.off;
+    size_t len = c->out.len - c->out.off;
+    return c->tls != NULL ? tls_write(c->tls, data, len) : send(c->fd, data, len, MSG_NOSIGNAL);
+}
+
+static ssize_t stream_recv(struct conn *c, uint8_t *out, size_t cap)
+{
+    return c->tls != NULL ? tls_read(c->tls, out, cap) : recv(c->fd, out, cap, 0);
+}
+
 void net_flush(struct net *n, struct conn *c)
 {
     while (c->out.off < c->out.len) {
-        ssize_t sent = send(c->fd, c->out.data + c->out.off, c->out.len - c->out.off, MSG_NOSIGNAL);
+        ssize_t sent = stream_send(c);
         if (sent < 0) {
             if (errno == EINTR)
                 continue;
             if (errno == EAGAIN) {
-                want_write(n, c, true);
+                want_write(n, c, c->tls == NULL || !tls_waits_for_server(c->tls));
                 return;
             }
             net_fail(n, "connection %u: send: %s", c->index, strerror(errno));
@@ -274,9 +303,12 @@ static void readable(struct net *n, struct conn *c)
     size_t kept = c->in.len;
     if (kept != 0)
         memcpy(n->rx, c->in.data, kept);
-    ssize_t got = recv(c->fd, n->rx + kept, n->rx_cap - kept, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t got = stream_recv(c, n->rx + kept, n->rx_cap - kept);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        if (c->tls != NULL)
+            net_flush(n, c); /* it may have been the handshake's turn */
         return;
+    }
     if (got <= 0) {
         ended(n, c, got == 0 ? 0 : errno);
         return;
@@ -293,13 +325,14 @@ static void readable(struct net *n, struct conn *c)
         net_flush(n, c);
 }
 
-void net_poll(struct net *n, int timeout_ms)
+void net_poll(struct net *n, uint64_t timeout_ns)
 {
     struct epoll_event events[EVENTS];
-    int count = epoll_wait(n->epoll_fd, events, EVENTS, timeout_ms);
+    struct timespec timeout = {(time_t)(timeout_ns / NS_PER_S), (long)(timeout_ns % NS_PER_S)};
+    int count = epoll_pwait2(n->epoll_fd, events, EVENTS, &timeout, NULL);
     n->now_ns = now_ns();
     if (count < 0 && errno != EINTR)
-        net_fail(n, "epoll_wait: %s", strerror(errno));
+        net_fail(n, "epoll_pwait2: %s", strerror(errno));
 
     for (int i = 0; i < count && !n->failed; i++) {
         struct conn *c = events[i].data.ptr;

@@ -2,7 +2,7 @@
  *
  * Knows WebSocket and nothing of Mesa. All reads go through one large buffer; a connection keeps bytes of its own only while a
  * frame is incomplete or the socket does not take more, so that 10,000 idle connections cost the generator next to nothing.
- * Single thread. Owns the sockets. May include: bytes, wsframe.
+ * Single thread. Owns the sockets. May include: bytes, tls, wsframe.
  */
 #ifndef MESA_BENCH_NET_H
 #define MESA_BENCH_NET_H
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "bytes.h"
+#include "tls.h"
 #include "wsframe.h"
 
 enum conn_state {
@@ -26,6 +27,7 @@ enum conn_state {
 
 struct conn {
     int fd;
+    struct tls *tls; /* NULL: plain */
     uint32_t index;
     enum conn_state state;
     bool wants_write; /* EPOLLOUT is asked for */
@@ -53,8 +55,9 @@ struct net {
     size_t max_message;
     uint8_t *rx;
     size_t rx_cap;
-    char *upgrade;   /* the request, the same for all */
-    uint64_t now_ns; /* of the latest event */
+    struct tls_context *tls; /* NULL: plain */
+    char *upgrade;           /* the request, the same for all */
+    uint64_t now_ns;         /* of the latest event */
     bool failed;
     char error[256];
     const struct net_handlers *handlers;
@@ -67,6 +70,7 @@ struct net_options {
     const char *path;
     unsigned sources;
     size_t max_message;
+    const char *trusted; /* a certificate: TLS. NULL: plain */
 };
 
 bool net_init(struct net *n, const struct net_options *o, const struct net_handlers *handlers,
@@ -85,8 +89,8 @@ void net_flush(struct net *n, struct conn *c);
 /* Closes the socket at once and frees what the connection holds. */
 void net_close(struct conn *c);
 
-/* Handles what happens within `timeout_ms`. */
-void net_poll(struct net *n, int timeout_ms);
+/* Handles what happens within `timeout_ns`. */
+void net_poll(struct net *n, uint64_t timeout_ns);
 
 /* Ends the run; the first reason is kept. */
 void net_fail(struct net *n, const char *format, ...) __attribute__((format(printf, 2, 3)));

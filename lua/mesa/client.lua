@@ -1,10 +1,31 @@
---- The client object's methods that are written in Lua; its fields, `send` and `disconnect` are C (src/script/bind_client.c).
+--- The client object's methods; its fields are C (src/script/bind_client.c).
 local core = require "mesa.core"
 local emitter = require "mesa.emitter"
+local message_fields = require("mesa.message")._fields
+
+local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
 
 ---@class mesa.Client
 local Client = {}
 emitter.mixin(Client)
+
+-- send and disconnect end in a call of the core, so that its errors name the script's line.
+
+--- Sends to every connection of the user, or with `directly`, or before authentication, to this one.
+---@param message mesa.Message|string a string with `raw`
+---@param directly? boolean|{binary: boolean}
+---@return boolean? ok, string? why
+function Client:send(message, directly)
+  return send(self, message, directly, message_fields(message))
+end
+
+--- Closes the connection once what was sent before has left.
+---@param code? integer 1000 without one
+---@param reason? string
+---@return boolean? ok, string? why
+function Client:disconnect(code, reason)
+  return disconnect(self, code, reason)
+end
 
 --- The decimal string of a numeric id, or the string itself; nil for anything else.
 ---@param id any
@@ -58,6 +79,10 @@ function Client:_report(err, event)
   self.server:_report(err, event, self)
 end
 
-core.client_metatable(Client)
+core.client_metatable(function(self, key)
+  local method = Client[key]
+  if method then return method end
+  return get(self, key)
+end, core.client_set)
 
 return Client

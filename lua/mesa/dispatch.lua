@@ -1,6 +1,7 @@
 --- From the core's events to the handlers of scripts: listeners, the scripts of the `scripts` table, middleware.
 --- One closure an event and server.
 local Client = require "mesa.client"
+local Message = require "mesa.message"
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 local request = require "mesa.request"
@@ -50,6 +51,7 @@ end
 
 local function authentication(server)
   return function(client, check, data)
+    if client.closed then return end -- he left before his turn came
     local handler = client._authenticate or server._scripts.auth
     local answered = false
     local function done(err, result)
@@ -73,16 +75,29 @@ local function authentication(server)
   end
 end
 
+local function raw_message(data, binary)
+  return { data = data, binary = binary }
+end
+
+--- The listeners behind the first. A loop that ends at once keeps LuaJIT from compiling the function around it.
+local function call_others(server, client, list, message)
+  for i = 2, #list do
+    local ok, err = xpcall(list[i], catch, message)
+    if not ok then server:_report(err, "message", client) end
+  end
+end
+
 local function message_event(server)
   local middleware, slots = server._middleware, server._scripts
-  return function(client, fields, message)
+  local received = server.raw and raw_message or Message._received
+  return function(client, fields, a, b, c, d, e, f)
+    local message = received(a, b, c, d, e, f)
     local own = fields and fields._handlers
     local list = own and own.message
     if list then
-      for i = 1, #list do
-        local ok, err = xpcall(list[i], catch, message)
-        if not ok then server:_report(err, "message", client) end
-      end
+      local ok, err = xpcall(list[1], catch, message)
+      if not ok then server:_report(err, "message", client) end
+      if list[2] then call_others(server, client, list, message) end
     end
     local script = slots.message
     if script then

@@ -10,7 +10,7 @@ local schema = require "mesa.config_schema"
 local ROUTE_MAX = 1000 -- ids in one run of the script: Redis serves nobody else meanwhile
 
 local encode = core.json.encode
-local message_metatable = getmetatable(Message(0))
+local message_metatable = Message._metatable
 
 -- ---- events -------------------------------------------------------------------------------------------------------
 

@@ -9,12 +9,61 @@ local core = require "mesa.core"
 ---@field options? {sync: boolean}
 local Message = {}
 
-local metatable = core.message_metatable(Message)
+local decode, serialize = core.message_decode, core.message_serialize
+local getmetatable, rawget, rawset, setmetatable, type = getmetatable, rawget, rawset, setmetatable, type
+
+-- `_raw` stands for data that nobody has read yet (src/script/bind_message.c).
+local metatable = { __name = "mesa.message" }
+
+function metatable.__index(self, key)
+  if key ~= "data" then return Message[key] end
+  local raw = rawget(self, "_raw")
+  if raw == nil then return nil end
+  local data = decode(raw)
+  self._raw = nil
+  rawset(self, "data", data)
+  return data
+end
+
+function metatable.__newindex(self, key, value)
+  if key == "data" then rawset(self, "_raw", nil) end
+  rawset(self, key, value)
+end
+
+--- What goes to the wire, in the order the core takes it; nothing for what is no Message.
+---@param message any
+local function message_fields(message)
+  if getmetatable(message) ~= metatable then return end
+  return rawget(message, "opcode"), rawget(message, "data"), rawget(message, "type"), rawget(message, "sequence"),
+    rawget(message, "options"), rawget(message, "_raw")
+end
+
+-- No call of setmetatable below is a tail call: LuaJIT compiles no function that ends in one of its own.
+
+local function received(raw, data, opcode, kind, sequence, options)
+  local message = { opcode = opcode, type = kind, data = data, _raw = raw }
+  if sequence or options then
+    message.sequence, message.options = sequence, options
+  end
+  setmetatable(message, metatable)
+  return message
+end
+
+local handled = { false, "_raw" } -- where the core finds the message that is being handled
+
+--- A message that arrived, for its handlers.
+local function message_received(raw, data, opcode, kind, sequence, options)
+  local message = received(raw, data, opcode, kind, sequence, options)
+  handled[1] = message
+  return message
+end
+
+core.message_setup(received, handled)
 
 --- The envelope as JSON text. Raises when the data cannot be JSON.
 ---@return string
 function Message:serialize()
-  return core.message_serialize(self)
+  return serialize(self, message_fields(self))
 end
 
 local function create(_, opcode, data, kind, options)
@@ -32,7 +81,13 @@ local function create(_, opcode, data, kind, options)
     message.options = { sync = options.sync ~= false }
     for key, value in pairs(options) do message.options[key] = value end
   end
-  return setmetatable(message, metatable)
+  setmetatable(message, metatable)
+  return message
 end
 
-return setmetatable({ new = function(...) return create(nil, ...) end }, { __call = create })
+return setmetatable({
+  new = function(...) return create(nil, ...) end,
+  _fields = message_fields,
+  _received = message_received,
+  _metatable = metatable,
+}, { __call = create })

@@ -1,13 +1,16 @@
---- The server object: events, middleware, scripts. `send`, `client`, `count` and `close` are C (src/script/bind_server.c).
+--- The server object: events, middleware, scripts. `client`, `count` and `close` are C (src/script/bind_server.c).
 local config = require "mesa.config"
 local core = require "mesa.core"
 local dispatch = require "mesa.dispatch"
 local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
+local message_fields = require("mesa.message")._fields
 local redis = require "mesa.redis"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
+
+local send = core.server_send
 
 ---@class mesa.Server
 ---@field port integer the port it listens on (the bound one from the `listening` event on)
@@ -20,6 +23,16 @@ local Server = {}
 Server.__name = "mesa.server"
 emitter.mixin(Server)
 core.server_methods(Server)
+
+--- Sends to the connections of the recipients, wherever they are; without recipients to everybody.
+---@param message mesa.Message|string a string with `raw`
+---@param recipients? mesa.Id|mesa.Id[]
+---@param excluding? mesa.Id|mesa.Id[]
+---@param options? {binary: boolean} with `raw`
+---@return boolean? ok, string? why
+function Server:send(message, recipients, excluding, options)
+  return send(self, message, recipients, excluding, options, message_fields(message))
+end
 
 function Server.__index(self, key)
   if key ~= "redis" then return Server[key] end

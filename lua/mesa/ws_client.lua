@@ -179,6 +179,7 @@ local function on_open(self)
   flush(self)
   resolve_connect(self, true)
   self:emit("connected", event)
+  self:emit("connection", event) -- what Mesa's documentation calls it
 end
 
 local start
@@ -252,7 +253,7 @@ end
 ---@param message mesa.Message
 ---@return boolean? ok, string? err "full": `maxQueue` bytes wait already
 function WsClient:send(message)
-  local text = core.message_serialize(message)
+  local text = core.message_serialize(message, Message._fields(message))
   if self.connected and #self._queue == 0 then
     local ok, err = core.ws_send(self._connection, text)
     if ok then

@@ -366,3 +366,42 @@ describe("the forms of auth.lua", function()
     server:join():expect_silence(250)
   end)
 end)
+
+describe("a server with a timer that is due again at once, for ever,", function()
+  local AGAIN = [[
+    local function again() Mesa.setTimeout(again, 0) end
+    again()
+  ]]
+  local ORDER = [[
+    server:on("message", function(message, client)
+      if message.type == "WHO" then client:send(Message(0, { authenticated = client.authenticated }, "WHO"), true) end
+    end)
+  ]]
+
+  for _, concurrent in ipairs { false, true } do
+    it(("handles what is sent behind op 2 behind it, %s"):format(concurrent and "concurrent messages too" or "in order"), function()
+      local server = harness.lab({ options = { concurrentMessages = concurrent } }, { extra = AGAIN .. ORDER })
+      local clients = {}
+      for i = 1, 50 do
+        clients[i] = server:join()
+        clients[i]:send { op = 2, d = { id = "user" .. i } }
+        clients[i]:send { op = 0, t = "WHO" }
+      end
+      for i = 1, 50 do
+        assert.equal("user" .. i, clients[i]:expect(22).d.id)
+        assert.is_true(clients[i]:expect("WHO").d.authenticated)
+      end
+      server:stop()
+    end)
+  end
+
+  it("answers, and ends when it is told to", function()
+    local server = harness.lab(nil, { extra = AGAIN })
+    local client = server:join()
+    for n = 1, 20 do
+      client:send { op = 0, t = "ECHO", d = { n = n } }
+      assert.equal(n, client:expect("ECHO").d.n)
+    end
+    server:stop()
+  end)
+end)

@@ -109,41 +109,4 @@ describe("Mesa.await", function()
     server:stdout_contains "all wait"
     server:stop()
   end)
-
-  it("leaves nothing behind after many waits, half of them abandoned by their client", function()
-    local server = harness.lab(nil, { extra = [[
-      server:on("connection", function(client)
-        client:on("message", function(message)
-          if message.type == "WAITS" then
-            for _ = 1, message.data.n do
-              Mesa.setTimeout(function()
-                Mesa.await(function(resolve) Mesa.setTimeout(resolve, 1, client) end)
-                Mesa.await(function() end, 1)
-              end, 0)
-            end
-            Mesa.sleep(20)
-            client:send(Message(0, {}, "DONE"), true)
-          end
-          collectgarbage()
-          collectgarbage()
-        end)
-      end)
-    ]] })
-    local function round()
-      local stayer, leaver = server:join(), server:join()
-      stayer:send { op = 0, t = "WAITS", d = { n = 250 } }
-      leaver:send { op = 0, t = "WAITS", d = { n = 250 } }
-      leaver:close()
-      stayer:expect("DONE", { timeout = 10000 })
-      stayer:close()
-    end
-    local rounds = harness.sanitized() and 6 or 100
-    for _ = 1, rounds / 2 do round() end
-    local before = server:rss()
-    for _ = 1, rounds / 2 do round() end
-    if not harness.sanitized() then
-      assert.is_true(server:rss() - before < 1024 * 1024, ("grew by %d bytes"):format(server:rss() - before))
-    end
-    server:stop()
-  end)
 end)

@@ -118,23 +118,27 @@ for _, transport in ipairs(harness.transports) do
         client:expect "ECHO"
       end)
 
-      it("closes or drops a connection on a ping of more than 125 bytes", function()
-        local client = server:join()
-        client:send_raw(ws_frame.encode(ws_frame.PING, ("p"):rep(126), { wide = 2 }))
-        assert.is_true(client:wait_closed())
-        assert.is_true(client.close_code == 1002 or client.close_code == nil, client:state())
-      end)
-
-      it("closes or drops a connection on a ping in fragments", function()
-        local client = server:join()
-        client:send_frame(ws_frame.PING, "half", { fin = false })
-        assert.is_true(client:wait_closed())
-        assert.is_true(client.close_code == 1002 or client.close_code == nil, client:state())
-      end)
+      if not transport.tls then -- libwebsockets answers the first of a read
+        it("answers each of several pings in one segment, in their place", function()
+          local client, bytes = server:join(), {}
+          for i = 1, 100 do
+            bytes[i] = ws_frame.encode(ws_frame.PING, tostring(i))
+          end
+          client:send_raw(table.concat(bytes))
+          client:expect_pong "100"
+          for i = 1, 99 do
+            assert.equal(tostring(i), client.pongs[i])
+          end
+        end)
+      end
     end)
 
     describe("closing", function()
-      for _, code in ipairs { 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999 } do
+      local codes = { 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999 }
+      if not transport.tls then -- registered later than libwebsockets knows: it answers 1002
+        codes[#codes + 1], codes[#codes + 2], codes[#codes + 3] = 1012, 1013, 1014
+      end
+      for _, code in ipairs(codes) do
         it(("answers the close code %d and ends the connection"):format(code), function()
           local client = server:join()
           client:send_frame(ws_frame.CLOSE, ws_frame.close_payload(code, "bye"))
@@ -147,7 +151,7 @@ for _, transport in ipairs(harness.transports) do
         local client = server:join()
         client:close(false)
         assert.is_true(client.gone)
-        assert.is_true(client.close_code == 1005 or client.close_code == 1000, client:state())
+        assert.equal(1005, client.close_code, client:state())
       end)
 
       for what, payload in pairs {
@@ -157,6 +161,12 @@ for _, transport in ipairs(harness.transports) do
         ["with code 1006, which must not be sent"] = ws_frame.close_payload(1006),
         ["with code 1015, which must not be sent"] = ws_frame.close_payload(1015),
         ["with a code below 1000"] = ws_frame.close_payload(999),
+        ["with code 0"] = ws_frame.close_payload(0),
+        ["with the unassigned code 1016"] = ws_frame.close_payload(1016),
+        ["with the unassigned code 1100"] = ws_frame.close_payload(1100),
+        ["with code 2000, which no standard has"] = ws_frame.close_payload(2000),
+        ["with code 2999, which no standard has"] = ws_frame.close_payload(2999),
+        ["with code 65535"] = ws_frame.close_payload(65535),
         ["with a code above 4999"] = ws_frame.close_payload(5000),
       } do
         it("answers 1002 to a close frame " .. what, function()
@@ -167,12 +177,18 @@ for _, transport in ipairs(harness.transports) do
         end)
       end
 
-      it("answers 1007 or 1002 to a close reason that is not UTF-8", function()
+      it("answers a close reason of 123 bytes", function()
+        local client = server:join()
+        client:send_frame(ws_frame.CLOSE, ws_frame.close_payload(1000, ("r"):rep(123)))
+        client.sent_close = true
+        assert.equal(("r"):rep(123), client:expect_close(1000))
+      end)
+
+      it("answers 1007 to a close reason that is not UTF-8", function()
         local client = server:join()
         client:send_frame(ws_frame.CLOSE, ws_frame.close_payload(1000, "\255\254"))
         client.sent_close = true
-        client:wait_closed()
-        assert.is_true(client.close_code == 1007 or client.close_code == 1002, client:state())
+        client:expect_close(1007)
       end)
 
       it("ignores what follows a close frame", function()
@@ -197,7 +213,7 @@ for _, transport in ipairs(harness.transports) do
     end)
 
     describe("violations", function()
-      for what, frame in pairs {
+      local frames = {
         ["the reserved bit 1"] = ws_frame.encode(1, ECHO, { rsv = 4 }),
         ["the reserved bit 2"] = ws_frame.encode(1, ECHO, { rsv = 2 }),
         ["the reserved bit 3"] = ws_frame.encode(1, ECHO, { rsv = 1 }),
@@ -205,7 +221,20 @@ for _, transport in ipairs(harness.transports) do
         ["the unknown control opcode 11"] = ws_frame.encode(11, ""),
         ["a continuation of nothing"] = ws_frame.encode(0, ECHO),
         ["a new message inside another"] = ws_frame.encode(1, "{", { fin = false }) .. ws_frame.encode(1, ECHO),
-      } do
+        ["a new message behind two fragments of another"] = ws_frame.encode(1, "[", { fin = false })
+          .. ws_frame.encode(0, "]", { fin = false }) .. ws_frame.encode(1, ECHO),
+        ["a ping of 126 bytes"] = ws_frame.encode(ws_frame.PING, ("p"):rep(126), { wide = 2 }),
+        ["a ping in fragments"] = ws_frame.encode(ws_frame.PING, "half", { fin = false }),
+      }
+      if not transport.tls then -- libwebsockets lets these pass
+        frames["a text that is not masked"] = ws_frame.encode(1, ECHO, { mask = false })
+        frames["a ping that is not masked"] = ws_frame.encode(ws_frame.PING, "", { mask = false })
+        frames["a close that is not masked"] = ws_frame.encode(ws_frame.CLOSE, ws_frame.close_payload(1000), { mask = false })
+        frames["a short length in two bytes"] = ws_frame.encode(1, ECHO, { wide = 2 })
+        frames["a short length in eight bytes"] = ws_frame.encode(1, ECHO, { wide = 8 })
+        frames["a length of two bytes in eight"] = ws_frame.encode(1, ("y"):rep(65535), { wide = 8 })
+      end
+      for what, frame in pairs(frames) do
         it("close with 1002: " .. what, function()
           local client = server:join()
           client:send_raw(frame)
@@ -279,14 +308,16 @@ describe("the opening handshake", function()
     assert.is_nil(client.response.headers["sec-websocket-extensions"])
   end)
 
-  for what, headers in pairs {
-    ["without a key"] = { ["Sec-WebSocket-Key"] = false },
-    ["of version 7"] = { ["Sec-WebSocket-Version"] = "7" },
+  for what, case in pairs {
+    ["without a key"] = { status = 400, headers = { ["Sec-WebSocket-Key"] = false } },
+    ["of version 7"] = { status = 426, headers = { ["Sec-WebSocket-Version"] = "7" } },
+    ["without a Host"] = { status = 400, headers = { Host = false } },
+    ["with two words for a header's name"] = { status = 400, headers = { ["Two Words"] = "x" } },
   } do
     it("refuses an upgrade " .. what, function()
-      local client, _, response = server:try_connect("/live", { headers = headers })
+      local client, _, response = server:try_connect("/live", { headers = case.headers })
       assert.is_nil(client)
-      assert.is_true(response == nil or response.status >= 400)
+      assert.equal(case.status, response and response.status)
     end)
   end
 

@@ -66,8 +66,13 @@ local function environment(options)
   return env
 end
 
+local VALGRIND = {
+  "--quiet", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect",
+  "--suppressions=" .. cwd .. "/spec/support/valgrind.supp",
+}
+
 -- Starts the binary without waiting for anything. `source` is a path to a script or the text of one.
--- options: args (behind the script), flags (before it), env, files (name → text, beside the script), cwd
+-- options: args (behind the script), flags (before it), env, files (name → text, beside the script), cwd, valgrind (true: under it)
 function harness.launch(source, options)
   options = options or {}
   local self = setmetatable({ options = options }, server)
@@ -86,7 +91,13 @@ function harness.launch(source, options)
     write_files(self, options.files)
   end
   self.script = script
-  local args = {}
+  local program, args = harness.binary(), {}
+  if options.valgrind then
+    for _, option in ipairs(VALGRIND) do
+      args[#args + 1] = option
+    end
+    program, args[#args + 1] = "/usr/bin/valgrind", program
+  end
   for _, flag in ipairs(options.flags or {}) do
     args[#args + 1] = flag
   end
@@ -94,7 +105,7 @@ function harness.launch(source, options)
   for _, argument in ipairs(options.args or {}) do
     args[#args + 1] = argument
   end
-  self.process = process.spawn(harness.binary(), { args = args, env = environment(options), cwd = options.cwd })
+  self.process = process.spawn(program, { args = args, env = environment(options), cwd = options.cwd })
   self.pid = self.process.pid
   return self
 end

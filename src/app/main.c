@@ -1,4 +1,5 @@
 /* main.c - the mesa-lua process: signals, limits, and the order of beginnings and ends. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,25 @@ static void raise_file_limit(void)
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
         mesa_log(MESA_LOG_WARN, "app", "cannot raise the limit of open files to %llu",
                  (unsigned long long)limit.rlim_cur);
+}
+
+/* The kernel doubles a process's table of files as it fills up, and waits for a grace period each time
+ * once there are threads (libuv's): 5 to 20 ms in which every client waits, at 256, 512, 1,024 … files.
+ * A table for so many takes half a megabyte. */
+static void grow_file_table(void)
+{
+    enum { FILES = 65536 };
+    struct rlimit limit;
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > (rlim_t)fd + 1) {
+        rlim_t last = (limit.rlim_cur < FILES ? limit.rlim_cur : FILES) - 1;
+        int high = fcntl(fd, F_DUPFD_CLOEXEC, (int)last);
+        if (high >= 0)
+            close(high);
+    }
+    close(fd);
 }
 
 static void on_stop(void *ctx, int signum)
@@ -88,6 +108,7 @@ static int run(const struct mesa_cli *cli)
     int code = MESA_EXIT_FAILURE;
 
     raise_file_limit();
+    grow_file_table();
     enum mesa_status rc = mesa_loop_new(&loop);
     if (rc == MESA_OK)
         rc = mesa_transport_new(&transport, loop);

@@ -19,10 +19,8 @@ void mesa_buf_deinit(struct mesa_buf *b)
     mesa_buf_init(b);
 }
 
-enum mesa_status mesa_buf_reserve(struct mesa_buf *b, size_t extra)
+enum mesa_status mesa_buf_grow(struct mesa_buf *b, size_t extra)
 {
-    if (extra <= b->cap - b->len)
-        return MESA_OK;
     if (extra > SIZE_MAX / 2 - b->len)
         return MESA_ENOMEM;
 
@@ -35,18 +33,6 @@ enum mesa_status mesa_buf_reserve(struct mesa_buf *b, size_t extra)
         return MESA_ENOMEM;
     b->data = data;
     b->cap = cap;
-    return MESA_OK;
-}
-
-enum mesa_status mesa_buf_append(struct mesa_buf *b, const void *p, size_t n)
-{
-    if (n == 0)
-        return MESA_OK;
-    enum mesa_status rc = mesa_buf_reserve(b, n);
-    if (rc != MESA_OK)
-        return rc;
-    memcpy(b->data + b->len, p, n);
-    b->len += n;
     return MESA_OK;
 }
 

@@ -25,11 +25,26 @@ struct mesa_span {
 void mesa_buf_init(struct mesa_buf *b);
 void mesa_buf_deinit(struct mesa_buf *b);
 
+/* What mesa_buf_reserve does when there is no room. */
+enum mesa_status mesa_buf_grow(struct mesa_buf *b, size_t extra);
+
 /* Makes room for `extra` more bytes (amortised doubling). MESA_ENOMEM leaves the buffer as it
  * was. */
-enum mesa_status mesa_buf_reserve(struct mesa_buf *b, size_t extra);
+static inline enum mesa_status mesa_buf_reserve(struct mesa_buf *b, size_t extra)
+{
+    return extra <= b->cap - b->len ? MESA_OK : mesa_buf_grow(b, extra);
+}
 
-enum mesa_status mesa_buf_append(struct mesa_buf *b, const void *p, size_t n);
+static inline enum mesa_status mesa_buf_append(struct mesa_buf *b, const void *p, size_t n)
+{
+    enum mesa_status rc = mesa_buf_reserve(b, n);
+    if (rc != MESA_OK || n == 0)
+        return rc;
+    memcpy(b->data + b->len, p, n);
+    b->len += n;
+    return MESA_OK;
+}
+
 enum mesa_status mesa_buf_printf(struct mesa_buf *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -38,13 +53,10 @@ void mesa_buf_reset(struct mesa_buf *b, size_t keep_bytes);
 
 static inline enum mesa_status mesa_buf_push(struct mesa_buf *b, char c)
 {
-    if (b->len == b->cap) {
-        enum mesa_status rc = mesa_buf_reserve(b, 1);
-        if (rc != MESA_OK)
-            return rc;
-    }
-    b->data[b->len++] = c;
-    return MESA_OK;
+    enum mesa_status rc = mesa_buf_reserve(b, 1);
+    if (rc == MESA_OK)
+        b->data[b->len++] = c;
+    return rc;
 }
 
 #define MESA_SPAN(literal) ((struct mesa_span){(literal), sizeof(literal) - 1})

@@ -129,12 +129,9 @@ void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
     if (rc == MESA_OK)
         rc = mesa_buf_append(&text, id.p, id.len);
     if (rc == MESA_OK) {
-        const struct mesa_span args[] = {mesa_redis_text(r->incarnation),
-                                         id,
-                                         mesa_redis_text(p->entry),
-                                         mesa_redis_span(&r->own),
-                                         mesa_redis_span(&text),
-                                         mesa_redis_text(r->node)};
+        const struct mesa_span args[] = {mesa_redis_text(r->incarnation), id,
+                                         mesa_redis_text(p->entry),       mesa_redis_span(&r->own),
+                                         mesa_redis_span(&text),          mesa_redis_text(r->node)};
         rc = mesa_redis_do(r, MESA_SCRIPT_PART, args, 6, on_parted, NULL);
     }
     if (rc != MESA_OK)

@@ -18,15 +18,14 @@ static const char names[] =
 
 /* -- presence -- */
 
-static const char presence[] =
-    "local function leave(id)\n"
-    "  if call('HINCRBY', ONLINE, id, -1) <= 0 then\n"
-    "    call('HDEL', ONLINE, id)\n"
-    "    call('SREM', CLIENTS, id)\n"
-    "    return false\n"
-    "  end\n"
-    "  return true\n"
-    "end\n";
+static const char presence[] = "local function leave(id)\n"
+                               "  if call('HINCRBY', ONLINE, id, -1) <= 0 then\n"
+                               "    call('HDEL', ONLINE, id)\n"
+                               "    call('SREM', CLIENTS, id)\n"
+                               "    return false\n"
+                               "  end\n"
+                               "  return true\n"
+                               "end\n";
 
 /* A part of what an incarnation left behind; true when that was all. What its node had taken goes
  * back when the node has no other incarnation. */
@@ -75,14 +74,15 @@ static const char online_body[] =
     "  call('SADD', CLIENTS, ARGV[i])\n"
     "end\n";
 
-static const char finish_body[] = "max, bytes, age = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])\n"
-                                  "if tonumber(ARGV[2]) ~= 0 then\n"
-                                  "  call('INCRBY', COUNT, ARGV[2])\n"
-                                  "  call('HSET', COUNTS, me, ARGV[2])\n"
-                                  "end\n"
-                                  "for i = 6, #ARGV do\n"
-                                  "  while not reap(ARGV[i]) do end\n"
-                                  "end\n";
+static const char finish_body[] =
+    "max, bytes, age = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])\n"
+    "if tonumber(ARGV[2]) ~= 0 then\n"
+    "  call('INCRBY', COUNT, ARGV[2])\n"
+    "  call('HSET', COUNTS, me, ARGV[2])\n"
+    "end\n"
+    "for i = 6, #ARGV do\n"
+    "  while not reap(ARGV[i]) do end\n"
+    "end\n";
 
 static const char offline_body[] =
     "for i = 2, #ARGV do\n"
@@ -343,13 +343,12 @@ static const char take_body[] =
     "call('HDEL', AGES, me)\n"
     "return {0, asked, '['..body..']', times, ms(now), false, ok and order or '0'}\n";
 
-static const char confirm_body[] =
-    "local field = ARGV[3]..' '..ARGV[2]\n"
-    "if tonumber(ARGV[4]) >= tonumber(ARGV[5]) then\n"
-    "  forget(me, field)\n"
-    "elseif call('HEXISTS', TAKEN..me, field) == 1 then\n"
-    "  call('HSET', TAKEN..me, field..'+', ARGV[4]..' '..ARGV[5])\n"
-    "end\n";
+static const char confirm_body[] = "local field = ARGV[3]..' '..ARGV[2]\n"
+                                   "if tonumber(ARGV[4]) >= tonumber(ARGV[5]) then\n"
+                                   "  forget(me, field)\n"
+                                   "elseif call('HEXISTS', TAKEN..me, field) == 1 then\n"
+                                   "  call('HSET', TAKEN..me, field..'+', ARGV[4]..' '..ARGV[5])\n"
+                                   "end\n";
 
 static const char return_body[] =
     "max, bytes, age = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])\n"

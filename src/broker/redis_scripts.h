@@ -34,23 +34,23 @@
 
 /* "bounds" are three arguments: maxMessages, maxBytes, maxAge. */
 enum mesa_redis_script {
-    MESA_SCRIPT_BEGIN,    /* inc, lease ms: announces an incarnation */
-    MESA_SCRIPT_ONLINE,   /* inc, id...: users it has */
-    MESA_SCRIPT_FINISH,   /* inc, its connections, bounds, earlier incs...: replaces them */
-    MESA_SCRIPT_OFFLINE,  /* inc, id... */
-    MESA_SCRIPT_PART,     /* inc, id, entry, channel, token, node: OFFLINE, but nobody takes the user's
+    MESA_SCRIPT_BEGIN,   /* inc, lease ms: announces an incarnation */
+    MESA_SCRIPT_ONLINE,  /* inc, id...: users it has */
+    MESA_SCRIPT_FINISH,  /* inc, its connections, bounds, earlier incs...: replaces them */
+    MESA_SCRIPT_OFFLINE, /* inc, id... */
+    MESA_SCRIPT_PART,  /* inc, id, entry, channel, token, node: OFFLINE, but nobody takes the user's
                                messages before PUT_BACK with the same entry; the token is published */
-    MESA_SCRIPT_COUNT,    /* inc, delta */
-    MESA_SCRIPT_TEND,     /* inc, lease ms, bounds -> {state, {dropped id, json...}, {error...}}; state
+    MESA_SCRIPT_COUNT, /* inc, delta */
+    MESA_SCRIPT_TEND,  /* inc, lease ms, bounds -> {state, {dropped id, json...}, {error...}}; state
                                0: all is well, 1: call again, -1: this incarnation was removed */
-    MESA_SCRIPT_LEAVE,    /* inc, bounds */
-    MESA_SCRIPT_ROUTE,    /* origin, envelope, maxMessages, maxBytes, maxAge, +id (has a connection
+    MESA_SCRIPT_LEAVE, /* inc, bounds */
+    MESA_SCRIPT_ROUTE, /* origin, envelope, maxMessages, maxBytes, maxAge, +id (has a connection
                                at the origin) or -id ... -> {{stored id...}, {dropped id, json...}, {error...}} */
-    MESA_SCRIPT_TAKE,     /* id, inc, node, token, step, bounds -> {1, asked}: not now, or {0, asked, array or false, ms of
+    MESA_SCRIPT_TAKE, /* id, inc, node, token, step, bounds -> {1, asked}: not now, or {0, asked, array or false, ms of
                                each..., now, error or false, order or "0"}. Steps: "ask" other nodes to hand
                                over, "ask or take", "take", and "anyway", whoever still has to put something back */
-    MESA_SCRIPT_CONFIRM,  /* id, node, order, from, to: only these of what was taken are not received yet */
-    MESA_SCRIPT_RETURN,   /* id, node, token, bounds: puts back what this take brought, if it did -> as ROUTE */
+    MESA_SCRIPT_CONFIRM, /* id, node, order, from, to: only these of what was taken are not received yet */
+    MESA_SCRIPT_RETURN, /* id, node, token, bounds: puts back what this take brought, if it did -> as ROUTE */
     MESA_SCRIPT_PUT_BACK, /* id, node, entry or "" (in front of all) or "+" (behind), "1": the entry stays,
                                bounds, (order of the take it came from or "0", envelopes joined by commas,
                                their ms joined; zeros: now)... -> as ROUTE; a user who is online is

@@ -263,8 +263,7 @@ enum mesa_status mesa_redis_parts_append(struct mesa_redis_parts *p, const struc
 enum mesa_status mesa_redis_parts_prepend(struct mesa_redis_parts *p,
                                           struct mesa_redis_parts *front)
 {
-    struct mesa_redis_part *more =
-        realloc(front->at, (front->count + p->count + 1) * sizeof *more);
+    struct mesa_redis_part *more = realloc(front->at, (front->count + p->count + 1) * sizeof *more);
     if (more == NULL)
         return MESA_ENOMEM;
     if (p->count > 0)

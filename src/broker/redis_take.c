@@ -118,8 +118,9 @@ static void rewrite(struct mesa_redis_broker *r, struct mesa_span id, uint64_t t
     struct mesa_buf key, text;
     mesa_buf_init(&key);
     mesa_buf_init(&text);
-    enum mesa_status rc = mesa_buf_printf(&key, "mesa:taken%.*s:%.*s", (int)r->suffix.len,
-                                          r->suffix.len > 0 ? r->suffix.data : "", (int)id.len, id.p);
+    enum mesa_status rc =
+        mesa_buf_printf(&key, "mesa:taken%.*s:%.*s", (int)r->suffix.len,
+                        r->suffix.len > 0 ? r->suffix.data : "", (int)id.len, id.p);
     char field[64];
     snprintf(field, sizeof field, "%s %s", order, r->node);
     if (rc == MESA_OK)

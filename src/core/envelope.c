@@ -69,6 +69,8 @@ static const char *scan_members(const char *p, const char *end, unsigned max_dep
         escaped = false;
         if (p < end && *p == '"')
             p = mesa_json_scan_string(p, end, &escaped, f);
+        else if (end - p > 1 && *p >= '0' && *p <= '9' && (p[1] == ',' || p[1] == '}'))
+            p++; /* almost every op */
         else
             p = mesa_json_scan_any(p, end, max_depth - 1, f);
         if (p == NULL)

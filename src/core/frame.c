@@ -3,7 +3,32 @@
 
 #include <stdlib.h>
 
+#include "base/pool.h"
+
 enum { FIN = 0x80, CONTROL = 0x08, SHORT_MAX = 125, LENGTH_16 = 126, LENGTH_64 = 127 };
+
+/* Of all frames, for the life of the process. Sanitizers are to see each frame by itself. */
+#ifndef MESA_SANITIZED
+static struct mesa_pool pool;
+#endif
+
+static struct mesa_frame *frame_alloc(size_t bytes)
+{
+#ifdef MESA_SANITIZED
+    return malloc(bytes);
+#else
+    return mesa_pool_alloc(&pool, bytes);
+#endif
+}
+
+static void frame_free(struct mesa_frame *f)
+{
+#ifdef MESA_SANITIZED
+    free(f);
+#else
+    mesa_pool_free(&pool, f, sizeof *f + f->len);
+#endif
+}
 
 /* RFC 6455 section 5.2: the length in 7, 16 or 64 bits, whichever is the shortest. */
 static uint8_t header_bytes(size_t payload_len)
@@ -45,7 +70,7 @@ enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode op
         return MESA_EINVAL;
 
     uint8_t header_len = header_bytes(payload_len);
-    struct mesa_frame *f = malloc(sizeof *f + header_len + payload_len);
+    struct mesa_frame *f = frame_alloc(sizeof *f + header_len + payload_len);
     if (f == NULL)
         return MESA_ENOMEM;
     f->refs = 1;
@@ -74,5 +99,5 @@ struct mesa_frame *mesa_frame_ref(struct mesa_frame *f)
 void mesa_frame_unref(struct mesa_frame *f)
 {
     if (f != NULL && --f->refs == 0)
-        free(f);
+        frame_free(f);
 }

@@ -96,20 +96,39 @@ static void resolve_dots(struct mesa_span *path)
     path->len = (size_t)(to - start);
 }
 
+static bool may_be_in_scheme(char c)
+{
+    return token_chars[(unsigned char)c] != 0 && strchr("!#$%&'*^_`|~", c) == NULL;
+}
+
+/* Takes "scheme://host" off a target (RFC 9112 section 3.2.2); false: it does not begin so. */
+static bool skip_origin(struct mesa_span *target)
+{
+    char *p = (char *)(uintptr_t)target->p, *end = p + target->len;
+    if (p == end || (*p | 0x20) < 'a' || (*p | 0x20) > 'z')
+        return false;
+    while (p < end && may_be_in_scheme(*p))
+        p++;
+    if (end - p < 4 || memcmp(p, "://", 3) != 0 || p[3] == '/' || p[3] == '?')
+        return false;
+    for (p += 3; p < end && *p != '/' && *p != '?';)
+        p++;
+    if (p == end || *p == '?')
+        *--p = '/'; /* an empty path: the host is not needed any more */
+    *target = (struct mesa_span){p, (size_t)(end - p)};
+    return true;
+}
+
 /* RFC 9112 section 3.2: "/path?query", also behind "http://host". */
 static enum mesa_status read_target(struct mesa_span target, struct mesa_http_request *out)
 {
-    for (size_t i = 0; i < target.len; i++)
-        if (target.p[i] <= ' ' || target.p[i] == 0x7f || target.p[i] == '#')
+    for (size_t i = 0; i < target.len; i++) {
+        unsigned char c = (unsigned char)target.p[i];
+        if (c <= ' ' || c >= 0x7f || c == '#')
             return MESA_EPROTO;
-    if (target.len > 0 && target.p[0] != '/') {
-        const char *colon = memmem(target.p, target.len, "://", 3);
-        const char *end = target.p + target.len;
-        const char *path = colon != NULL ? memchr(colon + 3, '/', (size_t)(end - colon - 3)) : NULL;
-        if (path == NULL)
-            return MESA_EPROTO;
-        target = (struct mesa_span){path, (size_t)(end - path)};
     }
+    if (target.len > 0 && target.p[0] != '/' && !skip_origin(&target))
+        return MESA_EPROTO;
     if (target.len == 0)
         return MESA_EPROTO;
     const char *mark = memchr(target.p, '?', target.len);

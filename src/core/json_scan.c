@@ -2,12 +2,6 @@
  * and json_scan.h. */
 #include "core/json_scan.h"
 
-const char *mesa_json_fail(struct mesa_json_fault *f, const char *at, const char *text)
-{
-    *f = (struct mesa_json_fault){at, text, MESA_EPROTO};
-    return NULL;
-}
-
 enum mesa_status mesa_json_report(const struct mesa_json_fault *f, const char *start,
                                   struct mesa_json_error *err)
 {
@@ -73,13 +67,10 @@ static const char *scan_escape(const char *p, const char *end, struct mesa_json_
     return p;
 }
 
-const char *mesa_json_scan_string(const char *p, const char *end, bool *escaped,
-                                  struct mesa_json_fault *f)
+const char *mesa_json_scan_string_rest(const char *p, const char *end, bool *escaped,
+                                       struct mesa_json_fault *f)
 {
-    *escaped = false;
-    p++;
-    for (;;) {
-        p = mesa_json_skip_plain(p, end);
+    for (;; p = mesa_json_skip_plain(p, end)) {
         if (p == end)
             return mesa_json_fail(f, p, "unterminated string");
         if (*p == '"')
@@ -173,27 +164,6 @@ static const char *scan_scalar(const char *p, const char *end, struct mesa_json_
             return scan_number(p, end, f);
         return mesa_json_fail(f, p, "expected a value");
     }
-}
-
-const char *mesa_json_scan_key(const char *p, const char *end, struct mesa_span *key, bool *escaped,
-                               struct mesa_json_fault *f)
-{
-    if (p == end)
-        return mesa_json_fail(f, p, "unexpected end");
-    if (*p != '"')
-        return mesa_json_fail(f, p, "expected a key");
-    const char *start = p;
-    p = mesa_json_scan_string(p, end, escaped, f);
-    if (p == NULL)
-        return NULL;
-    *key = (struct mesa_span){start, (size_t)(p - start)};
-
-    p = mesa_json_space(p, end);
-    if (p == end)
-        return mesa_json_fail(f, p, "unexpected end");
-    if (*p != ':')
-        return mesa_json_fail(f, p, "expected ':'");
-    return mesa_json_space(p + 1, end);
 }
 
 /* What the open containers are, outermost first: bit set for an object. */

@@ -22,17 +22,20 @@ struct mesa_json_fault {
     enum mesa_status status;
 };
 
-const char *mesa_json_scan_string(const char *p, const char *end, bool *escaped,
-                                  struct mesa_json_fault *f);
-/* A key, the colon and the white space around them: returns the first byte of the value. */
-const char *mesa_json_scan_key(const char *p, const char *end, struct mesa_span *key, bool *escaped,
-                               struct mesa_json_fault *f);
+/* The rest of a string, from the first byte on that is not plain. */
+const char *mesa_json_scan_string_rest(const char *p, const char *end, bool *escaped,
+                                       struct mesa_json_fault *f);
 /* Any value; `p` may be `end`. */
 const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_depth,
                                struct mesa_json_fault *f);
 
 /* Fills in *f with MESA_EPROTO and returns NULL. */
-const char *mesa_json_fail(struct mesa_json_fault *f, const char *at, const char *text);
+static inline const char *mesa_json_fail(struct mesa_json_fault *f, const char *at,
+                                         const char *text)
+{
+    *f = (struct mesa_json_fault){at, text, MESA_EPROTO};
+    return NULL;
+}
 /* Hands a fault on to the caller of the public interface; `err` may be NULL. */
 enum mesa_status mesa_json_report(const struct mesa_json_fault *f, const char *start,
                                   struct mesa_json_error *err);
@@ -43,7 +46,8 @@ unsigned mesa_json_decode_escape(const char **p, char out[4]);
 
 static inline const char *mesa_json_space(const char *p, const char *end)
 {
-    while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+    while (p < end && (unsigned char)*p <= ' ' &&
+           (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
         p++;
     return p;
 }
@@ -55,37 +59,115 @@ static inline bool mesa_json_is_plain(char c)
     return (unsigned char)(c - 0x20) < 0x60 && c != '"' && c != '\\';
 }
 
+/* The high bit of each byte of `v` that is not plain, and maybe of bytes above the lowest such one:
+ * x - n borrows from the byte above when x < n. */
+static inline uint64_t mesa_json_special(uint64_t v)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t q = v ^ ones * '"', b = v ^ ones * '\\';
+    return (v | (v - ones * 0x20) | (q - ones) | (b - ones)) & ones * 0x80;
+}
+
+static inline const char *mesa_json_first_special(const char *p, uint64_t special)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return p + __builtin_ctzll(special) / 8;
+#else
+    (void)special;
+    while (mesa_json_is_plain(*p))
+        p++;
+    return p;
+#endif
+}
+
+#ifdef __SSE2__
+/* A bit for each of the 16 bytes that is not plain. */
+static inline unsigned mesa_json_special16(const char *p)
+{
+    const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i special =
+        _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+    special = _mm_or_si128(special, _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v));
+    /* `v` itself contributes the high bits of the bytes that are not ASCII */
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(special, v));
+}
+#endif
+
 /* The first byte from `p` on that is not plain, or `end`. */
 static inline const char *mesa_json_skip_plain(const char *p, const char *end)
 {
+    uint64_t v = 0, special;
 #ifdef __SSE2__
-    const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'),
-                  control = _mm_set1_epi8(0x1f);
-    while (end - p >= 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
-        __m128i special = _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, backslash));
-        special = _mm_or_si128(special, _mm_cmpeq_epi8(_mm_min_epu8(v, control), v));
-        /* `v` itself contributes the high bits of the bytes that are not ASCII */
-        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_or_si128(special, v));
+    for (; end - p >= 16; p += 16) {
+        unsigned mask = mesa_json_special16(p);
         if (mask != 0)
             return p + __builtin_ctz(mask);
-        p += 16;
     }
 #endif
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    while (end - p >= 8) {
-        uint64_t v;
-        memcpy(&v, p, sizeof v);
-        uint64_t q = v ^ ones * '"', b = v ^ ones * '\\';
-        /* x - n borrows into the high bit of a byte below n; a false hit needs a true one below it,
-         * which stops the loop as well */
-        if (((v | (v - ones * 0x20) | (q - ones) | (b - ones)) & ones * 0x80) != 0)
-            break;
-        p += 8;
+    for (; end - p >= 8; p += 8) {
+        memcpy(&v, p, 8);
+        if ((special = mesa_json_special(v)) != 0)
+            return mesa_json_first_special(p, special);
     }
     while (p < end && mesa_json_is_plain(*p))
         p++;
     return p;
+}
+
+/* Whether all `n` bytes are plain. */
+static inline bool mesa_json_all_plain(const char *p, size_t n)
+{
+    uint64_t a = 0, b = 0;
+#ifdef __SSE2__
+    if (n >= 16) {
+        for (size_t i = 0; i < n - 16; i += 16)
+            if (mesa_json_special16(p + i) != 0)
+                return false;
+        return mesa_json_special16(p + n - 16) == 0;
+    }
+#endif
+    if (n < 4 || n > 16)
+        return mesa_json_skip_plain(p, p + n) == p + n;
+    /* the two ends, which may overlap */
+    if (n >= 8) {
+        memcpy(&a, p, 8);
+        memcpy(&b, p + n - 8, 8);
+        return (mesa_json_special(a) | mesa_json_special(b)) == 0;
+    }
+    uint32_t low, high;
+    memcpy(&low, p, 4);
+    memcpy(&high, p + n - 4, 4);
+    return mesa_json_special((uint64_t)high << 32 | low) == 0;
+}
+
+static inline const char *mesa_json_scan_string(const char *p, const char *end, bool *escaped,
+                                                struct mesa_json_fault *f)
+{
+    *escaped = false;
+    p = mesa_json_skip_plain(p + 1, end);
+    return p < end && *p == '"' ? p + 1 : mesa_json_scan_string_rest(p, end, escaped, f);
+}
+
+/* A key, the colon and the white space around them: returns the first byte of the value. */
+static inline const char *mesa_json_scan_key(const char *p, const char *end, struct mesa_span *key,
+                                             bool *escaped, struct mesa_json_fault *f)
+{
+    if (p == end)
+        return mesa_json_fail(f, p, "unexpected end");
+    if (*p != '"')
+        return mesa_json_fail(f, p, "expected a key");
+    const char *start = p;
+    p = mesa_json_scan_string(p, end, escaped, f);
+    if (p == NULL)
+        return NULL;
+    *key = (struct mesa_span){start, (size_t)(p - start)};
+
+    p = mesa_json_space(p, end);
+    if (p == end)
+        return mesa_json_fail(f, p, "unexpected end");
+    if (*p != ':')
+        return mesa_json_fail(f, p, "expected ':'");
+    return mesa_json_space(p + 1, end);
 }
 
 #endif

@@ -217,9 +217,15 @@ enum mesa_status mesa_json_put_string(struct mesa_buf *out, const char *s, size_
     size_t rollback = out->len;
     const char *end = s + len;
     enum mesa_status rc = mesa_buf_reserve(out, len + 2);
-    if (rc == MESA_OK)
-        rc = mesa_buf_push(out, '"');
-
+    if (rc == MESA_OK) {
+        out->data[out->len++] = '"';
+        if (mesa_json_all_plain(s, len)) {
+            if (len > 0)
+                memcpy(out->data + out->len, s, len);
+            out->len += len;
+            s = end;
+        }
+    }
     while (rc == MESA_OK && s < end) {
         const char *run = s;
         s = mesa_json_skip_plain(s, end);

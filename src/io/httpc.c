@@ -10,23 +10,12 @@
 
 /* -- the end of a call -- */
 
-static void drop_resolution(struct mesa_httpc_call *call)
-{
-    if (call->resolution != NULL) {
-        call->resolution->call = NULL; /* freed when it answers */
-        uv_cancel((uv_req_t *)&call->resolution->req);
-        call->resolution = NULL;
-    }
-    if (call->addresses != NULL)
-        uv_freeaddrinfo(call->addresses);
-    call->addresses = call->next_address = NULL;
-}
-
 /* Leaves the hop's origin; the connection stays behind for others when `keep`. */
 static void leave_hop(struct mesa_httpc_call *call, bool keep)
 {
     struct mesa_httpc_conn *c = call->conn;
-    drop_resolution(call);
+    mesa_job_cancel(&call->start);
+    mesa_httpc_resolution_leave(call);
     mesa_loop_cancel(call->httpc->loop, &call->connecting);
     if (c != NULL && !keep) {
         mesa_httpc_conn_close(c);
@@ -62,28 +51,12 @@ static void report(struct mesa_httpc_call *call, const struct mesa_httpc_result 
     call_free(call);
 }
 
-static void fail_now(struct mesa_httpc_call *call)
-{
-    const struct mesa_httpc_result result = {.code = call->code, .text = call->text};
-    leave_hop(call, false);
-    report(call, &result);
-}
-
 /* `text` may be call->text. */
 static void fail(struct mesa_httpc_call *call, const char *code, const char *text)
 {
-    call->code = code;
-    if (text != call->text)
-        snprintf(call->text, sizeof call->text, "%s", text);
-    if (!call->starting) {
-        fail_now(call);
-        return;
-    }
-    /* its slot goes in the next turn, too: the call that gets it may fail at once like this one */
-    drop_resolution(call);
-    if (call->conn != NULL)
-        mesa_httpc_conn_close(call->conn);
-    mesa_loop_arm(call->httpc->loop, &call->connecting, 0);
+    const struct mesa_httpc_result result = {.code = code, .text = text};
+    leave_hop(call, false);
+    report(call, &result);
 }
 
 static void fail_memory(struct mesa_httpc_call *call)
@@ -128,16 +101,12 @@ static void arm_connecting(struct mesa_httpc_call *call)
 static void on_connecting_timer(struct mesa_timer *t)
 {
     struct mesa_httpc_call *call = MESA_CONTAINER_OF(t, struct mesa_httpc_call, connecting);
-    if (call->code != NULL) {
-        fail_now(call); /* it failed while it was being sent */
-        return;
-    }
     if (call->conn != NULL && call->next_address != NULL) {
         mesa_httpc_conn_close(call->conn);
         try_next_address(call);
         return;
     }
-    const char *what = call->resolution != NULL ? "resolve" : "connect to";
+    const char *what = call->conn == NULL ? "resolve" : "connect to";
     snprintf(call->text, sizeof call->text, "could not %s %s within %llu ms", what, call->url.host,
              (unsigned long long)call->connect_timeout_ms);
     fail(call, "TIMEOUT", call->text);
@@ -181,47 +150,28 @@ void mesa_httpc_call_unconnected(struct mesa_httpc_call *call, const char *code,
     fail(call, code, refused ? call->text : text);
 }
 
-static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addresses)
+static void use_resolution(struct mesa_httpc_call *call)
 {
-    struct mesa_httpc_resolution *r = req->data;
-    struct mesa_httpc_call *call = r->call;
-    free(r);
-    if (call == NULL) {
-        uv_freeaddrinfo(addresses);
-        return;
-    }
-    call->resolution = NULL;
-    if (status != 0) {
+    const struct mesa_httpc_resolution *r = call->resolution;
+    if (r->status != 0) {
         snprintf(call->text, sizeof call->text, "cannot resolve %s: %s", call->url.host,
-                 uv_strerror(status));
+                 uv_strerror(r->status));
         fail(call, "RESOLVE", call->text);
         return;
     }
-    call->addresses = call->next_address = addresses;
+    call->next_address = r->addresses;
     try_next_address(call);
 }
 
 static void resolve(struct mesa_httpc_call *call)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct mesa_httpc_resolution *r = calloc(1, sizeof *r);
-    if (r == NULL) {
-        fail_memory(call);
-        return;
-    }
-    char port[8];
-    snprintf(port, sizeof port, "%u", call->url.port);
-    r->req.data = r;
-    r->call = call;
-    int rc = uv_getaddrinfo(mesa_loop_uv(call->httpc->loop), &r->req, on_resolved, call->url.host,
-                            port, &hints);
-    if (rc != 0) {
-        free(r);
+    int rc = mesa_httpc_resolve(call);
+    if (rc != 0)
         fail(call, "RESOLVE", uv_strerror(rc));
-        return;
-    }
-    call->resolution = r;
-    arm_connecting(call);
+    else if (call->resolution->answered)
+        use_resolution(call);
+    else
+        arm_connecting(call);
 }
 
 /* True: the host is an address, and was tried. */
@@ -251,7 +201,7 @@ void mesa_httpc_call_connected(struct mesa_httpc_call *call)
 {
     struct mesa_buf out;
     mesa_loop_cancel(call->httpc->loop, &call->connecting);
-    drop_resolution(call);
+    mesa_httpc_resolution_leave(call);
     mesa_buf_init(&out);
     enum mesa_status rc = mesa_httpc_call_write_head(call, &out);
     if (rc == MESA_OK && call->has_body)
@@ -265,28 +215,34 @@ void mesa_httpc_call_connected(struct mesa_httpc_call *call)
         fail(call, "CLOSED", "the connection broke while the request was being sent");
 }
 
-void mesa_httpc_call_start(struct mesa_httpc_call *call)
+static void on_start(struct mesa_job *job)
 {
-    bool starting = call->starting;
-    call->starting = true;
+    struct mesa_httpc_call *call = MESA_CONTAINER_OF(job, struct mesa_httpc_call, start);
     if (call->conn != NULL)
         mesa_httpc_call_connected(call);
+    else if (call->resolution != NULL)
+        use_resolution(call);
     else
         make_connection(call);
-    call->starting = starting;
+}
+
+void mesa_httpc_call_start(struct mesa_httpc_call *call)
+{
+    mesa_loop_queue(call->httpc->loop, &call->start);
 }
 
 /* Begins the request anew at call->url. */
-static void begin_hop(struct mesa_httpc_call *call)
+static enum mesa_status begin_hop(struct mesa_httpc_call *call)
 {
     mesa_http_response_deinit(&call->response);
     mesa_http_response_init(&call->response, strcmp(call->method, "HEAD") == 0,
                             call->max_body_bytes);
     call->origin = mesa_httpc_origin_of(call);
     if (call->origin == NULL)
-        fail_memory(call);
-    else if (mesa_httpc_pool_take(call) || mesa_httpc_pool_slot(call))
+        return MESA_ENOMEM;
+    if (mesa_httpc_pool_take(call) || mesa_httpc_pool_slot(call))
         mesa_httpc_call_start(call);
+    return MESA_OK;
 }
 
 /* -- the response -- */
@@ -322,7 +278,8 @@ static void follow(struct mesa_httpc_call *call, bool keep)
     leave_hop(call, keep);
     mesa_httpc_call_redirect(call, &to, call->response.status);
     call->retried = false;
-    begin_hop(call);
+    if (begin_hop(call) != MESA_OK)
+        fail_memory(call);
 }
 
 static void complete(struct mesa_httpc_call *call, bool keep)
@@ -422,7 +379,10 @@ enum mesa_status mesa_httpc_send(struct mesa_httpc_call **out, struct mesa_httpc
     mesa_list_init(&call->waiting);
     mesa_timer_init(&call->total, on_total_timer);
     mesa_timer_init(&call->connecting, on_connecting_timer);
+    mesa_job_init(&call->start, on_start);
     enum mesa_status rc = mesa_httpc_call_fill(call, request, err, err_len);
+    if (rc == MESA_OK)
+        rc = begin_hop(call);
     if (rc != MESA_OK) {
         call_free(call);
         return rc;
@@ -431,9 +391,6 @@ enum mesa_status mesa_httpc_send(struct mesa_httpc_call **out, struct mesa_httpc
     call->timeout_ms = request->timeout_ms;
     if (request->timeout_ms > 0)
         mesa_loop_arm(h->loop, &call->total, request->timeout_ms);
-    call->starting = true;
-    begin_hop(call);
-    call->starting = false;
     *out = call;
     return MESA_OK;
 }

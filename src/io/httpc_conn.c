@@ -32,6 +32,21 @@ void mesa_httpc_conn_close(struct mesa_httpc_conn *c)
         uv_close((uv_handle_t *)&c->tcp, on_closed);
 }
 
+/* Nothing has been asked on it: it is idle, or about to carry a request that has not been sent. */
+static bool unused(const struct mesa_httpc_conn *c)
+{
+    return c->call == NULL || mesa_job_queued(&c->call->start);
+}
+
+/* An unused connection has ended, or the server says something. The call makes another one. */
+static void discard(struct mesa_httpc_conn *c)
+{
+    if (c->call == NULL)
+        mesa_httpc_pool_drop(c);
+    else
+        mesa_httpc_conn_close(c);
+}
+
 /* -- writing -- */
 
 static void on_written(uv_write_t *req, int status)
@@ -112,7 +127,7 @@ static bool shake_hands(struct mesa_httpc_conn *c)
 /* Decrypts what has arrived into the call's response. */
 static void read_tls(struct mesa_httpc_conn *c)
 {
-    struct mesa_httpc_call *call = c->call;
+    struct mesa_httpc_call *call = unused(c) ? NULL : c->call;
     enum mesa_status rc = MESA_OK;
     bool surplus = false, got_any = false;
     int error = SSL_ERROR_NONE;
@@ -133,7 +148,7 @@ static void read_tls(struct mesa_httpc_conn *c)
     (void)flush(c); /* TLS has answers of its own */
     if (call == NULL) {
         if (got_any || error != SSL_ERROR_WANT_READ)
-            mesa_httpc_pool_drop(c);
+            discard(c);
     } else if (rc != MESA_OK || surplus || call->response.state == MESA_HTTP_COMPLETE) {
         mesa_httpc_call_fed(call, rc, surplus || error != SSL_ERROR_WANT_READ);
     } else if (error != SSL_ERROR_WANT_READ) {
@@ -144,10 +159,10 @@ static void read_tls(struct mesa_httpc_conn *c)
 static void take_tls(struct mesa_httpc_conn *c, size_t len)
 {
     if (BIO_write(SSL_get_rbio(c->ssl), c->httpc->in, (int)len) != (int)len) {
-        if (c->call != NULL)
-            mesa_httpc_call_ended(c->call, false, "not enough memory");
+        if (unused(c))
+            discard(c);
         else
-            mesa_httpc_pool_drop(c);
+            mesa_httpc_call_ended(c->call, false, "not enough memory");
         return;
     }
     if (c->ready) {
@@ -161,8 +176,8 @@ static void take_tls(struct mesa_httpc_conn *c, size_t len)
 static void on_end(struct mesa_httpc_conn *c, int status)
 {
     char why[128];
-    if (c->call == NULL) {
-        mesa_httpc_pool_drop(c);
+    if (unused(c)) {
+        discard(c);
         return;
     }
     if (status == UV_EOF)
@@ -185,8 +200,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         on_end(c, (int)n);
     } else if (n > 0 && c->ssl != NULL) {
         take_tls(c, (size_t)n);
-    } else if (n > 0 && c->call == NULL) {
-        mesa_httpc_pool_drop(c); /* nobody asked for anything */
+    } else if (n > 0 && unused(c)) {
+        discard(c);
     } else if (n > 0) {
         size_t used;
         enum mesa_status rc =

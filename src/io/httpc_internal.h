@@ -3,7 +3,8 @@
  * A call goes from hop to hop (one, unless redirected). A hop holds a slot of its origin, and in
  * it resolves the host, makes a connection or takes an idle one, and reads the response. A
  * connection belongs to a call, or is idle and belongs to its origin, where it holds a slot too.
- * Memory of connections goes when libuv has closed them, and of a resolution when it has answered,
+ * Whatever a call begins it begins in a job of the loop, so that a thousand calls at once hold up
+ * nobody. Memory of connections goes when libuv has closed them, and of a resolution when it has answered,
  * whatever happened to the others. Loop thread only. May include: base/, core/, io/, OpenSSL.
  */
 #ifndef MESA_IO_HTTPC_INTERNAL_H
@@ -24,6 +25,8 @@ enum {
     /* One idle for longer is not used for a request that must not be sent twice. */
     MESA_HTTPC_FRESH_MS = 1000,
     MESA_HTTPC_IDLE_PER_ORIGIN = 64,
+    /* A burst of requests asks once where its host is. */
+    MESA_HTTPC_RESOLVED_MS = 1000,
 };
 
 struct mesa_httpc {
@@ -38,9 +41,10 @@ struct mesa_httpc {
 /* What connections are shared by: scheme, host, port and how the server is verified. */
 struct mesa_httpc_origin {
     struct mesa_list link;
-    struct mesa_list idle;    /* connections, the freshest last */
-    struct mesa_list waiting; /* calls without a slot */
-    unsigned slots;           /* taken */
+    struct mesa_list idle;                    /* connections, the freshest last */
+    struct mesa_list waiting;                 /* calls without a slot */
+    struct mesa_httpc_resolution *resolution; /* the latest; NULL: none, or it failed */
+    unsigned slots;                           /* taken */
     unsigned idle_count;
     char key[];
 };
@@ -67,14 +71,22 @@ struct mesa_httpc_conn {
     uint64_t idle_since_ms;
 };
 
+/* Where the host of an origin is, for all calls that ask at about the same time. */
 struct mesa_httpc_resolution {
     uv_getaddrinfo_t req;
-    struct mesa_httpc_call *call; /* NULL: nobody waits any more */
+    unsigned refs;                    /* its origin, its calls, and libuv until it is answered */
+    struct mesa_httpc_origin *origin; /* NULL: gone, or has another one */
+    struct mesa_list calls;           /* those that wait for the answer */
+    bool answered;
+    int status; /* of the answer */
+    struct addrinfo *addresses;
+    uint64_t answered_ms;
 };
 
 struct mesa_httpc_call {
     struct mesa_list link;    /* httpc->calls */
-    struct mesa_list waiting; /* origin->waiting */
+    struct mesa_list waiting; /* origin->waiting, or resolution->calls */
+    struct mesa_job start;    /* queued: it has its turn soon */
     struct mesa_httpc *httpc;
     mesa_httpc_fn done;
     void *ctx;
@@ -95,17 +107,19 @@ struct mesa_httpc_call {
     bool has_slot;
     bool retried;
     struct mesa_httpc_resolution *resolution;
-    struct addrinfo *addresses, *next_address;
+    struct addrinfo *next_address; /* of the resolution */
     struct mesa_httpc_conn *conn;
     struct mesa_http_response response;
     struct mesa_timer total, connecting;
 
-    bool starting; /* inside mesa_httpc_send: failures wait for the next turn */
-    const char *code;
+    const char *code; /* why the last address cannot be used */
     char text[512];
 };
 
 /* httpc.c */
+/* The call goes on in a job of the loop: it has a slot now, perhaps a connection, or an answer to
+ * where its host is. */
+void mesa_httpc_call_start(struct mesa_httpc_call *call);
 /* The connection is ready to carry the request. */
 void mesa_httpc_call_connected(struct mesa_httpc_call *call);
 /* Failed before that; `code` is CONNECT or TLS. */
@@ -115,6 +129,15 @@ void mesa_httpc_call_unconnected(struct mesa_httpc_call *call, const char *code,
 void mesa_httpc_call_fed(struct mesa_httpc_call *call, enum mesa_status rc, bool surplus);
 /* The connection has ended; `clean` unless TLS says that bytes may be missing. */
 void mesa_httpc_call_ended(struct mesa_httpc_call *call, bool clean, const char *why);
+
+/* httpc_resolve.c */
+/* Sets call->resolution, which may be answered already; if not, mesa_httpc_call_start follows.
+ * Otherwise a status of libuv. */
+int mesa_httpc_resolve(struct mesa_httpc_call *call);
+/* The call needs it no more, if it has one. */
+void mesa_httpc_resolution_leave(struct mesa_httpc_call *call);
+/* The origin needs it no more, if it has one. */
+void mesa_httpc_resolution_forget(struct mesa_httpc_origin *o);
 
 /* httpc_request.c */
 enum mesa_status mesa_httpc_call_fill(struct mesa_httpc_call *call,
@@ -145,8 +168,6 @@ void mesa_httpc_pool_give(struct mesa_httpc_call *call, struct mesa_httpc_conn *
 /* An idle connection has ended. */
 void mesa_httpc_pool_drop(struct mesa_httpc_conn *c);
 void mesa_httpc_pool_clear(struct mesa_httpc *h);
-/* A call that waited has a slot now, and perhaps a connection. Never calls back at once. */
-void mesa_httpc_call_start(struct mesa_httpc_call *call);
 
 /* httpc_tls.c */
 /* A session for the call's host. On failure `err` says why. */

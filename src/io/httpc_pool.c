@@ -36,6 +36,7 @@ static void forget_unused(struct mesa_httpc_origin *o)
     if (o->slots > 0 || !mesa_list_empty(&o->waiting))
         return;
     mesa_list_remove(&o->link);
+    mesa_httpc_resolution_forget(o);
     free(o);
 }
 

@@ -2,7 +2,6 @@
 #include "io/loop.h"
 
 #include <signal.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 enum { SIGNAL_COUNT = 3 };
@@ -22,6 +21,8 @@ struct mesa_loop {
     uv_check_t check;
     struct mesa_wheel *wheel;
     struct mesa_list turns;
+    struct mesa_list jobs;
+    uv_idle_t busy; /* active while there are jobs, so that the loop polls without blocking */
     struct loop_signal signals[SIGNAL_COUNT];
     size_t holds;
     uint64_t timer_due_ms; /* what `timer` or `idle` waits for while it is active */
@@ -86,6 +87,26 @@ static void run_turns(struct mesa_loop *l)
     }
 }
 
+/* A slice of the jobs, and of those that they queue. */
+static void run_jobs(struct mesa_loop *l)
+{
+    uint64_t end_ns = mesa_list_empty(&l->jobs) ? 0 : uv_hrtime() + MESA_LOOP_SLICE_NS;
+    while (!mesa_list_empty(&l->jobs)) {
+        struct mesa_job *j = MESA_CONTAINER_OF(l->jobs.next, struct mesa_job, link);
+        mesa_list_remove(&j->link);
+        j->fn(j);
+        if (uv_hrtime() >= end_ns)
+            break;
+    }
+    if (mesa_list_empty(&l->jobs))
+        uv_idle_stop(&l->busy);
+}
+
+static void on_busy(uv_idle_t *busy)
+{
+    (void)busy;
+}
+
 static void on_prepare(uv_prepare_t *prepare)
 {
     run_turns(prepare->data);
@@ -93,6 +114,7 @@ static void on_prepare(uv_prepare_t *prepare)
 
 static void on_check(uv_check_t *check)
 {
+    run_jobs(check->data);
     run_turns(check->data);
 }
 
@@ -118,11 +140,13 @@ enum mesa_status mesa_loop_new(struct mesa_loop **out)
     }
     signal(SIGPIPE, SIG_IGN);
     mesa_list_init(&l->turns);
+    mesa_list_init(&l->jobs);
 
     uv_timer_init(&l->uv, &l->timer);
     uv_idle_init(&l->uv, &l->idle);
     /* they stay referenced: one is active only while a wheel timer is armed */
     l->timer.data = l->idle.data = l;
+    uv_idle_init(&l->uv, &l->busy);
     uv_prepare_init(&l->uv, &l->prepare);
     uv_prepare_start(&l->prepare, on_prepare);
     unref_handle((uv_handle_t *)&l->prepare, l);
@@ -210,6 +234,28 @@ void mesa_loop_add_turn(struct mesa_loop *l, struct mesa_turn *t)
 void mesa_loop_remove_turn(struct mesa_turn *t)
 {
     mesa_list_remove(&t->link);
+}
+
+void mesa_loop_queue(struct mesa_loop *l, struct mesa_job *j)
+{
+    mesa_list_append(&l->jobs, &j->link);
+    uv_idle_start(&l->busy, on_busy);
+}
+
+bool mesa_loop_busy(const struct mesa_loop *l)
+{
+    return !mesa_list_empty(&l->jobs);
+}
+
+void mesa_job_init(struct mesa_job *j, void (*fn)(struct mesa_job *j))
+{
+    mesa_list_init(&j->link);
+    j->fn = fn;
+}
+
+void mesa_job_cancel(struct mesa_job *j)
+{
+    mesa_list_remove(&j->link);
 }
 
 static void on_signal(uv_signal_t *handle, int signum)

@@ -7,6 +7,7 @@
 #ifndef MESA_IO_LOOP_H
 #define MESA_IO_LOOP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -23,6 +24,17 @@ struct mesa_turn {
     struct mesa_list link;
     void (*fn)(struct mesa_turn *t);
 };
+
+/* Work that can wait for a moment: what comes in bursts, a thousand answers of a service at once, is
+ * done in slices with everything else in between. Embedded; cancel it before its memory goes away. */
+struct mesa_job {
+    struct mesa_list link; /* the loop's jobs while queued */
+    void (*fn)(struct mesa_job *j);
+};
+
+enum {
+    MESA_LOOP_SLICE_NS = 100000
+}; /* of jobs in one turn; the one that goes beyond it is the last */
 
 typedef void (*mesa_signal_fn)(void *ctx, int signum);
 
@@ -52,6 +64,19 @@ void mesa_loop_cancel(struct mesa_loop *l, struct mesa_timer *t);
 
 void mesa_loop_add_turn(struct mesa_loop *l, struct mesa_turn *t);
 void mesa_loop_remove_turn(struct mesa_turn *t);
+
+/* `fn` is called once, behind those queued before, usually in this turn; never before this returns.
+ * The job must not be queued already. While it is, it keeps the loop running. */
+void mesa_job_init(struct mesa_job *j, void (*fn)(struct mesa_job *j));
+void mesa_loop_queue(struct mesa_loop *l, struct mesa_job *j);
+/* Whether jobs are waiting. */
+bool mesa_loop_busy(const struct mesa_loop *l);
+/* Also when it is not queued. */
+void mesa_job_cancel(struct mesa_job *j);
+static inline bool mesa_job_queued(const struct mesa_job *j)
+{
+    return !mesa_list_empty(&j->link);
+}
 
 /* SIGTERM, SIGINT and SIGHUP are delivered as loop events. SIGPIPE is ignored by mesa_loop_new. */
 enum mesa_status mesa_loop_on_signal(struct mesa_loop *l, int signum, mesa_signal_fn fn, void *ctx);

@@ -262,6 +262,8 @@ void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_piece *piece);
 void mesa_ws_pong(struct mesa_conn *c);
 /* The peer has sent what is no frame. */
 void mesa_ws_violated(struct mesa_conn *c, const char *what);
+/* Stops reading while what was written is not taken. */
+void mesa_ws_hold_if_buffered(struct mesa_conn *c);
 /* Writes and stops reading while it is not taken. False: the socket is dead. */
 bool mesa_ws_write(struct mesa_conn *c, const void *bytes, size_t len);
 int mesa_ws_writable(struct mesa_conn *c);

@@ -16,7 +16,8 @@
 #include "io/transport_internal.h"
 
 enum {
-    EVENTS_PER_TURN = 512,
+    EVENTS_PER_TURN = 128, /* more of them wait for the next one, as do timers */
+    TURN_NS = 1000000,     /* of work, when handlers take long: what they answered goes out */
     INPUT_BYTES = 64 * 1024,
     READ_EVENTS = EPOLLIN | EPOLLRDHUP,
     ENDED_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR,
@@ -68,9 +69,16 @@ static void on_ready(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     int n = epoll_wait(p->fd, ready, EVENTS_PER_TURN, 0);
+    uint64_t end = uv_hrtime() + TURN_NS;
+    bool late = false;
     /* none of them goes away here: connections end at the end of the turn */
-    for (int i = 0; i < n; i++)
-        on_event(ready[i].data.ptr, ready[i].events);
+    for (int i = 0; i < n; i++) {
+        struct mesa_conn *c = ready[i].data.ptr;
+        if (late && c->phase == MESA_CONN_OPEN)
+            continue; /* is told again */
+        on_event(c, ready[i].events);
+        late = uv_hrtime() > end;
+    }
 }
 
 enum mesa_status mesa_poller_open(struct mesa_transport *t)
@@ -164,6 +172,18 @@ static bool flush(struct mesa_conn *c)
     return true;
 }
 
+/* Goes out with what is written next, or with the turn. */
+static void cork(struct mesa_conn *c, const void *bytes, size_t len)
+{
+    bool first = c->output == NULL;
+    if (!keep(&c->output, bytes, len)) {
+        mesa_conn_kill_later(c);
+    } else if (first) {
+        c->output->corked = true;
+        mesa_conn_mark(c);
+    }
+}
+
 bool mesa_plain_write(struct mesa_conn *c, const void *bytes, size_t len)
 {
     if (c->output != NULL) {
@@ -196,18 +216,13 @@ static void refuse_head(struct mesa_conn *c, enum mesa_status why)
     refuse(c, status, "");
 }
 
-/* Agreed: the answer goes out with the first message, or with the turn. */
 static void accept_upgrade(struct mesa_conn *c)
 {
     char answer[MESA_UPGRADE_ANSWER_MAX];
     size_t len = mesa_upgrade_answer(c->transport, answer);
-    if (!keep(&c->output, answer, len)) {
-        mesa_conn_kill_later(c);
-        return;
-    }
-    c->output->corked = true;
-    mesa_conn_mark(c);
-    mesa_ws_opened(c);
+    cork(c, answer, len);
+    if (!c->kill)
+        mesa_ws_opened(c);
 }
 
 static void upgrade(struct mesa_conn *c)
@@ -287,7 +302,7 @@ static void answer_ping(struct mesa_conn *c, const struct mesa_ws_item *ping)
     if (c->closing != NULL)
         return;
     memcpy(pong + 2, ping->data, ping->len);
-    mesa_ws_write(c, pong, 2 + ping->len);
+    cork(c, pong, 2 + ping->len); /* a read may have thousands */
 }
 
 static void control(struct mesa_conn *c, const struct mesa_ws_item *item)
@@ -380,8 +395,11 @@ static void feed_kept(struct mesa_conn *c)
 
 void mesa_plain_turn(struct mesa_conn *c)
 {
-    if (c->output != NULL && c->output->corked && !flush(c))
-        c->kill = true;
+    if (c->output != NULL && c->output->corked) {
+        if (!flush(c))
+            c->kill = true;
+        mesa_ws_hold_if_buffered(c);
+    }
     if (c->input != NULL && c->reading)
         feed_kept(c);
 }
@@ -405,15 +423,18 @@ static void on_event(struct mesa_conn *c, uint32_t events)
     if ((events & EPOLLOUT) != 0)
         on_writable(c);
     if ((events & ~(uint32_t)EPOLLOUT) == 0 || c->kill || (c->input != NULL && c->reading))
-        return;      /* nothing to read, or something to work on first */
-    if (!c->reading) /* reset by the peer: nobody would notice */
-        mesa_conn_kill_later(c);
-    else if (c->phase == MESA_CONN_REQUEST)
+        return; /* nothing to read, or something to work on first */
+    if (!c->reading) {
+        /* whoever had their turn before may have stopped it: only a reset is news */
+        if ((events & (EPOLLHUP | EPOLLERR)) != 0)
+            mesa_conn_kill_later(c);
+    } else if (c->phase == MESA_CONN_REQUEST) {
         read_head(c, (events & ENDED_EVENTS) != 0);
-    else if (c->phase == MESA_CONN_OPEN)
+    } else if (c->phase == MESA_CONN_OPEN) {
         read_frames(c);
-    else
+    } else {
         mesa_conn_kill_later(c);
+    }
 }
 
 void mesa_plain_end(struct mesa_conn *c)

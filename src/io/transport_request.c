@@ -329,8 +329,9 @@ int mesa_head_refused(struct mesa_conn *c, enum mesa_status why)
     case MESA_ENOMEM:
         return 503;
     case MESA_ETOOBIG:
-        mesa_listener_refused(c->listener, &c->address, "HEADERS",
-                              "the request head is larger than 8192 bytes");
+        mesa_listener_refused(
+            c->listener, &c->address, "HEADERS",
+            "the request head is larger than 8192 bytes or has more than 128 headers");
         return 431;
     default:
         mesa_listener_refused(c->listener, &c->address, "HEADERS",
@@ -399,9 +400,10 @@ enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
         .headers = cap->headers,
         .header_count = r.header_count,
     };
-    if (r.minor == 0 && mesa_request_header(&cap->request, "upgrade").p != NULL)
-        return MESA_EPROTO; /* RFC 6455 section 4.1 */
-    return MESA_OK;
+    /* RFC 6455 section 4.1, RFC 9112 section 3.2 */
+    const char *odd = r.minor == 0 ? "upgrade" : "host";
+    bool has = mesa_request_header(&cap->request, odd).p != NULL;
+    return has == (r.minor == 0) ? MESA_EPROTO : MESA_OK;
 }
 
 void mesa_capture_deinit(struct mesa_capture *cap)

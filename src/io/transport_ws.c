@@ -41,16 +41,21 @@ void mesa_conn_resume(struct mesa_conn *c)
     mesa_ws_update_reading(c);
 }
 
+void mesa_ws_hold_if_buffered(struct mesa_conn *c)
+{
+    if (!mesa_link_buffered(c))
+        return;
+    c->held = true;
+    mesa_ws_update_reading(c);
+}
+
 bool mesa_ws_write(struct mesa_conn *c, const void *bytes, size_t len)
 {
     if (!mesa_link_write(c, bytes, len)) {
         mesa_conn_kill_later(c);
         return false;
     }
-    if (mesa_link_buffered(c)) {
-        c->held = true;
-        mesa_ws_update_reading(c);
-    }
+    mesa_ws_hold_if_buffered(c);
     return true;
 }
 

@@ -13,9 +13,8 @@ static struct client_box *to_client(lua_State *L, int index)
     struct client_box *box = lua_touserdata(L, index);
     if (box == NULL || !lua_getmetatable(L, index))
         return NULL;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, mesa_script_vm(L)->client_meta_ref);
-    bool same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
+    bool same = lua_topointer(L, -1) == mesa_script_vm(L)->client_meta;
+    lua_pop(L, 1);
     return same ? box : NULL;
 }
 
@@ -168,18 +167,13 @@ static const struct client_field {
     {"server", get_server},
 };
 
-/* client.__index: a method (upvalue 1), a built-in field (upvalue 2: name -> index), or a field of the script. */
-static int l_client_index(lua_State *L)
+/* core.client_get(client, name) -> a built-in field (upvalue 1: name -> index), or a field of the script */
+static int l_client_get(lua_State *L)
 {
-    struct client_box *box = lua_touserdata(L, 1);
+    struct client_box *box = mesa_script_check_client(L, 1);
     lua_settop(L, 2);
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
-    if (!lua_isnil(L, -1))
-        return 1;
-    lua_pop(L, 1);
-    lua_pushvalue(L, 2);
-    lua_rawget(L, lua_upvalueindex(2));
     if (!lua_isnil(L, -1)) {
         client_fields[lua_tointeger(L, -1)].get(L, box);
         return 1;
@@ -203,11 +197,13 @@ void mesa_script_push_own_fields(lua_State *L, int index)
     lua_getfenv(L, index);
 }
 
-static int l_client_newindex(lua_State *L)
+/* core.client_set(client, name, value): assigns a field of the script; upvalue 1 as above */
+static int l_client_set(lua_State *L)
 {
+    mesa_script_check_client(L, 1);
     lua_settop(L, 3);
     lua_pushvalue(L, 2);
-    lua_rawget(L, lua_upvalueindex(2));
+    lua_rawget(L, lua_upvalueindex(1));
     if (!lua_isnil(L, -1))
         return luaL_error(L, "client.%s cannot be assigned", lua_tostring(L, 2));
     lua_pop(L, 1);
@@ -282,8 +278,8 @@ static enum mesa_status send_to_user(lua_State *L, struct client_box *box,
     return mesa_client_buffered(box->client) > half ? MESA_EAGAIN : MESA_OK;
 }
 
-/* client:send(message [, directly]) -> true | true, "backpressure" | nil, "closed" | nil, "dropped"
- * In raw mode: client:send(string [, {binary = true}]). */
+/* core.client_send(client, message [, directly], fields...) -> true | true, "backpressure" | nil, "closed" | nil, "dropped"
+ * In raw mode: core.client_send(client, string [, {binary = true}]). */
 static int l_client_send(lua_State *L)
 {
     struct client_box *box = mesa_script_check_client(L, 1);
@@ -292,7 +288,10 @@ static int l_client_send(lua_State *L)
         return push_failure(L, "closed");
     bool raw = mesa_server_config(box->server->server)->raw;
     struct message_ref m;
-    mesa_script_check_message(vm, L, 2, raw, raw ? 3 : 0, &m);
+    if (raw)
+        mesa_script_check_bytes(L, 2, 3, &m);
+    else
+        mesa_script_check_message(vm, L, 2, 4, &m);
     if (m.disconnect)
         return push_send_result(
             L, mesa_client_disconnect(box->client, 1000, (struct mesa_span){NULL, 0}));
@@ -385,39 +384,24 @@ static int l_client_update(lua_State *L)
     return 1;
 }
 
-/* core.client_metatable(methods): makes the metatable of every client; adds the C methods to `methods`. */
+/* core.client_metatable(index, newindex): makes the metatable of every client. */
 static int l_client_metatable(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
     struct mesa_vm *vm = mesa_script_vm(L);
-    lua_pushcfunction(L, l_client_send);
-    lua_setfield(L, 1, "send");
-    lua_pushcfunction(L, l_client_disconnect);
-    lua_setfield(L, 1, "disconnect");
-
     lua_createtable(L, 0, 8);
-    int meta = lua_gettop(L);
-    lua_newtable(L);
-    for (size_t i = 0; i < sizeof client_fields / sizeof client_fields[0]; i++) {
-        lua_pushinteger(L, (lua_Integer)i);
-        lua_setfield(L, -2, client_fields[i].name);
-    }
-    int names = lua_gettop(L);
-    lua_pushvalue(L, 1);
-    lua_pushvalue(L, names);
-    lua_pushcclosure(L, l_client_index, 2);
-    lua_setfield(L, meta, "__index");
-    lua_pushvalue(L, 1);
-    lua_pushvalue(L, names);
-    lua_pushcclosure(L, l_client_newindex, 2);
-    lua_setfield(L, meta, "__newindex");
+    lua_insert(L, 1);
+    lua_setfield(L, 1, "__newindex");
+    lua_setfield(L, 1, "__index");
     lua_pushcfunction(L, l_client_gc);
-    lua_setfield(L, meta, "__gc");
+    lua_setfield(L, 1, "__gc");
     lua_pushcfunction(L, l_client_tostring);
-    lua_setfield(L, meta, "__tostring");
+    lua_setfield(L, 1, "__tostring");
     lua_pushliteral(L, "mesa.client");
-    lua_setfield(L, meta, "__metatable"); /* scripts cannot reach __index and __gc */
-    lua_settop(L, meta);
+    lua_setfield(L, 1, "__metatable"); /* scripts cannot reach __index and __gc */
+    vm->client_meta = lua_topointer(L, 1);
     vm->client_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
@@ -426,6 +410,8 @@ void mesa_bind_client(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"client_metatable", l_client_metatable},
+        {"client_send", l_client_send},
+        {"client_disconnect", l_client_disconnect},
         {"client_set_authenticator", l_client_set_authenticator},
         {"client_accept", l_client_accept},
         {"client_refuse", l_client_refuse},
@@ -433,4 +419,14 @@ void mesa_bind_client(lua_State *L)
         {NULL, NULL},
     };
     luaL_register(L, NULL, functions);
+    lua_createtable(L, 0, sizeof client_fields / sizeof client_fields[0]);
+    for (size_t i = 0; i < sizeof client_fields / sizeof client_fields[0]; i++) {
+        lua_pushinteger(L, (lua_Integer)i);
+        lua_setfield(L, -2, client_fields[i].name);
+    }
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, l_client_get, 1);
+    lua_setfield(L, -3, "client_get");
+    lua_pushcclosure(L, l_client_set, 1);
+    lua_setfield(L, -2, "client_set");
 }

@@ -1,27 +1,28 @@
 /* bind_message.c - Message objects: made from received envelopes, turned into frames.
  *
- * A Message is a Lua table {opcode, type, sequence, options, data}. The `data` of a received one stays raw JSON under a private key until it is first read;
- * what is passed on unread is never decoded nor encoded.
+ * A Message is a Lua table {opcode, type, sequence, options, data} of lua/mesa/message.lua. The `data` of a received one stays raw JSON until it is first read; what is
+ * passed on unread is never decoded nor encoded. While the transport still has the message, the private field `_raw` is its number, and the JSON is where it was received;
+ * a message that is left unread when its handler waits or ends gets a copy, in a userdata. What will be read anyway, as far as that can be told, is decoded beforehand (events.c).
  */
-#include <math.h>
 #include <string.h>
 
 #include "script/script.h"
 #include "script/value.h"
 
-static const char raw_key; /* its address is the private key */
-
 /* What mesa-lua sends, a peer with the default limit must accept; the envelope is a level of its own. */
 enum { DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
 
-#define PUSH_RAW_KEY(L) lua_pushlightuserdata((L), (void *)&raw_key)
+/* The fields of a Message as lua/mesa/message.lua hands them over, one after the other. */
+enum { OPCODE, DATA, TYPE, SEQUENCE, OPTIONS, RAW };
+
+/* -- from the wire -------------------------------------------------------------------------------------------- */
 
 /* Pushes the unescaped text of a JSON string token. */
 static void push_string_token(struct mesa_vm *vm, lua_State *L, struct mesa_span token,
                               bool escaped)
 {
     if (!escaped) {
-        lua_pushlstring(L, token.p + 1, token.len - 2);
+        mesa_value_push_name(L, &vm->names, token.p + 1, token.len - 2);
         return;
     }
     mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
@@ -30,30 +31,82 @@ static void push_string_token(struct mesa_vm *vm, lua_State *L, struct mesa_span
     lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
 }
 
+static void push_copy(lua_State *L, struct mesa_span bytes)
+{
+    memcpy(lua_newuserdata(L, bytes.len), bytes.p, bytes.len);
+}
+
+/* Pushes opcode, type and what is rare; returns their number. */
+static int push_members(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e)
+{
+    lua_pushnumber(L, (lua_Number)e->op);
+    if (e->t.p != NULL)
+        push_string_token(vm, L, e->t, e->t_escaped);
+    else
+        lua_pushnil(L);
+    if (e->s.p == NULL && e->o.p == NULL)
+        return 2;
+    if (e->s.p != NULL)
+        lua_pushnumber(L, mesa_json_number(e->s));
+    else
+        lua_pushnil(L);
+    if (e->o.p != NULL)
+        mesa_value_push(L, e->o, &vm->names);
+    else
+        lua_pushnil(L);
+    return 4;
+}
+
+int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e,
+                              bool decoded)
+{
+    mesa_script_keep_received(vm);
+    if (e->d.p == NULL) {
+        lua_pushnil(L);
+        lua_pushnil(L);
+    } else if (decoded) {
+        lua_pushnil(L);
+        mesa_value_push(L, e->d, &vm->names);
+    } else {
+        vm->received = e->d;
+        lua_pushnumber(L, ++vm->received_number);
+        lua_pushnil(L);
+    }
+    return 2 + push_members(vm, L, e);
+}
+
+void mesa_script_keep_received(struct mesa_vm *vm)
+{
+    lua_State *L = vm->L;
+    if (vm->received.p == NULL)
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->received_ref); /* {message, "_raw"} */
+    lua_rawgeti(L, -1, 1);
+    lua_rawgeti(L, -2, 2);
+    if (lua_istable(L, -2)) {
+        lua_pushvalue(L, -1);
+        lua_rawget(L, -3);
+        bool same = lua_tonumber(L, -1) == vm->received_number;
+        lua_pop(L, 1);
+        if (same) {
+            push_copy(L, vm->received);
+            lua_rawset(L, -3);
+            lua_pushnil(L);
+        }
+    }
+    lua_pop(L, 3);
+    vm->received.p = NULL;
+}
+
 void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e)
 {
-    lua_createtable(L, 0, 4);
-    lua_pushnumber(L, (lua_Number)e->op);
-    lua_setfield(L, -2, "opcode");
-    if (e->t.p != NULL) {
-        push_string_token(vm, L, e->t, e->t_escaped);
-        lua_setfield(L, -2, "type");
-    }
-    if (e->d.p != NULL) {
-        PUSH_RAW_KEY(L);
-        lua_pushlstring(L, e->d.p, e->d.len);
-        lua_rawset(L, -3);
-    }
-    if (e->s.p != NULL) {
-        lua_pushnumber(L, mesa_json_number(e->s));
-        lua_setfield(L, -2, "sequence");
-    }
-    if (e->o.p != NULL) {
-        mesa_value_push(L, e->o);
-        lua_setfield(L, -2, "options");
-    }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->message_meta_ref);
-    lua_setmetatable(L, -2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->new_message_ref);
+    if (e->d.p != NULL)
+        push_copy(L, e->d);
+    else
+        lua_pushnil(L);
+    lua_pushnil(L);
+    lua_call(L, 2 + push_members(vm, L, e), 1);
 }
 
 void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span json)
@@ -66,123 +119,75 @@ void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span 
         lua_pushnil(L);
 }
 
-/* Message.__index: decodes `data` when it is first read; everything else is a method (upvalue 1). */
-static int l_message_index(lua_State *L)
+/* The JSON that the `_raw` at `index` stands for; false: none. */
+static bool raw_json(struct mesa_vm *vm, lua_State *L, int index, struct mesa_span *json)
 {
-    size_t len;
-    const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &len) : NULL;
-    if (key == NULL || len != 4 || memcmp(key, "data", 4) != 0) {
-        lua_settop(L, 2);
-        lua_rawget(L, lua_upvalueindex(1));
-        return 1;
+    switch (lua_type(L, index)) {
+    case LUA_TNUMBER:
+        *json = vm->received;
+        return json->p != NULL && lua_tonumber(L, index) == vm->received_number;
+    case LUA_TUSERDATA:
+        *json = (struct mesa_span){lua_touserdata(L, index), lua_objlen(L, index)};
+        return true;
+    default:
+        return false;
     }
-    PUSH_RAW_KEY(L);
-    lua_rawget(L, 1);
-    const char *raw = lua_tolstring(L, -1, &len);
-    if (raw == NULL) {
-        lua_pushnil(L);
-        return 1;
-    }
-    mesa_value_push(L, (struct mesa_span){raw, len});
-    PUSH_RAW_KEY(L); /* the script may change what it reads, so from now on the values count */
-    lua_pushnil(L);
-    lua_rawset(L, 1);
-    lua_pushvalue(L, 2);
-    lua_pushvalue(L, -2);
-    lua_rawset(L, 1);
-    return 1;
 }
 
-/* Message.__newindex: assigning `data` replaces what was received. */
-static int l_message_newindex(lua_State *L)
+/* core.message_decode(raw) -> the data that a message's `_raw` stands for. The script may change what it reads, so from now on the values count. */
+static int l_message_decode(lua_State *L)
 {
-    lua_settop(L, 3);
-    if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "data") == 0) {
-        PUSH_RAW_KEY(L);
-        lua_pushnil(L);
-        lua_rawset(L, 1);
-    }
-    lua_rawset(L, 1);
-    return 0;
-}
-
-/* core.message_metatable(methods): makes the metatable of every Message. */
-static int l_message_metatable(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TTABLE);
     struct mesa_vm *vm = mesa_script_vm(L);
-    lua_createtable(L, 0, 4);
-    lua_pushvalue(L, 1);
-    lua_pushcclosure(L, l_message_index, 1);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, l_message_newindex);
-    lua_setfield(L, -2, "__newindex");
-    lua_pushliteral(L, "mesa.message");
-    lua_setfield(L, -2, "__name");
-    lua_pushvalue(L, -1);
-    vm->message_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    struct mesa_span json;
+    if (!raw_json(vm, L, 1, &json))
+        return 0;
+    mesa_value_push(L, json, &vm->names);
+    if (json.p == vm->received.p)
+        vm->received.p = NULL;
     return 1;
+}
+
+/* core.message_setup(new, received): the function that makes a Message of what was received, and the list {message being handled, "_raw"}. */
+static int l_message_setup(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    vm->received_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    vm->new_message_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
 }
 
 /* -- towards the wire ----------------------------------------------------------------------------------------- */
 
-static bool is_message(struct mesa_vm *vm, lua_State *L, int index)
-{
-    if (!lua_istable(L, index) || !lua_getmetatable(L, index))
-        return false;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->message_meta_ref);
-    bool same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-    return same;
-}
-
-static void raw_field(lua_State *L, int index, const char *name)
-{
-    lua_pushstring(L, name);
-    lua_rawget(L, index);
-}
-
 /* Appends ,"d":<data>; absent data adds nothing. Raises when it cannot be JSON. */
-static enum mesa_status write_data(lua_State *L, int index, struct mesa_buf *out)
+static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *out)
 {
     static const char key[] = ",\"d\":";
-    raw_field(L, index, "data");
-    if (!lua_isnil(L, -1)) {
-        struct mesa_value_error err;
-        enum mesa_status rc = mesa_buf_append(out, key, sizeof key - 1);
-        if (rc == MESA_OK)
-            rc = mesa_value_encode(L, lua_gettop(L), DATA_DEPTH_MAX, out, "data", &err);
-        if (rc == MESA_EINVAL)
-            luaL_error(L, "%s", err.text);
-        lua_pop(L, 1);
+    struct mesa_span raw;
+    bool decoded = !lua_isnil(L, fields + DATA);
+    if (!decoded && !raw_json(mesa_script_vm(L), L, fields + RAW, &raw))
+        return MESA_OK;
+    enum mesa_status rc = mesa_buf_append(out, key, sizeof key - 1);
+    if (rc != MESA_OK)
         return rc;
-    }
-    PUSH_RAW_KEY(L);
-    lua_rawget(L, index);
-    size_t len;
-    const char *raw = lua_tolstring(L, -1, &len);
-    enum mesa_status rc = MESA_OK;
-    if (raw != NULL) {
-        rc = mesa_buf_append(out, key, sizeof key - 1);
-        if (rc == MESA_OK)
-            rc = mesa_buf_append(out, raw, len);
-    }
-    lua_pop(L, 2);
+    if (!decoded)
+        return mesa_buf_append(out, raw.p, raw.len);
+    struct mesa_value_error err;
+    rc = mesa_value_encode(L, fields + DATA, DATA_DEPTH_MAX, out, "data", &err);
+    if (rc == MESA_EINVAL)
+        luaL_error(L, "%s", err.text);
     return rc;
 }
 
-/* A whole number that a double holds exactly, from field `name`; `def` when nil. */
-static int64_t integer_field(lua_State *L, int index, const char *name, int64_t def)
+/* A whole number that a double holds exactly. */
+static int64_t check_integer(lua_State *L, int index, const char *name)
 {
-    raw_field(L, index, name);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        return def;
-    }
-    lua_Number n = lua_tonumber(L, -1);
-    if (lua_type(L, -1) != LUA_TNUMBER || n != floor(n) || fabs(n) > 9007199254740992.0)
+    const lua_Number max = 9007199254740992.0;
+    lua_Number n = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : max * 2;
+    if (!(n >= -max && n <= max) || n != (lua_Number)(int64_t)n)
         luaL_error(L, "message.%s is not an integer", name);
-    lua_pop(L, 1);
     return (int64_t)n;
 }
 
@@ -193,15 +198,11 @@ static enum mesa_status put_integer(struct mesa_buf *out, int64_t n)
     return mesa_json_put_number(out, (double)n);
 }
 
-/* Appends ,"t":<type> from the string or nil on top of the stack. */
-static enum mesa_status write_type(lua_State *L, struct mesa_buf *out)
+/* Appends ,"t":<type>. */
+static enum mesa_status write_type(lua_State *L, int index, struct mesa_buf *out)
 {
-    if (lua_isnil(L, -1))
-        return MESA_OK;
-    if (lua_type(L, -1) != LUA_TSTRING)
-        luaL_error(L, "message.type is a %s, not a string", luaL_typename(L, -1));
     size_t len;
-    const char *type = lua_tolstring(L, -1, &len);
+    const char *type = lua_tolstring(L, index, &len);
     enum mesa_status rc = mesa_buf_append(out, ",\"t\":", 5);
     if (rc == MESA_OK)
         rc = mesa_json_put_string(out, type, len);
@@ -210,20 +211,21 @@ static enum mesa_status write_type(lua_State *L, struct mesa_buf *out)
     return rc;
 }
 
-/* Writes the envelope (PROTOCOL 1) of the Message at `index` into `out`, which is empty. */
-static enum mesa_status write_envelope(lua_State *L, int index, struct mesa_buf *out, int64_t op)
+/* Writes the envelope (PROTOCOL 1) of a Message into `out`, which is empty. */
+static enum mesa_status write_envelope(lua_State *L, int fields, struct mesa_buf *out, int64_t op)
 {
-    int64_t sequence = integer_field(L, index, "sequence", 0);
+    int type = lua_type(L, fields + TYPE);
+    if (type != LUA_TSTRING && type != LUA_TNIL)
+        luaL_error(L, "message.type is a %s, not a string", lua_typename(L, type));
+    int64_t sequence =
+        lua_isnil(L, fields + SEQUENCE) ? 0 : check_integer(L, fields + SEQUENCE, "sequence");
     enum mesa_status rc = mesa_buf_append(out, "{\"op\":", 6);
     if (rc == MESA_OK)
         rc = put_integer(out, op);
     if (rc == MESA_OK)
-        rc = write_data(L, index, out);
-    if (rc == MESA_OK) {
-        raw_field(L, index, "type");
-        rc = write_type(L, out);
-        lua_pop(L, 1);
-    }
+        rc = write_data(L, fields, out);
+    if (rc == MESA_OK && type == LUA_TSTRING)
+        rc = write_type(L, fields + TYPE, out);
     if (rc == MESA_OK && sequence > 0) {
         rc = mesa_buf_append(out, ",\"s\":", 5);
         if (rc == MESA_OK)
@@ -232,36 +234,30 @@ static enum mesa_status write_envelope(lua_State *L, int index, struct mesa_buf 
     return rc == MESA_OK ? mesa_buf_push(out, '}') : rc;
 }
 
-static bool wants_sync(lua_State *L, int index)
+static bool wants_sync(lua_State *L, int options)
 {
-    bool sync = true;
-    raw_field(L, index, "options");
-    if (lua_istable(L, -1)) {
-        lua_getfield(L, -1, "sync");
-        sync = !(lua_isboolean(L, -1) && !lua_toboolean(L, -1));
-        lua_pop(L, 1);
-    }
+    if (!lua_istable(L, options))
+        return true;
+    lua_getfield(L, options, "sync");
+    bool sync = !(lua_isboolean(L, -1) && !lua_toboolean(L, -1));
     lua_pop(L, 1);
     return sync;
 }
 
-static bool is_disconnect_type(lua_State *L, int index)
+static bool is_disconnect_type(lua_State *L, int type)
 {
-    raw_field(L, index, "type");
-    bool is =
-        lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "DISCONNECT_CLIENT") == 0;
-    lua_pop(L, 1);
-    return is;
+    return lua_type(L, type) == LUA_TSTRING &&
+           strcmp(lua_tostring(L, type), "DISCONNECT_CLIENT") == 0;
 }
 
-static void check_raw(lua_State *L, int index, int options, struct message_ref *out)
+void mesa_script_check_bytes(lua_State *L, int index, int options, struct message_ref *out)
 {
     size_t len;
     if (lua_type(L, index) != LUA_TSTRING)
         luaL_argerror(L, index, "a string expected: this server is raw");
     const char *bytes = lua_tolstring(L, index, &len);
     bool binary = false;
-    if (options != 0 && lua_istable(L, options)) {
+    if (lua_istable(L, options)) {
         lua_getfield(L, options, "binary");
         binary = lua_toboolean(L, -1);
         lua_pop(L, 1);
@@ -273,49 +269,47 @@ static void check_raw(lua_State *L, int index, int options, struct message_ref *
         luaL_error(L, "not enough memory for a message of %d bytes", (int)len);
 }
 
-void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, bool raw, int options,
-                               struct message_ref *out)
+/* The opcode of the Message at `index`, which is one when message.lua found its fields. */
+static int64_t check_opcode(lua_State *L, int index, int fields)
 {
-    if (raw) {
-        check_raw(L, index, options, out);
-        return;
-    }
-    if (!is_message(vm, L, index))
+    int type = lua_type(L, fields + OPCODE);
+    if (type == LUA_TNIL && lua_gettop(L) > fields + OPCODE)
+        luaL_error(L, "message.opcode is missing");
+    if (type == LUA_TNONE || type == LUA_TNIL)
         luaL_argerror(L, index,
                       lua_pushfstring(
                           L,
                           "a Message expected, got %s: make one with Mesa.Message(op, data, type)",
                           luaL_typename(L, index)));
-    luaL_checkstack(L, 8, "message");
-    raw_field(L, index, "opcode");
-    if (lua_isnil(L, -1))
-        luaL_error(L, "message.opcode is missing");
-    lua_pop(L, 1);
-    *out = (struct message_ref){.op = integer_field(L, index, "opcode", 0),
-                                .sync = wants_sync(L, index)};
-    out->disconnect = out->op == MESA_OP_INTERNAL && is_disconnect_type(L, index);
+    return check_integer(L, fields + OPCODE, "opcode");
+}
+
+void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, int fields,
+                               struct message_ref *out)
+{
+    *out = (struct message_ref){.op = check_opcode(L, index, fields),
+                                .sync = wants_sync(L, fields + OPTIONS)};
+    out->disconnect = out->op == MESA_OP_INTERNAL && is_disconnect_type(L, fields + TYPE);
     if (out->op == MESA_OP_INTERNAL && !out->disconnect)
         luaL_error(L, "op 5 stays inside the cluster; only its type DISCONNECT_CLIENT can be sent");
     if (out->disconnect)
         return;
 
     mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    enum mesa_status rc = write_envelope(L, index, &vm->scratch, out->op);
+    enum mesa_status rc = write_envelope(L, fields, &vm->scratch, out->op);
     if (rc == MESA_OK)
         rc = mesa_frame_new(&out->frame, MESA_WS_TEXT, vm->scratch.data, vm->scratch.len);
     if (rc != MESA_OK)
         luaL_error(L, "the message cannot be made: %s", mesa_status_text(rc));
 }
 
-/* core.message_serialize(message) -> string */
+/* core.message_serialize(message, fields...) -> string */
 static int l_message_serialize(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
-    if (!is_message(vm, L, 1))
-        return luaL_argerror(L, 1, "a Message expected");
-    lua_settop(L, 1);
+    int64_t op = check_opcode(L, 1, 2);
     mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    enum mesa_status rc = write_envelope(L, 1, &vm->scratch, integer_field(L, 1, "opcode", 0));
+    enum mesa_status rc = write_envelope(L, 2, &vm->scratch, op);
     if (rc != MESA_OK)
         return luaL_error(L, "the message cannot be made: %s", mesa_status_text(rc));
     lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
@@ -324,8 +318,11 @@ static int l_message_serialize(lua_State *L)
 
 void mesa_bind_message(lua_State *L)
 {
-    lua_pushcfunction(L, l_message_metatable);
-    lua_setfield(L, -2, "message_metatable");
-    lua_pushcfunction(L, l_message_serialize);
-    lua_setfield(L, -2, "message_serialize");
+    static const luaL_Reg functions[] = {
+        {"message_setup", l_message_setup},
+        {"message_decode", l_message_decode},
+        {"message_serialize", l_message_serialize},
+        {NULL, NULL},
+    };
+    luaL_register(L, NULL, functions);
 }

@@ -257,21 +257,23 @@ int mesa_script_push_sent(lua_State *L, enum mesa_status rc)
     return 2;
 }
 
-/* server:send(message [, recipients [, excluding]]) -> true | nil, "closed" | nil, "redis unavailable"
- * In raw mode: server:send(string [, recipients [, excluding [, {binary = true}]]]). */
+/* core.server_send(server, message, recipients, excluding, nil, fields...) -> true | nil, "closed" | nil, "redis unavailable"
+ * In raw mode: core.server_send(server, string, recipients, excluding, options), options being {binary = true}. */
 static int l_server_send(lua_State *L)
 {
     struct script_server *s = mesa_script_check_server(L, 1);
-    lua_settop(L, 5);
     if (s->server == NULL) {
         lua_pushnil(L);
         lua_pushliteral(L, "closed");
         return 2;
     }
+    struct message_ref m;
     struct mesa_recipients to;
     check_recipients(L, 3, 4, &to);
-    struct message_ref m;
-    mesa_script_check_message(s->vm, L, 2, mesa_server_config(s->server)->raw, 5, &m);
+    if (mesa_server_config(s->server)->raw)
+        mesa_script_check_bytes(L, 2, 5, &m);
+    else
+        mesa_script_check_message(s->vm, L, 2, 6, &m);
 
     enum mesa_status rc;
     if (m.disconnect) {
@@ -360,7 +362,6 @@ static int l_server_count_event(lua_State *L)
 static int l_server_methods(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"send", l_server_send},
         {"client", l_server_client},
         {"count", l_server_count},
         {"close", l_server_close},
@@ -375,11 +376,9 @@ static int l_server_methods(lua_State *L)
 void mesa_bind_server(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"server_new", l_server_new},
-        {"server_clients", l_server_clients},
-        {"server_count_event", l_server_count_event},
-        {"server_methods", l_server_methods},
-        {NULL, NULL},
+        {"server_new", l_server_new},         {"server_send", l_server_send},
+        {"server_clients", l_server_clients}, {"server_count_event", l_server_count_event},
+        {"server_methods", l_server_methods}, {NULL, NULL},
     };
     luaL_newmetatable(L, "mesa.server_core");
     lua_pop(L, 1);

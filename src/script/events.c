@@ -1,10 +1,14 @@
 /* events.c - what happens at a server becomes a task that runs the server's Lua function for it. */
+#include <string.h>
+
 #include "base/log.h"
 #include "script/script.h"
 #include "script/value.h"
 
 /* Messages waiting for a handler before the client is no longer read. */
 enum { QUEUE_PAUSE_AT = 64 };
+/* Data up to so many bytes may be decoded before anybody reads them; every so often it is left to the handlers, to see whether they do. */
+enum { EAGER_BYTES = 4096, EAGER_PROBE = 32 };
 /* Handlers of one client at a time with options.concurrentMessages. */
 enum { CONCURRENT_MAX = 64 };
 
@@ -27,33 +31,71 @@ static void on_handled(struct mesa_task *t, void *ctx);
 /* Whether another message of the client may be handled now. */
 static bool may_handle(const struct client_box *box)
 {
+    if (box->authenticating)
+        return false;
     if (box->server->concurrent && !box->connecting)
         return box->handling < CONCURRENT_MAX;
     return box->handling == 0;
 }
 
-/* Starts the handler with the message on top of `L`; pops it. */
-static void handle_message(struct script_server *s, struct client_box *box, lua_State *L)
+/* The bit of script_server.read_types for messages like this one. */
+static uint64_t type_bit(const struct mesa_envelope *e)
+{
+    unsigned hash = (unsigned)e->op;
+    if (e->t.p != NULL)
+        hash += (unsigned)e->t.len * 31 + (unsigned char)e->t.p[1] * 7 +
+                (unsigned char)e->t.p[e->t.len - 2] * 3;
+    return UINT64_C(1) << (hash & 63);
+}
+
+/* Whether the handlers will read the data, going by the last message of its kind: then it is decoded before they run, so that they need not leave compiled code for it. */
+static bool will_be_read(struct script_server *s, const struct mesa_envelope *e)
+{
+    return (s->read_types & type_bit(e)) != 0 && e->d.len <= EAGER_BYTES &&
+           ++s->handled % EAGER_PROBE != 0;
+}
+
+static void learn_whether_read(struct script_server *s, const struct mesa_envelope *e)
+{
+    if (s->vm->received.p == NULL)
+        s->read_types |= type_bit(e);
+    else
+        s->read_types &= ~type_bit(e);
+}
+
+/* Starts the handler with `text`, which is an envelope unless the server is raw. */
+static void handle_message(struct script_server *s, struct client_box *box, struct mesa_span text,
+                           bool binary, const struct mesa_envelope *e)
 {
     struct mesa_task *t = begin(s, MESA_ON_MESSAGE);
-    if (t == NULL) {
-        lua_pop(L, 1);
+    if (t == NULL)
         return;
-    }
     lua_State *co = mesa_task_state(t);
     lua_rawgeti(co, LUA_REGISTRYINDEX, box->self_ref);
     mesa_script_push_fields(co, lua_gettop(co));
-    if (L != co)
-        lua_xmove(L, co, 1);
+    int nargs = 2;
+    bool decoded = e != NULL && will_be_read(s, e);
+    if (e != NULL) {
+        nargs += mesa_script_push_received(s->vm, co, e, decoded);
+    } else {
+        lua_pushlstring(co, text.p, text.len);
+        lua_pushboolean(co, binary);
+        nargs += 2;
+    }
     box->handling++;
-    mesa_task_run(t, 3, on_handled, box);
+    mesa_task_run(t, nargs, on_handled, box);
+    if (e != NULL && !decoded)
+        learn_whether_read(s, e);
+    mesa_script_keep_received(s->vm);
 }
 
-static void queue_message(struct client_box *box, lua_State *L)
+/* Keeps the message until the handlers before it have ended: its bytes, and one that says whether they are binary. */
+static void queue_message(struct client_box *box, struct mesa_span text, bool binary)
 {
-    int message = lua_gettop(L);
+    lua_State *L = box->server->vm->L;
+    int top = lua_gettop(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
-    mesa_script_push_own_fields(L, message + 1);
+    mesa_script_push_own_fields(L, top + 1);
     lua_getfield(L, -1, "_queue");
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
@@ -61,52 +103,68 @@ static void queue_message(struct client_box *box, lua_State *L)
         lua_pushvalue(L, -1);
         lua_setfield(L, -3, "_queue");
     }
-    lua_pushvalue(L, message);
+    char *copy = lua_newuserdata(L, text.len + 1);
+    memcpy(copy, text.p, text.len);
+    copy[text.len] = binary;
     lua_rawseti(L, -2, (int)(box->queue_first + box->queue_count));
     box->queue_count++;
-    lua_settop(L, message - 1);
+    lua_settop(L, top);
     if (box->queue_count >= QUEUE_PAUSE_AT && !box->paused && !mesa_client_closed(box->client)) {
         mesa_client_pause(box->client);
         box->paused = true;
     }
 }
 
-/* Pushes the oldest waiting message. */
-static void unqueue_message(struct client_box *box, lua_State *L)
+/* Takes the oldest waiting message and handles it. */
+static void handle_oldest(struct script_server *s, struct client_box *box)
 {
+    lua_State *L = s->vm->L;
+    int top = lua_gettop(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
-    mesa_script_push_own_fields(L, lua_gettop(L));
+    mesa_script_push_own_fields(L, top + 1);
     lua_getfield(L, -1, "_queue");
     lua_rawgeti(L, -1, (int)box->queue_first);
     lua_pushnil(L);
     lua_rawseti(L, -3, (int)box->queue_first);
-    lua_insert(L, -4);
-    lua_pop(L, 3);
+    lua_replace(L, top + 1); /* it keeps the bytes alive */
+    lua_settop(L, top + 1);
     box->queue_first++;
     box->queue_count--;
+
+    const char *bytes = lua_touserdata(L, top + 1);
+    struct mesa_span text = {bytes, lua_objlen(L, top + 1) - 1};
+    struct mesa_envelope e;
+    struct mesa_json_error err;
+    if (mesa_server_config(s->server)->raw)
+        handle_message(s, box, text, bytes[text.len], NULL);
+    else if (mesa_envelope_parse(text.p, text.len, MESA_JSON_DEPTH_MAX, &e, &err) == MESA_OK)
+        handle_message(s, box, text, bytes[text.len], &e);
+    lua_settop(L, top);
 }
 
-/* A handler has ended: the messages that waited for it come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
-static void on_handled(struct mesa_task *t, void *ctx)
+/* The messages that have waited come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
+static void handle_queued(struct client_box *box)
 {
-    struct client_box *box = ctx;
-    lua_State *L = box->server->vm->L;
-    (void)t;
-    box->handling--;
-    box->connecting = false;
     if (box->draining)
         return;
     box->draining = true;
-    while (box->queue_count > 0 && may_handle(box) && !box->server->vm->closing) {
-        unqueue_message(box, L);
-        handle_message(box->server, box, L);
-    }
+    while (box->queue_count > 0 && may_handle(box) && !box->server->vm->closing)
+        handle_oldest(box->server, box);
     box->draining = false;
     if (box->queue_count == 0 && box->paused && !mesa_client_closed(box->client)) {
         mesa_client_resume(box->client);
         box->paused = false;
     }
-    mesa_script_release_client(L, box);
+    mesa_script_release_client(box->server->vm->L, box);
+}
+
+static void on_handled(struct mesa_task *t, void *ctx)
+{
+    struct client_box *box = ctx;
+    (void)t;
+    box->handling--;
+    box->connecting = false;
+    handle_queued(box);
 }
 
 /* While a connection handler waits, what the client sends is kept for the listeners it has yet to register. */
@@ -124,40 +182,43 @@ static void on_connection(void *ctx, struct mesa_client *c)
     mesa_task_run(t, 1, on_handled, box);
 }
 
-static void deliver(struct script_server *s, struct mesa_client *c, lua_State *L)
+static void deliver(struct script_server *s, struct mesa_client *c, struct mesa_span text,
+                    bool binary, const struct mesa_envelope *e)
 {
-    mesa_script_push_client(L, s, c);
-    struct client_box *box = lua_touserdata(L, -1);
-    lua_pop(L, 1);
+    struct client_box *box = mesa_client_data(c);
+    if (box == NULL) {
+        mesa_script_push_client(s->vm->L, s, c);
+        lua_pop(s->vm->L, 1);
+        box = mesa_client_data(c);
+    }
     if (may_handle(box))
-        handle_message(s, box, L);
+        handle_message(s, box, text, binary, e);
     else
-        queue_message(box, L);
+        queue_message(box, text, binary);
 }
 
 static void on_message(void *ctx, struct mesa_client *c, const struct mesa_envelope *e,
                        struct mesa_span text)
 {
-    struct script_server *s = ctx;
-    (void)text;
-    mesa_script_push_message(s->vm, s->vm->L, e);
-    deliver(s, c, s->vm->L);
+    deliver(ctx, c, text, false, e);
 }
 
 static void on_raw_message(void *ctx, struct mesa_client *c, struct mesa_span bytes, bool binary)
 {
-    struct script_server *s = ctx;
-    lua_State *L = s->vm->L;
-    lua_createtable(L, 0, 2);
-    lua_pushlstring(L, bytes.p, bytes.len);
-    lua_setfield(L, -2, "data");
-    lua_pushboolean(L, binary);
-    lua_setfield(L, -2, "binary");
-    deliver(s, c, L);
+    deliver(ctx, c, bytes, binary, NULL);
 }
 
 /* -- the rest ------------------------------------------------------------------------------------------------- */
 
+static void on_authenticating(void *ctx)
+{
+    struct client_box *box = ctx;
+    box->handling--;
+    box->authenticating = false;
+    handle_queued(box);
+}
+
+/* Of a crowd that comes at once, each has its turn; what a client has sent behind op 2 comes behind it. */
 static void on_authenticate(void *ctx, struct mesa_client *c, uint32_t check, struct mesa_span d)
 {
     struct script_server *s = ctx;
@@ -166,12 +227,19 @@ static void on_authenticate(void *ctx, struct mesa_client *c, uint32_t check, st
         return;
     lua_State *co = mesa_task_state(t);
     mesa_script_push_client(co, s, c);
+    struct client_box *box = lua_touserdata(co, -1);
     lua_pushnumber(co, check);
     if (d.p != NULL)
-        mesa_value_push(co, d);
+        mesa_value_push(co, d, &s->vm->names);
     else
         lua_newtable(co); /* no credentials at all: handlers index what they get */
-    mesa_task_run(t, 3, NULL, NULL);
+    if (!mesa_loop_busy(s->vm->loop)) {
+        mesa_task_run(t, 3, NULL, NULL);
+        return;
+    }
+    box->handling++;
+    box->authenticating = true;
+    mesa_task_queue(t, 3, on_authenticating, box);
 }
 
 static void on_authenticated(void *ctx, struct mesa_client *c)

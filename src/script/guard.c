@@ -140,40 +140,39 @@ void mesa_guard_stop(struct mesa_vm *vm)
 
 /* -- memory ----------------------------------------------------------------------------------------------------- */
 
-/* LuaJIT's own allocator behind a count. Only what runs in a handler is refused memory: there Lua can raise the error, elsewhere it would end the process. */
-static void *allocate(void *ctx, void *block, size_t old, size_t size)
+/* Only what runs in a handler is refused memory: there Lua can raise the error, elsewhere it would end the process. */
+static bool refuses(struct mesa_vm *vm, size_t more)
+{
+    if (vm->memory_used + more <= vm->script_memory ||
+        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) == 0)
+        return false;
+    vm->memory_refused = true;
+    return true;
+}
+
+void *mesa_guard_allocate(void *ctx, void *block, size_t old, size_t size)
 {
     struct mesa_vm *vm = ctx;
-    if (size > old && vm->memory_used + (size - old) > vm->script_memory &&
-        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) != 0) {
-        vm->memory_refused = true;
+    void *result = NULL;
+    if (size == 0) {
+        if (block != NULL)
+            mesa_pool_free(&vm->pool, block, old);
+    } else if (size > old && refuses(vm, size - old)) {
         return NULL;
+    } else {
+        result = block == NULL ? mesa_pool_alloc(&vm->pool, size)
+                               : mesa_pool_resize(&vm->pool, block, old, size);
+        if (result == NULL)
+            return NULL;
     }
-    void *result = vm->allocate(vm->allocate_ctx, block, old, size);
-    if (result != NULL || size == 0)
-        vm->memory_used += size - old;
+    vm->memory_used += size - old;
     return result;
 }
 
 void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes)
 {
-    if (bytes == 0)
-        return;
-    if (vm->script_memory == 0) {
-        vm->memory_used =
-            (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
-        vm->allocate = lua_getallocf(vm->L, &vm->allocate_ctx);
-        lua_setallocf(vm->L, allocate, vm);
-    }
-    if (vm->script_memory == 0 || bytes < vm->script_memory)
+    if (bytes != 0 && bytes < vm->script_memory)
         vm->script_memory = bytes;
-}
-
-void mesa_guard_unbound_memory(struct mesa_vm *vm)
-{
-    if (vm->script_memory != 0)
-        lua_setallocf(vm->L, vm->allocate, vm->allocate_ctx);
-    vm->script_memory = 0;
 }
 
 void mesa_guard_report_memory(struct mesa_vm *vm)

@@ -15,8 +15,10 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/pool.h"
 #include "base/wheel.h"
 #include "core/envelope.h"
+#include "script/value.h"
 #include "script/vm.h"
 #include "server/server.h"
 
@@ -64,15 +66,20 @@ struct mesa_vm {
     struct mesa_httpc *httpc; /* NULL until a script sends a request */
     int program_ref;          /* the table of functions that lua/mesa/program.lua gave */
     int client_meta_ref;
-    int message_meta_ref;
+    const void *client_meta; /* its address */
+    int new_message_ref;
+    struct mesa_span
+        received; /* the `d` of the message being handled while nobody has read it; NULL: none */
+    double received_number; /* of that message */
+    int received_ref;
     /* guard.c: a runaway script is noticed, its memory is bounded */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
     struct mesa_guard *guard;
-    uint32_t script_time_ms;           /* 0: off */
-    size_t script_memory, memory_used; /* 0: not bounded */
-    lua_Alloc allocate;                /* LuaJIT's own */
-    void *allocate_ctx;
+    uint32_t script_time_ms; /* 0: off */
+    struct mesa_value_names names;
+    struct mesa_pool pool;             /* all memory of the Lua state */
+    size_t script_memory, memory_used; /* SIZE_MAX: not bounded */
     bool memory_refused;
     bool time_configured;
     int exit_code;
@@ -90,6 +97,9 @@ struct script_server {
     int table_ref;              /* the server object of scripts, client.server */
     unsigned pins;              /* client objects that refer to it */
     int events[MESA_EVENT_COUNT];
+    uint64_t
+        read_types; /* a bit for each hash of a type: handlers read the data of the last one that was left to them */
+    unsigned handled;
     bool concurrent; /* options.concurrentMessages */
     bool listening;
 };
@@ -100,8 +110,9 @@ struct client_box {
     struct script_server *server; /* pinned by this box */
     int self_ref;                 /* pins the object while connected or handling; LUA_NOREF after */
     bool connected;
-    bool has_fields; /* the environment table is the script's own fields */
-    bool connecting; /* the connection handler is running or waiting */
+    bool has_fields;     /* the environment table is the script's own fields */
+    bool connecting;     /* the connection handler is running or waiting */
+    bool authenticating; /* the authentication handler has yet to begin */
     unsigned
         handling; /* handlers of this client that run or wait: one, unless messages are concurrent */
     bool draining; /* the queue below is being worked off */
@@ -109,7 +120,13 @@ struct client_box {
     uint32_t queue_first, queue_count; /* messages that wait for it, in fields._queue */
 };
 
-struct mesa_vm *mesa_script_vm(lua_State *L);
+/* The VM is what its Lua state's allocator is called with: nothing tells it apart more quickly. */
+static inline struct mesa_vm *mesa_script_vm(lua_State *L)
+{
+    void *vm;
+    (void)lua_getallocf(L, &vm);
+    return vm;
+}
 
 /* Calls the function below `nargs` arguments on the main state; on an error logs it with traceback and returns MESA_EINVAL with nothing on the stack. */
 enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults);
@@ -134,17 +151,19 @@ lua_State *mesa_task_state(struct mesa_task *t);
 /* Runs the function below `nargs` arguments until it returns or waits. `done` may be NULL; it is called exactly once, perhaps before this returns. */
 void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx);
 
+/* As mesa_task_run in a job of the loop; `begun` is called when it first waits or is over, exactly once. */
+void mesa_task_queue(struct mesa_task *t, int nargs, void (*begun)(void *ctx), void *ctx);
+
 /* A binding that waits checks for a task before it acquires anything, starts its operation, and ends with
  * `return mesa_task_wait(…)`. When the operation has completed it pushes the results on mesa_task_state(t) and wakes the
- * task, which may run any Lua code before mesa_task_wake returns. An operation that has completed before the wait must
- * not wait. */
+ * task, which goes on in a job of the loop. An operation that has completed before the wait must not wait. */
 /* Called instead of the wake when the task ends first: the operation must forget it. Must not call Lua. */
 typedef void (*mesa_task_cancel_fn)(void *ctx);
 /* The task that runs on `L`; raises, naming `who`, when a function cannot wait there. */
 struct mesa_task *mesa_task_check(lua_State *L, const char *who);
 /* Suspends the task. `cancel` may be NULL. */
 int mesa_task_wait(struct mesa_task *t, mesa_task_cancel_fn cancel, void *ctx);
-/* Resumes a suspended task with the topmost `nresults` values of its state as what the binding returns. */
+/* Has a suspended task go on with the topmost `nresults` values of its state as what the binding returns. */
 void mesa_task_wake(struct mesa_task *t, int nresults);
 /* Ends every waiting task without running it further and frees the pool. */
 void mesa_task_close_all(struct mesa_vm *vm);
@@ -160,9 +179,10 @@ void mesa_guard_start(struct mesa_vm *vm);
 void mesa_guard_stop(struct mesa_vm *vm);
 /* The outermost task has come back from Lua: logs and counts one that took too long. */
 void mesa_guard_report(struct mesa_vm *vm);
+/* The allocator of the Lua state, for lua_newstate; `ctx` is the VM. */
+void *mesa_guard_allocate(void *ctx, void *block, size_t old, size_t size);
 /* Bounds the memory of the Lua state from now on; of several bounds the smallest holds. 0: no bound. */
 void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes);
-void mesa_guard_unbound_memory(struct mesa_vm *vm);
 void mesa_guard_report_memory(struct mesa_vm *vm);
 
 /* -- bind_*.c: each fills functions into the table on top of the stack (the module mesa.core) ------------------- */
@@ -176,6 +196,7 @@ void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
 void mesa_bind_await(lua_State *L);
 void mesa_bind_wsclient(lua_State *L);
+void mesa_bind_counts(lua_State *L);
 /* Says goodbye with 1001 to every server a Mesa.Client is connected to. */
 void mesa_script_leave_servers(struct mesa_vm *vm);
 /* Ends every connection of a Mesa.Client without a word. */
@@ -204,21 +225,31 @@ void mesa_script_push_request(lua_State *L, const struct mesa_request *r);
 /* The core of the server object (a table with the field _core) at `index`. */
 struct script_server *mesa_script_check_server(lua_State *L, int index);
 
-/* Pushes a Message made from a received envelope. */
+/* Pushes what lua/mesa/message.lua makes a Message of, its data decoded or not, and returns how many values that is.
+ * The envelope must stay where it is until mesa_script_keep_received. */
+int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e,
+                              bool decoded);
+/* The envelope is about to go: the Message made of it gets a copy of what it has not read. */
+void mesa_script_keep_received(struct mesa_vm *vm);
+/* Pushes a Message made from an envelope. */
 void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e);
 /* Pushes a Message made from the JSON of an envelope that mesa-lua wrote or validated; nil when it is not one. */
 void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span json);
 
-/* What a script wants to send, from the Message (or, in raw mode, the string) at `index`. */
+/* What a script wants to send. */
 struct message_ref {
     struct mesa_frame *frame; /* one reference */
     int64_t op;
     bool sync;
     bool disconnect; /* op 5, t "DISCONNECT_CLIENT": nothing to send */
 };
-/* Raises with the reason when the value cannot be sent; holds nothing then. */
-void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, bool raw,
-                               int options_index, struct message_ref *out);
+enum { MESA_MESSAGE_FIELDS = 6 };
+/* From the Message at `index`, whose fields are at `fields`: the last values on the stack, or none for what is no Message.
+ * Raises with the reason when it cannot be sent; holds nothing then. */
+void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, int fields,
+                               struct message_ref *out);
+/* From the string at `index` and perhaps {binary = true} at `options`, in raw mode. Raises like the above. */
+void mesa_script_check_bytes(lua_State *L, int index, int options, struct message_ref *out);
 
 /* Sends what mesa_script_check_message made of the value at `message`, and tells the middleware whom it reached. */
 enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,

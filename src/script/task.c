@@ -13,11 +13,16 @@ struct mesa_task {
     mesa_task_cancel_fn cancel; /* of what it waits for */
     void *cancel_ctx;
     struct mesa_timer timer; /* sleep */
+    struct mesa_job resume;  /* queued: what it waited for has come */
+    int nresults;
+    void (*begun)(void *ctx); /* of a queued task */
+    void *begun_ctx;
     mesa_task_done_fn done;
     void *ctx;
 };
 
 static void on_sleep_over(struct mesa_timer *timer);
+static void on_resume(struct mesa_job *job);
 
 struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
 {
@@ -33,6 +38,7 @@ struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
     t->vm = vm;
     mesa_list_init(&t->link);
     mesa_timer_init(&t->timer, on_sleep_over);
+    mesa_job_init(&t->resume, on_resume);
     t->co = lua_newthread(vm->L);
     t->ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
     return t;
@@ -46,9 +52,18 @@ lua_State *mesa_task_state(struct mesa_task *t)
 static void task_free(struct mesa_task *t)
 {
     mesa_loop_cancel(t->vm->loop, &t->timer);
+    mesa_job_cancel(&t->resume);
     mesa_list_remove(&t->link);
     luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->ref);
     free(t);
+}
+
+static void report_begun(struct mesa_task *t)
+{
+    void (*begun)(void *ctx) = t->begun;
+    t->begun = NULL;
+    if (begun != NULL)
+        begun(t->begun_ctx);
 }
 
 /* The task is over; a coroutine that ended well is used again. */
@@ -57,6 +72,7 @@ static void task_finish(struct mesa_task *t, bool reusable)
     mesa_task_done_fn done = t->done;
     void *ctx = t->ctx;
     t->done = NULL;
+    report_begun(t);
     if (done != NULL)
         done(t, ctx);
     if (reusable && t->vm->idle_task_count < MESA_TASK_POOL_MAX) {
@@ -104,6 +120,7 @@ static void task_resume(struct mesa_task *t, int nargs)
     } else if (status == LUA_YIELD && t->waiting) {
         mesa_list_remove(&t->link);
         mesa_list_append(&vm->waiting_tasks, &t->link);
+        report_begun(t);
     } else if (status == LUA_YIELD) {
         lua_settop(t->co, 0);
         lua_pushliteral(t->co, "it yielded from C code that is not mesa's, and was abandoned");
@@ -120,6 +137,14 @@ void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void 
     t->done = done;
     t->ctx = ctx;
     task_resume(t, nargs);
+}
+
+void mesa_task_queue(struct mesa_task *t, int nargs, void (*begun)(void *ctx), void *ctx)
+{
+    t->begun = begun;
+    t->begun_ctx = ctx;
+    mesa_list_append(&t->vm->waiting_tasks, &t->link);
+    mesa_task_wake(t, nargs);
 }
 
 struct mesa_task *mesa_task_check(lua_State *L, const char *who)
@@ -143,10 +168,17 @@ int mesa_task_wait(struct mesa_task *t, mesa_task_cancel_fn cancel, void *ctx)
 
 void mesa_task_wake(struct mesa_task *t, int nresults)
 {
-    t->waiting = false;
     t->cancel = NULL;
+    t->nresults = nresults;
+    mesa_loop_queue(t->vm->loop, &t->resume);
+}
+
+static void on_resume(struct mesa_job *job)
+{
+    struct mesa_task *t = MESA_CONTAINER_OF(job, struct mesa_task, resume);
+    t->waiting = false;
     mesa_list_remove(&t->link);
-    task_resume(t, nresults);
+    task_resume(t, t->nresults);
 }
 
 static void on_sleep_over(struct mesa_timer *timer)
@@ -198,6 +230,7 @@ static int l_in_handler(lua_State *L)
 
 struct lua_timer {
     struct mesa_timer timer;
+    struct mesa_job job;   /* queued: it is due */
     struct mesa_list link; /* vm->timers while armed */
     struct mesa_vm *vm;
     uint64_t interval_ms; /* 0: fires once */
@@ -211,6 +244,7 @@ static void lua_timer_stop(struct lua_timer *t)
         return;
     lua_State *L = t->vm->L;
     mesa_loop_cancel(t->vm->loop, &t->timer);
+    mesa_job_cancel(&t->job);
     mesa_list_remove(&t->link);
     luaL_unref(L, LUA_REGISTRYINDEX, t->fn_ref);
     luaL_unref(L, LUA_REGISTRYINDEX, t->self_ref);
@@ -221,6 +255,12 @@ static void lua_timer_stop(struct lua_timer *t)
 static void on_lua_timer(struct mesa_timer *timer)
 {
     struct lua_timer *t = MESA_CONTAINER_OF(timer, struct lua_timer, timer);
+    mesa_loop_queue(t->vm->loop, &t->job);
+}
+
+static void run_lua_timer(struct mesa_job *job)
+{
+    struct lua_timer *t = MESA_CONTAINER_OF(job, struct lua_timer, job);
     struct mesa_vm *vm = t->vm;
     struct mesa_task *task = mesa_task_begin(vm);
     if (task == NULL)
@@ -247,6 +287,7 @@ static int l_timer_start(lua_State *L)
     *t = (struct lua_timer){
         .interval_ms = repeats ? (ms > 0 ? ms : 1) : 0, .self_ref = LUA_NOREF, .fn_ref = LUA_NOREF};
     mesa_timer_init(&t->timer, on_lua_timer);
+    mesa_job_init(&t->job, run_lua_timer);
     mesa_list_init(&t->link);
     luaL_getmetatable(L, "mesa.timer");
     lua_setmetatable(L, -2);

@@ -1,7 +1,8 @@
-/* value.c - the array metatable both directions of the codec share. */
+/* value.c - the array metatable both directions of the codec share, and strings that come again. */
 #include "script/value.h"
 
 #include <lauxlib.h>
+#include <string.h>
 
 #include "script/value_internal.h"
 
@@ -35,4 +36,57 @@ bool mesa_value_is_array(lua_State *L, int index)
     bool same = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
     return same;
+}
+
+/* ---- names ---- */
+
+enum { NAME_BYTES = 16 }; /* longer strings are not remembered */
+
+void mesa_value_names_init(lua_State *L, struct mesa_value_names *names)
+{
+    memset(names, 0, sizeof *names);
+    for (size_t i = 0; i < sizeof names->slots / sizeof *names->slots; i++) {
+        lua_pushboolean(L, 0);
+        names->slots[i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+}
+
+/* Reads 1 to 16 bytes as two numbers, which together with the length stand for them. */
+static inline void read_name(const char *p, size_t len, uint64_t *head, uint64_t *tail)
+{
+    uint32_t low, high;
+    if (len >= 8) {
+        memcpy(head, p, 8);
+        memcpy(tail, p + len - 8, 8);
+    } else if (len >= 4) {
+        memcpy(&low, p, 4);
+        memcpy(&high, p + len - 4, 4);
+        *head = low;
+        *tail = high;
+    } else {
+        *head = (unsigned char)p[0] | (uint64_t)(unsigned char)p[len / 2] << 8;
+        *tail = (unsigned char)p[len - 1];
+    }
+}
+
+void mesa_value_push_name(lua_State *L, struct mesa_value_names *names, const char *p, size_t len)
+{
+    uint64_t head, tail;
+    if (len == 0 || len > NAME_BYTES) {
+        lua_pushlstring(L, p, len);
+        return;
+    }
+    read_name(p, len, &head, &tail);
+    uint64_t hash = (head ^ tail << 7 ^ len) * UINT64_C(0x9e3779b97f4a7c15);
+    struct mesa_value_name *name = &names->slots[hash >> 57];
+    if (name->head == head && name->tail == tail && name->len == len) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, name->ref);
+        return;
+    }
+    lua_pushlstring(L, p, len);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, name->ref);
+    name->head = head;
+    name->tail = tail;
+    name->len = len;
 }

@@ -20,9 +20,22 @@ void mesa_value_open(lua_State *L);
 /* Pushes the array metatable. */
 void mesa_value_push_array_meta(lua_State *L);
 
-/* Pushes the value of VALID JSON text (a span that core/json or core/envelope has validated).
- * Raises only on lack of memory. */
-void mesa_value_push(lua_State *L, struct mesa_span json);
+/* Strings that come again and again, such as the names of members: finding one here is quicker than
+ * having Lua intern it. One a Lua state. */
+struct mesa_value_names {
+    struct mesa_value_name {
+        uint64_t head, tail; /* its bytes, overlapping */
+        size_t len;
+        int ref;
+    } slots[128];
+};
+/* Raises only on lack of memory, as do the functions below. */
+void mesa_value_names_init(lua_State *L, struct mesa_value_names *names);
+/* Pushes the string. */
+void mesa_value_push_name(lua_State *L, struct mesa_value_names *names, const char *p, size_t len);
+
+/* Pushes the value of VALID JSON text (a span that core/json or core/envelope has validated). */
+void mesa_value_push(lua_State *L, struct mesa_span json, struct mesa_value_names *names);
 /* Validates and pushes. MESA_EPROTO/MESA_EUTF8: nothing pushed, *err filled. One pass. */
 enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth,
                                    struct mesa_json_error *err);

@@ -31,9 +31,10 @@ enum {
 
 struct decoder {
     lua_State *L;
+    struct mesa_value_names *names; /* NULL: none are kept */
     const char *p, *end;
     unsigned depth, max_depth;
-    int meta; /* stack index of the array metatable */
+    int meta; /* stack index of the array metatable; nil until there is an array */
     bool no_memory;
 };
 
@@ -74,24 +75,21 @@ static void push_unescaped(lua_State *L, struct mesa_span token)
         lua_remove(L, -2);
 }
 
-/* A string, from its opening quote. */
-static inline bool decode_string(struct decoder *d)
+/* A string, from its opening quote; a name when `names` is not NULL. */
+static inline bool decode_string(struct decoder *d, struct mesa_value_names *names)
 {
     const char *open = d->p;
-    bool escaped = false;
-    const char *behind = mesa_json_skip_plain(open + 1, d->end);
-    if (behind < d->end && *behind == '"') {
-        behind++;
-    } else {
-        struct mesa_json_fault fault;
-        behind = mesa_json_scan_string(open, d->end, &escaped, &fault);
-        if (behind == NULL)
-            return false;
-    }
+    bool escaped;
+    struct mesa_json_fault fault;
+    const char *behind = mesa_json_scan_string(open, d->end, &escaped, &fault);
+    if (behind == NULL)
+        return false;
     d->p = behind;
     size_t len = (size_t)(behind - open);
     if (escaped)
         push_unescaped(d->L, (struct mesa_span){open, len});
+    else if (names != NULL)
+        mesa_value_push_name(d->L, names, open + 1, len - 2);
     else
         lua_pushlstring(d->L, open + 1, len - 2);
     return true;
@@ -171,6 +169,10 @@ static bool decode_array(struct decoder *d)
         }
     }
     flush_array(d, base, done, waiting);
+    if (lua_isnil(L, d->meta)) {
+        mesa_value_push_array_meta(L);
+        lua_replace(L, d->meta);
+    }
     lua_pushvalue(L, d->meta);
     lua_setmetatable(L, base);
     return true;
@@ -190,7 +192,7 @@ static bool decode_object(struct decoder *d)
     lua_createtable(d->L, 0, USUAL_KEYS);
     for (;;) {
         d->p = mesa_json_space(d->p, d->end);
-        if (d->p == d->end || *d->p != '"' || !decode_string(d) || !take(d, ':') ||
+        if (d->p == d->end || *d->p != '"' || !decode_string(d, d->names) || !take(d, ':') ||
             !decode_value(d))
             return false;
         lua_rawset(d->L, base);
@@ -219,7 +221,7 @@ static bool decode_value(struct decoder *d)
         return false;
     switch (*d->p) {
     case '"':
-        return decode_string(d);
+        return decode_string(d, NULL);
     case '{':
         return decode_nested(d, decode_object);
     case '[':
@@ -240,14 +242,19 @@ static bool decode_value(struct decoder *d)
 
 /* Leaves exactly one value on the stack on MESA_OK, else none. MESA_EPROTO without details:
  * core/json knows them. */
-static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigned max_depth)
+static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigned max_depth,
+                                    struct mesa_value_names *names)
 {
     int top = lua_gettop(L);
-    struct decoder d = {
-        .L = L, .p = text.p, .end = text.p + text.len, .max_depth = max_depth, .meta = top + 1};
+    struct decoder d = {.L = L,
+                        .names = names,
+                        .p = text.p,
+                        .end = text.p + text.len,
+                        .max_depth = max_depth,
+                        .meta = top + 1};
     if (!reserve(&d, STACK_STEP))
         return MESA_ENOMEM;
-    mesa_value_push_array_meta(L);
+    lua_pushnil(L);
 
     bool ok = decode_value(&d);
     if (ok) {
@@ -258,13 +265,13 @@ static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigne
         lua_settop(L, top);
         return d.no_memory ? MESA_ENOMEM : MESA_EPROTO;
     }
-    lua_remove(L, d.meta);
+    lua_replace(L, d.meta);
     return MESA_OK;
 }
 
-void mesa_value_push(lua_State *L, struct mesa_span json)
+void mesa_value_push(lua_State *L, struct mesa_span json, struct mesa_value_names *names)
 {
-    enum mesa_status rc = decode_text(L, json, MESA_JSON_DEPTH_MAX);
+    enum mesa_status rc = decode_text(L, json, MESA_JSON_DEPTH_MAX, names);
     if (rc == MESA_OK)
         return;
     assert(rc == MESA_ENOMEM); /* the caller promised valid JSON */
@@ -277,7 +284,7 @@ enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, u
 {
     if (max_depth > MESA_JSON_DEPTH_MAX)
         max_depth = MESA_JSON_DEPTH_MAX;
-    enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth);
+    enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth, NULL);
     if (rc != MESA_EPROTO) {
         if (rc != MESA_OK)
             *err = (struct mesa_json_error){.offset = 0, .text = "not enough memory"};

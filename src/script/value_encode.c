@@ -15,9 +15,9 @@
 #include "script/value_internal.h"
 
 enum {
-    LEVEL_SLOTS = 8, /* a key, a value, and what the helpers push */
-    /* 15 digits and a sign, or the longest text of a double. */
-    NUMBER_BYTES = 32,
+    LEVEL_SLOTS = 8,    /* a key, a value, and what the helpers push */
+    INTEGER_BYTES = 16, /* a sign and 15 digits */
+    NUMBER_BYTES = 32,  /* the longest text of a double */
 };
 
 /* Integers below this are written here, and are exact. */
@@ -173,7 +173,7 @@ static inline enum mesa_status put_string(struct encoder *e, int index, char tai
 {
     size_t n;
     const char *s = lua_tolstring(e->L, index, &n);
-    if (mesa_json_skip_plain(s, s + n) == s + n) {
+    if (mesa_json_all_plain(s, n)) {
         if (!room(e, n + 3))
             return no_memory(e);
         char *o = e->out->data + e->out->len;
@@ -219,11 +219,15 @@ static enum mesa_status put_number(struct encoder *e, double d, const struct lev
 {
     if (d > -FAST_INTEGER && d < FAST_INTEGER && d == (double)(int64_t)d &&
         (d != 0 || !signbit(d))) {
-        char digits[NUMBER_BYTES];
-        char *p = format_integer(digits + sizeof digits, (uint64_t)(d < 0 ? -d : d));
+        char digits[2 * INTEGER_BYTES], *end = digits + INTEGER_BYTES;
+        char *p = format_integer(end, (uint64_t)(d < 0 ? -d : d));
         if (d < 0)
             *--p = '-';
-        return put(e, p, (size_t)(digits + sizeof digits - p));
+        if (!room(e, INTEGER_BYTES))
+            return no_memory(e);
+        memcpy(e->out->data + e->out->len, p, INTEGER_BYTES); /* a fixed size is quicker to copy */
+        e->out->len += (size_t)(end - p);
+        return MESA_OK;
     }
     if (!isfinite(d))
         return refuse(e, where, isnan(d) ? "NaN" : "an infinite number");

@@ -14,17 +14,6 @@
 #include "script/script.h"
 #include "script/value.h"
 
-static const char vm_key; /* registry[&vm_key] is the VM */
-
-struct mesa_vm *mesa_script_vm(lua_State *L)
-{
-    lua_pushlightuserdata(L, (void *)&vm_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    struct mesa_vm *vm = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    return vm;
-}
-
 const char *mesa_vm_library_version(void)
 {
     return LUAJIT_VERSION;
@@ -52,6 +41,13 @@ void mesa_script_log_error(struct mesa_vm *vm, lua_State *co, const char *what)
     mesa_log(MESA_LOG_ERROR, "script", "%s failed: %s", what, lua_tostring(vm->L, -1));
     lua_pop(vm->L, 1);
     lua_pop(co, 1);
+}
+
+/* An error outside of any protected call: there was no memory for what has to be. LuaJIT ends the process. */
+static int on_panic(lua_State *L)
+{
+    mesa_log(MESA_LOG_ERROR, "script", "unprotected error: %s", lua_tostring(L, -1));
+    return 0;
 }
 
 static int add_traceback(lua_State *L)
@@ -133,6 +129,7 @@ static int open_core(lua_State *L)
     mesa_bind_redis(L);
     mesa_bind_await(L);
     mesa_bind_wsclient(L);
+    mesa_bind_counts(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
@@ -178,10 +175,8 @@ static int open_program(lua_State *L)
 {
     struct mesa_vm *vm = lua_touserdata(L, 1);
     luaL_openlibs(L);
-    lua_pushlightuserdata(L, (void *)&vm_key);
-    lua_pushlightuserdata(L, vm);
-    lua_rawset(L, LUA_REGISTRYINDEX);
     mesa_value_open(L);
+    mesa_value_names_init(L, &vm->names);
     set_paths(vm);
     set_arguments(vm);
     preload(L, "mesa.core", open_core);
@@ -204,6 +199,8 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->transport = transport;
     vm->opts = *opts;
     vm->script_time_ms = MESA_SCRIPT_TIME_MS;
+    vm->script_memory = SIZE_MAX;
+    mesa_pool_init(&vm->pool);
     mesa_buf_init(&vm->scratch);
     mesa_list_init(&vm->servers);
     mesa_list_init(&vm->idle_tasks);
@@ -217,9 +214,10 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->app_dir = script != NULL ? dir_of(script) : NULL;
     free(script);
     vm->lib_dir = find_lib_dir();
-    vm->L = luaL_newstate();
+    vm->L = lua_newstate(mesa_guard_allocate, vm); /* NULL also from a LuaJIT without GC64 */
     if (vm->app_dir == NULL || vm->L == NULL)
         goto fail;
+    lua_atpanic(vm->L, on_panic);
     if (vm->lib_dir == NULL) {
         mesa_log(
             MESA_LOG_ERROR, "script",
@@ -260,10 +258,10 @@ void mesa_vm_free(struct mesa_vm *vm)
         mesa_task_close_timers(vm);
         mesa_task_close_all(vm);
         mesa_script_close_redis(vm);
-        mesa_guard_unbound_memory(vm);
         lua_close(vm->L);
     }
     mesa_httpc_free(vm->httpc);
+    mesa_pool_deinit(&vm->pool);
     mesa_buf_deinit(&vm->scratch);
     free(vm->app_dir);
     free(vm->lib_dir);

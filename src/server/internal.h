@@ -64,11 +64,10 @@ struct mesa_server {
     struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
     struct mesa_turn turn;
-    struct mesa_list dirty;        /* clients with frames queued in this turn */
-    struct mesa_list gone;         /* clients to give back at the end of the turn */
-    struct mesa_list handovers;    /* to other servers, that wait for clients to confirm */
+    struct mesa_list dirty;     /* clients with frames queued in this turn */
+    struct mesa_list gone;      /* clients to give back at the end of the turn */
+    struct mesa_list handovers; /* to other servers, that wait for clients to confirm */
     struct mesa_timer handover_timer;
-    struct mesa_client *receiving; /* whose message arrived last in this turn */
     struct mesa_gather gather;
     size_t open_count;        /* clients not closing */
     size_t live_count;        /* connections the transport still has, those of guests included */
@@ -257,7 +256,9 @@ struct mesa_unread_message {
 };
 struct mesa_unread_message mesa_unread_message(const struct mesa_client *c, bool vanished,
                                                size_t i);
-enum { MESA_RELIEVED_HERE = 2 }; /* by a newer connection of this server; servers have odd numbers */
+enum {
+    MESA_RELIEVED_HERE = 2
+}; /* by a newer connection of this server; servers have odd numbers */
 /* Another connection, or server, answers for what is sent to the user from now on; or not any more, when
  * it was this one (0: whoever it was). */
 void mesa_unread_relieve(struct mesa_client *c, uint64_t by);

@@ -87,7 +87,6 @@ static void on_turn(struct mesa_turn *t)
         destroy(s);
         return;
     }
-    s->receiving = NULL;
     mesa_server_enter(s);
     mesa_server_flush_all(s);
     reap(s);

@@ -105,18 +105,6 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
     act(c, &a, &e, text);
 }
 
-/* A message of another connection: what was said to the earlier one alone goes out now, while its
- * data are warm. What it shares with others waits for the end of the turn, where equal queues are
- * gathered once. */
-static void move_on(struct mesa_server *s, struct mesa_client *c)
-{
-    struct mesa_client *earlier = s->receiving;
-    s->receiving = c;
-    if (earlier != NULL && earlier != c && mesa_outq_count(&earlier->outq) > 0 &&
-        mesa_outq_at(&earlier->outq, 0)->refs == 1)
-        mesa_client_flush(earlier);
-}
-
 static void on_message(void *user, const char *data, size_t len, bool binary)
 {
     struct mesa_client *c = user;
@@ -127,7 +115,6 @@ static void on_message(void *user, const char *data, size_t len, bool binary)
     uint64_t now_ms = mesa_loop_now(s->loop);
 
     mesa_server_enter_transport(s);
-    move_on(s, c);
     s->metrics.messages_in++;
     s->metrics.bytes_in += len;
     c->received_ms = now_ms;
@@ -250,8 +237,6 @@ static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
     mesa_redelivery_end(c);
     mesa_outq_drop(&c->outq, mesa_outq_count(&c->outq));
     mesa_list_remove(&c->link);
-    if (s->receiving == c)
-        s->receiving = NULL;
     s->live_count--;
     if (s->host != NULL) {
         s->host->live_count--;

@@ -88,13 +88,13 @@ static void bound(struct mesa_client *c)
         drop_first(u);
 }
 
-static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f,
-                                 enum mesa_keep keep)
+static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f, enum mesa_keep keep)
 {
     uint64_t number = c->pushed;
     enum mesa_status rc = mesa_client_send(c, f);
     struct mesa_unread *u = c->unread;
-    if (keep == MESA_KEEP_NOT || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) || u->sent < u->count)
+    if (keep == MESA_KEEP_NOT || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) ||
+        u->sent < u->count)
         return rc;
     if (add(c, f, number, keep) == MESA_OK) { /* without memory it counts as received */
         u->sent = u->count;
@@ -104,8 +104,7 @@ static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f,
     return rc;
 }
 
-enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f,
-                                 enum mesa_keep keep)
+enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, enum mesa_keep keep)
 {
     if (c->closed)
         return MESA_ECLOSED;
@@ -292,9 +291,9 @@ struct mesa_unread_message mesa_unread_message(const struct mesa_client *c, bool
     size_t at = begin(c->unread, vanished) + i;
     const struct item *item = &c->unread->items[at];
     bool back = item->keep != MESA_KEEP_NOT && !has_witness(c, item);
-    return (struct mesa_unread_message){
-        back ? mesa_frame_payload(item->frame) : (struct mesa_span){NULL, 0},
-        at < c->unread->sent ? item->number : UINT64_MAX};
+    return (struct mesa_unread_message){back ? mesa_frame_payload(item->frame)
+                                             : (struct mesa_span){NULL, 0},
+                                        at < c->unread->sent ? item->number : UINT64_MAX};
 }
 
 void mesa_unread_free(struct mesa_client *c)

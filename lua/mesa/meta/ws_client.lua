@@ -9,7 +9,7 @@
 ---@field version? string what CLIENT_VERSION says to a server that enforces equal versions (default "1.5.8")
 
 --- A connection to a Mesa server: `Mesa.Client(url, options)`. Its events:
----  - `connected` ({isInitialConnection, isInitialSessionConnection, isAutomaticReconnection})
+---  - `connected`, and then the same as `connection` ({isInitialConnection, isInitialSessionConnection, isAutomaticReconnection})
 ---  - `message` (message)
 ---  - `disconnected` (code, reason, {willAttemptReconnect})
 ---  - `error` (error), logged when nobody listens
@@ -47,7 +47,7 @@ function WsClient:authenticate(data, options) end
 function WsClient:disconnect(code, reason) end
 
 --- Calls `listener` at every `event`.
----@param event "connected"|"message"|"disconnected"|"error"|"drain"
+---@param event "connected"|"connection"|"message"|"disconnected"|"error"|"drain"
 ---@param listener function
 ---@return mesa.WsClient self
 function WsClient:on(event, listener) end

@@ -1,5 +1,6 @@
 /* json_scan_test.c - what is JSON and what is not. */
 #include "core/json.h"
+#include "core/json_scan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -310,4 +311,32 @@ TEST(value_stops_behind_one_value_and_trims_its_span)
     CHECK_EQ_INT(mesa_json_value(&p, text + 4, 4, &v, &err), MESA_EPROTO);
     CHECK_EQ_INT(err.offset, 3);
     CHECK(p == text + 1);
+}
+
+/* Places one byte everywhere in plain text of every short length; the searches must see exactly the
+ * bytes that are not plain. */
+TEST(a_byte_that_is_not_plain_is_found_wherever_it_is)
+{
+    static const unsigned char bytes[] = {0,   0x1f, ' ',  '!',  '"',  '#',  '[', '\\',
+                                          ']', '~',  0x7f, 0x80, 0xa2, 0xdc, 0xff};
+    char text[50];
+    bool found = true, told = true;
+    for (size_t n = 0; n < 40; n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (size_t b = 0; b < sizeof bytes; b++) {
+                memset(text, 'x', sizeof text);
+                text[n] = '"'; /* behind the end, not to be seen */
+                text[at] = (char)bytes[b];
+                if (at + 1 < n)
+                    text[at + 1] = '!'; /* what a borrow from below would change */
+                bool plain = mesa_json_is_plain((char)bytes[b]);
+                const char *want = plain ? text + n : text + at;
+                found = found && mesa_json_skip_plain(text, text + n) == want;
+                told = told && mesa_json_all_plain(text, n) == plain;
+            }
+        }
+    }
+    CHECK(found);
+    CHECK(told);
+    CHECK(mesa_json_all_plain(text, 0));
 }

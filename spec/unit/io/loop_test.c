@@ -70,6 +70,75 @@ static void rearm(struct mesa_timer *t)
         mesa_loop_stop(loop);
 }
 
+static struct mesa_job jobs[4];
+static int ran[4];
+
+static void on_job(struct mesa_job *j)
+{
+    ran[j - jobs] = ++order;
+}
+
+static void begin_jobs(void)
+{
+    begin();
+    for (int i = 0; i < 4; i++) {
+        ran[i] = 0;
+        mesa_job_init(&jobs[i], on_job);
+    }
+}
+
+TEST(jobs_run_in_order_once_and_keep_the_loop_alive)
+{
+    begin_jobs();
+    for (int i = 0; i < 3; i++)
+        mesa_loop_queue(loop, &jobs[i]);
+    mesa_job_cancel(&jobs[1]);
+    mesa_job_cancel(&jobs[3]); /* not queued */
+    CHECK(mesa_job_queued(&jobs[0]) && !mesa_job_queued(&jobs[1]));
+    CHECK(mesa_loop_busy(loop));
+    CHECK_EQ_INT(order, 0);
+    mesa_loop_run(loop);
+    CHECK(ran[0] == 1 && ran[1] == 0 && ran[2] == 2);
+    CHECK(!mesa_loop_busy(loop));
+    mesa_loop_free(loop);
+}
+
+static int turn_count, first_turn;
+
+static void count_turn(struct mesa_turn *t)
+{
+    (void)t;
+    turn_count++;
+}
+
+/* Spends a whole slice, and wants to go on. */
+static void work_on(struct mesa_job *j)
+{
+    uint64_t end = uv_hrtime() + MESA_LOOP_SLICE_NS;
+    while (uv_hrtime() < end)
+        ;
+    if (order++ == 0)
+        first_turn = turn_count;
+    if (order < 10)
+        mesa_loop_queue(loop, j);
+}
+
+TEST(jobs_that_take_long_have_a_turn_each)
+{
+    static struct mesa_turn turn = {.fn = count_turn};
+    begin_jobs();
+    turn_count = 0;
+    mesa_job_init(&jobs[0], work_on);
+    mesa_list_init(&turn.link);
+    mesa_loop_add_turn(loop, &turn);
+    mesa_loop_queue(loop, &jobs[0]);
+    mesa_loop_run(loop);
+    CHECK_EQ_INT(order, 10);
+    CHECK(turn_count - first_turn >= 10); /* each had a turn of its own */
+    mesa_loop_remove_turn(&turn);
+    mesa_loop_free(loop);
+}
+
 TEST(a_timer_may_arm_itself_and_stop_the_loop)
 {
     begin();

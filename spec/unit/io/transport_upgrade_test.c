@@ -272,3 +272,64 @@ TEST(messages_that_come_with_the_handshake_are_delivered)
     CHECK_EQ_MEM(f.clients[0].last.data, f.clients[0].last.len, "hi", 2);
     end();
 }
+
+TEST(what_rfc_9112_forbids_in_a_head_is_400)
+{
+    static const char *const heads[] = {
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\nA: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nA: \x01\r\n\r\n",
+        "GET /caf\xc3\xa9 HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
+        "GET / HTTP/3.0\r\nHost: h\r\n\r\n",
+        "\r\n\r\n",
+        "\x16\x03\x01\x02",
+    };
+    CHECK_OR_RETURN(begin(false));
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        CHECK_OR_RETURN(peer_connect(&p, &f));
+        peer_send_text(&p, heads[i]);
+        if (!CHECK(strncmp(peer_read_all(&p), "HTTP/1.1 400 ", 13) == 0))
+            CHECK_EQ_STR(heads[i], "");
+        CHECK_EQ_INT(f.refusals, (int)i + 1);
+        peer_close(&p);
+    }
+    CHECK(strncmp(f.refusal, "HEADERS 127.0.0.1: ", 19) == 0);
+    CHECK_EQ_INT(f.http_requests, 0);
+    end();
+}
+
+TEST(a_head_of_more_than_128_headers_is_431)
+{
+    char head[4096];
+    CHECK_OR_RETURN(begin(false));
+    for (int count = 128; count <= 129; count++) {
+        int n = snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: h\r\n");
+        for (int i = 1; i < count; i++)
+            n += snprintf(head + n, sizeof head - (size_t)n, "X-%d: %d\r\n", i, i);
+        snprintf(head + n, sizeof head - (size_t)n, "\r\n");
+        CHECK_OR_RETURN(peer_connect(&p, &f));
+        peer_send_text(&p, head);
+        CHECK(strncmp(peer_read_all(&p), count == 128 ? "HTTP/1.1 200 " : "HTTP/1.1 431 ", 13) ==
+              0);
+        peer_close(&p);
+    }
+    CHECK_EQ_STR(f.refusal, "HEADERS 127.0.0.1: the request head is larger than 8192 bytes or has "
+                            "more than 128 headers");
+    end();
+}
+
+TEST(values_of_repeated_headers_are_joined)
+{
+    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(peer_open(
+        &p, &f, "/", "X-A: 1\r\nCookie: a=1\r\nX-B: b\r\nx-a: 2\r\nCOOKIE: b=2\r\nX-A:\r\n"));
+    CHECK(strstr(f.request.data, "\nx-a: 1, 2, \n") != NULL);
+    CHECK(strstr(f.request.data, "\ncookie: a=1; b=2\n") != NULL);
+    CHECK(strstr(f.request.data, "\nx-b: b\n") != NULL);
+    end();
+}

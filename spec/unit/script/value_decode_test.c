@@ -331,7 +331,7 @@ TEST(a_validated_span_is_pushed)
 {
     static const char text[] = "{\"list\":[1,2],\"s\":\"\xc3\xa9\\n\"}";
     lua_State *L = open_state();
-    mesa_value_push(L, MESA_SPAN(text));
+    mesa_value_push(L, MESA_SPAN(text), NULL);
     CHECK_EQ_INT(lua_gettop(L), 1);
     lua_getfield(L, 1, "s");
     CHECK_EQ_STR(lua_tostring(L, -1), "\xc3\xa9\n");
@@ -383,4 +383,36 @@ TEST(lack_of_memory_raises_and_leaks_nothing)
         lua_close(L);
     }
     CHECK(succeeded);
+}
+
+/* Strings of all short lengths, many of which fall into the same places and differ in one byte. */
+TEST(names_are_the_strings_they_stand_for)
+{
+    static struct mesa_value_names names;
+    lua_State *L = luaL_newstate();
+    mesa_value_open(L);
+    mesa_value_names_init(L, &names);
+    bool same = true;
+    for (int round = 0; round < 3; round++) {
+        for (size_t len = 0; len <= 20; len++) {
+            for (size_t at = 0; at <= len; at++) {
+                char name[24];
+                size_t n;
+                memset(name, 'a', sizeof name);
+                if (at < len)
+                    name[at] = round == 1 ? '\0' : 'b';
+                mesa_value_push_name(L, &names, name, len);
+                const char *got = lua_tolstring(L, -1, &n);
+                same = same && n == len && memcmp(got, name, len) == 0;
+                lua_pop(L, 1);
+            }
+        }
+        lua_gc(L, LUA_GCCOLLECT, 0);
+    }
+    CHECK(same);
+    mesa_value_push(L, MESA_SPAN("{\"a\":{\"a\":1,\"\\u0061b\":2},\"b\":[{\"a\":3}]}"), &names);
+    lua_getfield(L, -1, "a");
+    lua_getfield(L, -1, "ab");
+    CHECK_EQ_INT(lua_tointeger(L, -1), 2);
+    lua_close(L);
 }

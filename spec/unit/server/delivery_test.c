@@ -112,35 +112,24 @@ static void echo(struct mesa_client *c, struct mesa_span d)
     app_send(c, "\"echo\"");
 }
 
-static void echo_to_all(struct mesa_client *c, struct mesa_span d)
-{
-    (void)c;
-    (void)d;
-    app_broadcast("\"all\"");
-}
-
-TEST(answers_go_out_when_the_next_connection_is_read)
+TEST(answers_of_a_turn_go_out_at_its_end_in_one_write_each)
 {
     app_begin();
     app.on_message = echo;
     app_start();
     struct mesa_conn *a = app_login("a"), *b = app_login("b");
-    unsigned before = fake_writes(a);
+    unsigned before_a = fake_writes(a), before_b = fake_writes(b);
     for (int i = 0; i < 16; i++)
         fake_receive(a, "{\"op\":0}");
-    CHECK_EQ_INT(fake_writes(a) - before, 0);
     fake_receive(b, "{\"op\":0}");
-    CHECK_EQ_INT(fake_writes(a) - before, 1);
-    CHECK_EQ_STR(fake_next(a), "{\"op\":0,\"d\":\"echo\"}");
-    CHECK_EQ_STR(fake_next(b), "");
-    app.on_message = echo_to_all;
+    CHECK_EQ_INT(fake_writes(a) - before_a, 0);
     fake_turn();
-    before = fake_writes(a);
-    fake_receive(a, "{\"op\":0}");
-    fake_receive(b, "{\"op\":0}");
-    CHECK_EQ_INT(fake_writes(a) - before, 0); /* what is shared waits to be gathered once */
-    fake_turn();
-    CHECK_EQ_INT(fake_writes(a) - before, 1);
+    CHECK_EQ_INT(fake_writes(a) - before_a, 1);
+    CHECK_EQ_INT(fake_writes(b) - before_b, 1);
+    for (int i = 0; i < 16; i++)
+        CHECK_EQ_STR(fake_next(a), "{\"op\":0,\"d\":\"echo\"}");
+    CHECK_EQ_STR(fake_next(a), "");
+    CHECK_EQ_STR(fake_next(b), "{\"op\":0,\"d\":\"echo\"}");
     app_end();
 }
 

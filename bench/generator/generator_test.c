@@ -1,4 +1,4 @@
-/* test_generator.c - a generator that checks servers must itself be checked: frames, messages, JSON, histogram. */
+/* A generator that checks servers must itself be checked: frames, messages, dialects, histogram. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,17 +7,8 @@
 #include "hist.h"
 #include "jsonwalk.h"
 #include "message.h"
+#include "test.h"
 #include "wsframe.h"
-
-static int failures;
-
-#define CHECK(condition)                                                    \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            failures++;                                                     \
-        }                                                                   \
-    } while (0)
 
 /* A server's frame, in a block of exactly its size so that the sanitizer sees a read past its end. */
 static uint8_t *server_frame(uint8_t first, size_t len, size_t *size)
@@ -34,7 +25,7 @@ static uint8_t *server_frame(uint8_t first, size_t len, size_t *size)
     return p;
 }
 
-static void test_frame_at_every_cut(void)
+TEST(a_frame_cut_anywhere_is_incomplete)
 {
     static const size_t lengths[] = {0, 1, 125, 126, 127, 300, 65535, 65536, 70000};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
@@ -58,7 +49,7 @@ static void test_frame_at_every_cut(void)
     }
 }
 
-static void test_frames_back_to_back(void)
+TEST(frames_follow_each_other)
 {
     size_t first_size, second_size;
     uint8_t *first = server_frame(WS_TEXT, 200, &first_size); /* not final */
@@ -78,7 +69,7 @@ static void test_frames_back_to_back(void)
     free(both);
 }
 
-static void test_invalid_frames(void)
+TEST(no_invalid_frame_passes)
 {
     static const struct {
         uint8_t bytes[10];
@@ -113,106 +104,152 @@ static char *unmasked(const uint8_t *frame, size_t size, size_t payload_at)
     return text;
 }
 
-static void test_message_is_sized_and_numbered(void)
+TEST(a_message_has_its_size_and_number)
 {
     static const size_t sizes[] = {1, 64, 125, 126, 128, 4096, 65535, 65536, 100000};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         struct message m;
         uint32_t seq;
-        uint64_t op;
-        message_init(&m, "ECHO", sizes[i]);
+        message_init(&m, &dialect_mesa, "ECHO", sizes[i]);
         uint8_t *out = xmalloc(m.frame_len);
         message_write(&m, out, 987654321);
         size_t size = m.frame_len - m.payload_at;
         CHECK(size == sizes[i] || (sizes[i] == 1 && size == 51));
         char *text = unmasked(out, m.frame_len, m.payload_at);
         CHECK(strncmp(text, "{\"op\":0,\"d\":{\"seq\":987654321,\"text\":\"", 37) == 0);
-        CHECK(message_check(&m, text, size, &seq, &op) == MESSAGE_OURS && seq == 987654321);
+        CHECK(message_check(&m, text, size, &seq) && seq == 987654321);
         free(text);
         free(out);
         message_deinit(&m);
     }
 }
 
-static void check_answer(const char *text, enum message_check want)
+static void check_answer(const struct dialect *d, const char *text, bool ours)
 {
     struct message m;
     uint32_t seq = 0;
-    uint64_t op = 0;
-    message_init(&m, "ECHO", 56); /* d.text is "the q" */
+    message_init(&m, d, "ECHO", d == &dialect_mesa ? 56 : 43); /* d.text is "the q" */
+    CHECK(m.text_len == 5);
     for (int again = 0; again < 2; again++) {
         char *exact = xmalloc(strlen(text));
         memcpy(exact, text, strlen(text));
-        enum message_check got = message_check(&m, exact, strlen(text), &seq, &op);
-        if (got != want)
+        bool got = message_check(&m, exact, strlen(text), &seq);
+        if (got != ours)
             fprintf(stderr, "answer %s\n", text);
-        CHECK(got == want);
-        CHECK(got != MESSAGE_OURS || seq == 123456789);
+        CHECK(got == ours);
+        CHECK(!got || seq == 123456789);
         free(exact);
     }
     message_deinit(&m);
 }
 
-static void test_answers(void)
+static void check_word(const struct dialect *d, const char *text, enum said want)
 {
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}",
-                 MESSAGE_OURS);
-    check_answer("{\"t\":\"ECHO\",\"d\":{\"text\":\"the q\",\"seq\":123456789},\"op\":0}",
-                 MESSAGE_OURS);
-    check_answer(
-        " { \"op\" : 0 , \"d\" : { \"text\" : \"the q\" , \"seq\" : 123456789 } , \"t\" : \"ECHO\" } ",
-        MESSAGE_OURS);
-
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the Q\"},\"t\":\"ECHO\"}",
-                 MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHX\"}",
-                 MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":12345678x,\"text\":\"the q\"},\"t\":\"ECHO\"}",
-                 MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":1.2345678e8,\"text\":\"the q\"},\"t\":\"ECHO\"}",
-                 MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":\"123456789\",\"text\":\"the q\"},\"t\":\"ECHO\"}",
-                 MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789},\"t\":\"ECHO\"}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\",\"o\":{}}",
-                 MESSAGE_WRONG);
-    check_answer(
-        "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\",\"more\":1},\"t\":\"ECHO\"}",
-        MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"}}", MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"",
-                 MESSAGE_WRONG);
-    check_answer("{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}}",
-                 MESSAGE_WRONG);
-    check_answer("{\"op\":0}", MESSAGE_WRONG);
-    check_answer("[]", MESSAGE_WRONG);
-    check_answer("", MESSAGE_WRONG);
-    check_answer("{\"op\":\"", MESSAGE_WRONG);
-
-    check_answer("{\"op\":1,\"d\":{}}", MESSAGE_CONTROL);
-    check_answer("{\"op\":22,\"d\":{\"id\":\"a\\\"}{\",\"list\":[1,{\"x\":\"]\"}]}}",
-                 MESSAGE_CONTROL);
+    char *exact = xmalloc(strlen(text));
+    memcpy(exact, text, strlen(text));
+    enum said got = d->said((struct json_span){exact, strlen(text)});
+    if (got != want)
+        fprintf(stderr, "%s says %s\n", d->name, text);
+    CHECK(got == want);
+    free(exact);
 }
 
-static void test_layouts_are_replaced(void)
+TEST(only_what_was_sent_is_an_answer)
+{
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}", true);
+    check_answer(&dialect_mesa,
+                 "{\"t\":\"ECHO\",\"d\":{\"text\":\"the q\",\"seq\":123456789},\"op\":0}", true);
+    check_answer(
+        &dialect_mesa,
+        " { \"op\" : 0 , \"d\" : { \"text\" : \"the q\" , \"seq\" : 123456789 } , \"t\" : \"ECHO\" } ",
+        true);
+
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the Q\"},\"t\":\"ECHO\"}", false);
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHX\"}", false);
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":12345678x,\"text\":\"the q\"},\"t\":\"ECHO\"}", false);
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":1.2345678e8,\"text\":\"the q\"},\"t\":\"ECHO\"}", false);
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":\"123456789\",\"text\":\"the q\"},\"t\":\"ECHO\"}",
+                 false);
+    check_answer(&dialect_mesa, "{\"op\":0,\"d\":{\"seq\":123456789},\"t\":\"ECHO\"}", false);
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\",\"o\":{}}",
+                 false);
+    check_answer(
+        &dialect_mesa,
+        "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\",\"more\":1},\"t\":\"ECHO\"}", false);
+    check_answer(&dialect_mesa, "{\"op\":0,\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"}}",
+                 false);
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"", false);
+    check_answer(&dialect_mesa,
+                 "{\"op\":0,\"d\":{\"seq\":123456789,\"text\":\"the q\"},\"t\":\"ECHO\"}}", false);
+    check_answer(&dialect_mesa, "{\"op\":0}", false);
+    check_answer(&dialect_mesa, "[]", false);
+    check_answer(&dialect_mesa, "", false);
+    check_answer(&dialect_mesa, "{\"op\":\"", false);
+}
+
+TEST(only_what_was_sent_is_an_answer_of_socketio)
+{
+    const struct dialect *d = &dialect_socketio;
+    check_answer(d, "42[\"ECHO\",{\"seq\":123456789,\"text\":\"the q\"}]", true);
+    check_answer(d, "42[\"ECHO\",{\"text\":\"the q\",\"seq\":123456789}]", true);
+    check_answer(d, "42[\"ECHX\",{\"seq\":123456789,\"text\":\"the q\"}]", false);
+    check_answer(d, "42[\"ECHO\",{\"seq\":123456789,\"text\":\"the Q\"}]", false);
+    check_answer(d, "42[\"ECHO\",{\"seq\":123456789,\"text\":\"the q\"},1]", false);
+    check_answer(d, "42[\"ECHO\",{\"seq\":123456789,\"text\":\"the q\"}", false);
+    check_answer(d, "43[\"ECHO\",{\"seq\":123456789,\"text\":\"the q\"}]", false);
+    check_answer(d, "42[\"ECHO\"]", false);
+    check_answer(d, "42[\"]", false);
+    check_answer(d, "", false);
+}
+
+TEST(words_are_told_apart)
+{
+    const struct dialect *d = &dialect_mesa;
+    check_word(d, "{\"op\":10,\"d\":{\"rules\":[]}}", SAID_HELLO);
+    check_word(d, "{\"op\":10}", SAID_WRONG);
+    check_word(d, "{\"op\":1,\"d\":{}}", SAID_HEARTBEAT);
+    check_word(d, "{\"op\":11,\"d\":{}}", SAID_NOTHING);
+    check_word(d, "{\"op\":22,\"d\":{\"id\":\"a\\\"}{\",\"list\":[1,{\"x\":\"]\"}]}}",
+               SAID_AUTHENTICATED);
+    check_word(d, "{\"op\":0,\"d\":{},\"t\":\"ECHO\"}", SAID_WRONG);
+    check_word(d, "{\"op\":\"", SAID_WRONG);
+    check_word(d, "", SAID_WRONG);
+
+    d = &dialect_socketio;
+    check_word(d, "0{\"sid\":\"a\",\"upgrades\":[],\"pingInterval\":25000}", SAID_HELLO);
+    check_word(d, "0", SAID_WRONG);
+    check_word(d, "40{\"sid\":\"a\"}", SAID_AUTHENTICATED);
+    check_word(d, "44{\"message\":\"no\"}", SAID_WRONG);
+    check_word(d, "2", SAID_HEARTBEAT);
+    check_word(d, "", SAID_WRONG);
+}
+
+TEST(layouts_are_replaced)
 {
     struct message m;
-    message_init(&m, "ECHO", 1);
+    message_init(&m, &dialect_mesa, "ECHO", 1);
     for (int i = 0; i < 3 * MESSAGE_LAYOUTS;
          i++) { /* as many orders as there are numbers of spaces */
         char text[160];
         uint32_t seq;
-        uint64_t op;
         int n = snprintf(text, sizeof text,
                          "{%*s\"t\":\"ECHO\",\"d\":{\"text\":\"\",\"seq\":123456789},\"op\":0}",
                          i + 1, "");
-        CHECK(message_check(&m, text, (size_t)n, &seq, &op) == MESSAGE_OURS && seq == 123456789);
+        CHECK(message_check(&m, text, (size_t)n, &seq) && seq == 123456789);
     }
     CHECK(m.layout_count == MESSAGE_LAYOUTS);
     message_deinit(&m);
 }
 
-static void test_bytes_keep_order(void)
+TEST(bytes_keep_their_order)
 {
     struct bytes b = {0};
     uint8_t next_in = 0;
@@ -232,7 +269,7 @@ static void test_bytes_keep_order(void)
     bytes_free(&b);
 }
 
-static void test_quantiles(void)
+TEST(quantiles_are_within_their_resolution)
 {
     static struct hist h;
     CHECK(hist_quantile_ns(&h, 0.5) == 0);
@@ -248,19 +285,4 @@ static void test_quantiles(void)
     hist_reset(&h);
     hist_add(&h, 7);
     CHECK(hist_quantile_ns(&h, 0.999) == 7);
-}
-
-int main(void)
-{
-    test_frame_at_every_cut();
-    test_frames_back_to_back();
-    test_invalid_frames();
-    test_message_is_sized_and_numbered();
-    test_answers();
-    test_layouts_are_replaced();
-    test_bytes_keep_order();
-    test_quantiles();
-    if (failures == 0)
-        puts("generator: all checks passed");
-    return failures == 0 ? 0 : 1;
 }
