@@ -12,7 +12,8 @@
 struct node {
     struct mesa_config cfg;
     struct mesa_broker *b;
-    int up, down, stored, dropped, delivered, errors, taken, closed;
+    int up, down, stored, dropped, delivered, errors, taken, closed, handed_over, returned;
+    uint64_t hold;  /* of what was taken last */
     char last[256]; /* what was delivered, or taken, last */
     char error[256];
 };
@@ -79,6 +80,7 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
 {
     struct node *n = ctx;
     n->taken++;
+    n->hold = rc == MESA_OK ? backlog->hold : 0;
     n->last[0] = '\0';
     for (size_t i = 0; rc == MESA_OK && i < backlog->count; i++) {
         size_t at = strlen(n->last);
@@ -99,11 +101,30 @@ static void on_closed(void *ctx)
     ((struct node *)ctx)->closed++;
 }
 
+/* No connection here has anything to confirm. */
+static void on_hand_over(void *ctx, struct mesa_span id, uint64_t by, uint64_t asked,
+                         struct mesa_span request)
+{
+    struct node *n = ctx;
+    CHECK(by != 0 && asked != 0);
+    n->handed_over++;
+    n->b->ops->hand_over(n->b, id, request, NULL, 0, false);
+}
+
+static void on_returned(void *ctx, struct mesa_span id, uint64_t by)
+{
+    (void)id;
+    (void)by;
+    ((struct node *)ctx)->returned++;
+}
+
 static const struct mesa_broker_hooks hooks = {
     .on_stored = on_stored,
     .on_dropped = on_dropped,
     .on_delivery = on_delivery,
     .on_kept = on_kept,
+    .on_hand_over = on_hand_over,
+    .on_returned = on_returned,
     .on_portal = on_portal,
     .on_available = on_available,
     .on_error = on_error,
@@ -215,6 +236,53 @@ TEST(what_a_leaving_user_did_not_read_comes_first)
     send_to(&n1, "a", "2", false);
     WAIT_FOR(n1.stored, 1);
     CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
+    end();
+}
+
+TEST(what_is_taken_and_not_confirmed_goes_back_when_its_node_goes)
+{
+    begin();
+    send_to(&n2, "a", "1", false);
+    send_to(&n2, "a", "2", false);
+    WAIT_FOR(n2.stored, 2);
+    CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
+    CHECK(n1.hold > 0);
+    CHECK_EQ_STR(take(&n2, "a"), "");
+    n1.b->ops->confirm(n1.b, span("a"), n1.hold, 1, 2);
+    close_node(&n1);
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":2} ");
+    n2.b->ops->confirm(n2.b, span("a"), n2.hold, 1, 1);
+    open_node(&n1);
+    CHECK_EQ_STR(take(&n1, "a"), "");
+    end();
+}
+
+TEST(what_is_put_back_twice_is_there_once)
+{
+    begin();
+    send_to(&n1, "a", "1", false);
+    WAIT_FOR(n1.stored, 1);
+    take(&n1, "a");
+    const struct mesa_span json = MESA_SPAN("{\"op\":0,\"d\":1}");
+    const struct mesa_backlog backlog = {&json, NULL, 1, n1.hold, 0};
+    n1.b->ops->put_back(n1.b, span("a"), &backlog, 1, false);
+    n1.b->ops->put_back(n1.b, span("a"), &backlog, 1, false);
+    CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":1} ");
+    end();
+}
+
+TEST(a_node_with_a_newer_connection_asks_the_others)
+{
+    begin();
+    n1.b->ops->user_online(n1.b, span("a"));
+    take(&n1, "a");
+    CHECK_EQ_INT(n1.handed_over + n2.handed_over, 0);
+    n2.b->ops->user_online(n2.b, span("a"));
+    take(&n2, "a");
+    CHECK_EQ_INT(n1.handed_over, 1);
+    CHECK_EQ_INT(n2.handed_over, 0);
+    n2.b->ops->user_offline(n2.b, span("a"), NULL, 0);
+    WAIT_FOR(n1.returned, 1);
     end();
 }
 
