@@ -60,24 +60,6 @@ static void on_portal(void *ctx, struct mesa_span id, bool joined)
     (void)joined;
 }
 
-/* These nodes have no clients who could have received anything. */
-static void on_hand_over(void *ctx, struct mesa_span id, uint64_t by, uint64_t asked,
-                         struct mesa_span request)
-{
-    struct node *n = ctx;
-    struct mesa_backlog none = {0};
-    (void)by;
-    (void)asked;
-    n->b->ops->hand_over(n->b, id, request, &none, 0, false);
-}
-
-static void on_returned(void *ctx, struct mesa_span id, uint64_t by)
-{
-    (void)ctx;
-    (void)id;
-    (void)by;
-}
-
 static void on_available(void *ctx, bool available)
 {
     struct node *n = ctx;
