@@ -1,15 +1,9 @@
 -- The README's tables against the code they describe.
+local fs = require "spec.support.fs"
 local schema = require "mesa.config_schema"
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
-
 describe("the README", function()
-  local readme = read "README.md"
+  local readme = fs.read "README.md"
 
   it("explains every key of the configuration", function()
     for name, field in pairs(schema.root.fields) do
@@ -26,7 +20,7 @@ describe("the README", function()
   end)
 
   it("names every option of the command line", function()
-    local cli = read "src/app/cli.c"
+    local cli = fs.read "src/app/cli.c"
     for option in cli:gmatch '{"(%-%-[%w-]+)"' do
       assert.truthy(readme:find(option, 1, true), option)
     end

@@ -1,18 +1,12 @@
 -- The README's section "Coming from Mesa", run as it is written: the programs below are made of the cells of its tables.
+local fs = require "spec.support.fs"
 local harness = require "spec.support.harness"
 local redis = require "spec.support.redis"
-
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
 
 -- The Lua of each row, by what its JavaScript begins with; `taken` are those that a program has been made of.
 local rows, taken = {}, {}
 for _, heading in ipairs { "## Coming from Mesa", "### Dispatchers and portals" } do
-  local readme = read "README.md"
+  local readme = fs.read "README.md"
   local from = assert(readme:find("\n" .. heading, 1, true), heading)
   local section = readme:sub(from, (readme:find("\n##", from + #heading, true) or 0) - 1)
   for js, lua in section:gmatch "\n| `([^\n]-)` | ([^\n]-) |" do rows[#rows + 1] = { js = js, lua = lua:match "`(.+)`" } end

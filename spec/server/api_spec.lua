@@ -269,6 +269,21 @@ describe("messages", function()
     end
   end)
 
+  it("take nothing that a script puts into their private field for data", function()
+    local out = run_inside [[
+      for name, value in pairs { file = io.stdout, proxy = newproxy(), number = 1, text = "{", server = server } do
+        local m = Message(0, nil, "T")
+        rawset(m, "data", nil)
+        m._raw = value
+        local text = m:serialize()
+        out[name] = tostring(m.data) .. " " .. text
+      end
+    ]]
+    for _, name in ipairs { "file", "proxy", "number", "text", "server" } do
+      assert.equal('nil {"op":0,"t":"T"}', out[name], name)
+    end
+  end)
+
   it("distinguish [] from {} and carry null", function()
     local _, raw = run_inside [[
       out.array, out.object, out.null, out.nested = Mesa.array {}, {}, Mesa.null, { Mesa.array { Mesa.null, 1 } }
@@ -281,6 +296,28 @@ describe("messages", function()
 
   it("share null with lua-cjson", function()
     assert.is_true(run_inside("out.same = Mesa.null == require('cjson').null").same)
+  end)
+end)
+
+describe("a client's fields", function()
+  it("are the script's, whatever it calls them, also while messages wait", function()
+    local server = harness.start [[
+      local Mesa = require "mesa"
+      local server = Mesa.new { port = 0, host = "127.0.0.1" }
+      server:on("message", function(message, client)
+        if message.type == "WAIT" then
+          client._queue = { 1, 2, 3 }
+          Mesa.sleep(50)
+          client._queue = { "mine" }
+        end
+        client:send(Mesa.Message(0, message.data, "GOT"), true)
+      end)
+    ]]
+    local client = server:join()
+    client:send { op = 0, t = "WAIT", d = { n = 1 } }
+    for n = 2, 5 do client:send { op = 0, t = "GO", d = { n = n } } end
+    for n = 1, 5 do assert.equal(n, client:expect("GOT").d.n) end
+    server:stop()
   end)
 end)
 

@@ -20,12 +20,9 @@ static const unsigned char token_chars[256] = {
     ['t'] = 't', ['u'] = 'u', ['v'] = 'v', ['w'] = 'w', ['x'] = 'x', ['y'] = 'y',   ['z'] = 'z',
 };
 
-size_t mesa_http_request_end(const char *p, size_t len, size_t from)
+size_t mesa_http_request_end(const char *p, size_t len)
 {
-    from = from > 3 ? from - 3 : 0; /* the empty line may have begun there */
-    if (len <= from)
-        return 0;
-    const char *found = memmem(p + from, len - from, "\r\n\r\n", 4);
+    const char *found = memmem(p, len, "\r\n\r\n", 4);
     return found != NULL ? (size_t)(found - p) + 4 : 0;
 }
 

@@ -24,9 +24,8 @@ struct mesa_http_request {
     size_t header_count;
 };
 
-/* Where the head in `p` ends, its empty line included; 0: not yet. `from` is what was looked at in
- * vain before. */
-size_t mesa_http_request_end(const char *p, size_t len, size_t from);
+/* Where the head in `p` ends, its empty line included; 0: not yet. */
+size_t mesa_http_request_end(const char *p, size_t len);
 
 /* Whether a head may begin like this: the first byte of a method. */
 int mesa_http_request_may_begin(char c);

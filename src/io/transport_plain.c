@@ -271,7 +271,7 @@ static void read_head(struct mesa_conn *c, bool ended)
             mesa_conn_kill_later(c);
         return;
     }
-    size_t len = mesa_http_request_end(p, (size_t)n, 0);
+    size_t len = mesa_http_request_end(p, (size_t)n);
     if (!mesa_http_request_may_begin(p[0])) {
         refuse_head(c, MESA_EPROTO);
     } else if (len > MESA_MAX_HEADER_BYTES || (len == 0 && n > MESA_MAX_HEADER_BYTES)) {

@@ -2,7 +2,7 @@
  *
  * A Message is a Lua table {opcode, type, sequence, options, data} of lua/mesa/message.lua. The `data` of a received one stays raw JSON until it is first read; what is
  * passed on unread is never decoded nor encoded. While the transport still has the message, the private field `_raw` is its number, and the JSON is where it was received;
- * a message that is left unread when its handler waits or ends gets a copy, in a userdata. What will be read anyway, as far as that can be told, is decoded beforehand (events.c).
+ * a message that is left unread when its handler waits or ends gets a copy, in a userdata whose metatable tells it from what a script may put there. What will be read anyway, as far as that can be told, is decoded beforehand (events.c).
  */
 #include <string.h>
 
@@ -31,9 +31,20 @@ static void push_string_token(struct mesa_vm *vm, lua_State *L, struct mesa_span
     lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
 }
 
-static void push_copy(lua_State *L, struct mesa_span bytes)
+static void push_copy(struct mesa_vm *vm, lua_State *L, struct mesa_span bytes)
 {
     memcpy(lua_newuserdata(L, bytes.len), bytes.p, bytes.len);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->copy_meta_ref);
+    lua_setmetatable(L, -2);
+}
+
+static bool is_copy(struct mesa_vm *vm, lua_State *L, int index)
+{
+    if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index))
+        return false;
+    bool same = lua_topointer(L, -1) == vm->copy_meta;
+    lua_pop(L, 1);
+    return same;
 }
 
 /* Pushes opcode, type and what is rare; returns their number. */
@@ -89,7 +100,7 @@ void mesa_script_keep_received(struct mesa_vm *vm)
         bool same = lua_tonumber(L, -1) == vm->received_number;
         lua_pop(L, 1);
         if (same) {
-            push_copy(L, vm->received);
+            push_copy(vm, L, vm->received);
             lua_rawset(L, -3);
             lua_pushnil(L);
         }
@@ -102,7 +113,7 @@ void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mes
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->new_message_ref);
     if (e->d.p != NULL)
-        push_copy(L, e->d);
+        push_copy(vm, L, e->d);
     else
         lua_pushnil(L);
     lua_pushnil(L);
@@ -122,16 +133,14 @@ void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span 
 /* The JSON that the `_raw` at `index` stands for; false: none. */
 static bool raw_json(struct mesa_vm *vm, lua_State *L, int index, struct mesa_span *json)
 {
-    switch (lua_type(L, index)) {
-    case LUA_TNUMBER:
+    if (lua_type(L, index) == LUA_TNUMBER) {
         *json = vm->received;
         return json->p != NULL && lua_tonumber(L, index) == vm->received_number;
-    case LUA_TUSERDATA:
-        *json = (struct mesa_span){lua_touserdata(L, index), lua_objlen(L, index)};
-        return true;
-    default:
-        return false;
     }
+    if (!is_copy(vm, L, index))
+        return false;
+    *json = (struct mesa_span){lua_touserdata(L, index), lua_objlen(L, index)};
+    return true;
 }
 
 /* core.message_decode(raw) -> the data that a message's `_raw` stands for. The script may change what it reads, so from now on the values count. */
@@ -156,6 +165,11 @@ static int l_message_setup(lua_State *L)
     lua_settop(L, 2);
     vm->received_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     vm->new_message_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_createtable(L, 0, 1);
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    vm->copy_meta = lua_topointer(L, -1);
+    vm->copy_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 

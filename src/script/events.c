@@ -12,6 +12,9 @@ enum { EAGER_BYTES = 4096, EAGER_PROBE = 32 };
 /* Handlers of one client at a time with options.concurrentMessages. */
 enum { CONCURRENT_MAX = 64 };
 
+/* Its address is the key of a client's waiting messages among its fields, which scripts cannot name. */
+static const char queue_key;
+
 /* A task with the server's function for `e` pushed; NULL: no memory, the event is lost and logged. */
 static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
 {
@@ -96,12 +99,14 @@ static void queue_message(struct client_box *box, struct mesa_span text, bool bi
     int top = lua_gettop(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
     mesa_script_push_own_fields(L, top + 1);
-    lua_getfield(L, -1, "_queue");
+    lua_pushlightuserdata(L, (void *)&queue_key);
+    lua_rawget(L, -2);
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
         lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_setfield(L, -3, "_queue");
+        lua_pushlightuserdata(L, (void *)&queue_key);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, -4);
     }
     char *copy = lua_newuserdata(L, text.len + 1);
     memcpy(copy, text.p, text.len);
@@ -122,7 +127,8 @@ static void handle_oldest(struct script_server *s, struct client_box *box)
     int top = lua_gettop(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
     mesa_script_push_own_fields(L, top + 1);
-    lua_getfield(L, -1, "_queue");
+    lua_pushlightuserdata(L, (void *)&queue_key);
+    lua_rawget(L, -2);
     lua_rawgeti(L, -1, (int)box->queue_first);
     lua_pushnil(L);
     lua_rawseti(L, -3, (int)box->queue_first);

@@ -68,6 +68,8 @@ struct mesa_vm {
     int client_meta_ref;
     const void *client_meta; /* its address */
     int new_message_ref;
+    int copy_meta_ref;     /* the metatable of data kept unread */
+    const void *copy_meta; /* its address */
     struct mesa_span
         received; /* the `d` of the message being handled while nobody has read it; NULL: none */
     double received_number; /* of that message */
