@@ -49,12 +49,13 @@ local function received(raw, data, opcode, kind, sequence, options)
   return message
 end
 
-local handled = { false, "_raw" } -- where the core finds the message that is being handled
+-- For the core: the message that is being handled, a name, its client, data to send (src/script/quick_send.c).
+local handled = { false, "_raw", false, false }
 
 --- A message that arrived, for its handlers.
 local function message_received(raw, data, opcode, kind, sequence, options)
   local message = received(raw, data, opcode, kind, sequence, options)
-  handled[1] = message
+  if raw then handled[1] = message end
   return message
 end
 
@@ -89,5 +90,6 @@ return setmetatable({
   new = function(...) return create(nil, ...) end,
   _fields = message_fields,
   _received = message_received,
+  _handled = handled,
   _metatable = metatable,
 }, { __call = create })

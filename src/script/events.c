@@ -86,7 +86,10 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
         nargs += 2;
     }
     box->handling++;
+    struct client_box *outer = s->vm->handling;
+    s->vm->handling = box;
     mesa_task_run(t, nargs, on_handled, box);
+    s->vm->handling = outer;
     if (e != NULL && !decoded)
         learn_whether_read(s, e);
     mesa_script_keep_received(s->vm);

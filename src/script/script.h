@@ -74,6 +74,10 @@ struct mesa_vm {
         received; /* the `d` of the message being handled while nobody has read it; NULL: none */
     double received_number; /* of that message */
     int received_ref;
+    /* quick_send.c */
+    struct client_box *handling; /* whose message was the last to be handed to Lua, while that has not returned */
+    lua_State *quick;            /* data are encoded here; the list {message, "_raw", client, data} is its only value */
+    bool quick_sending;
     /* guard.c: a runaway script is noticed, its memory is bounded */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
@@ -194,6 +198,7 @@ void mesa_bind_client(lua_State *L);
 void mesa_bind_http(lua_State *L);
 void mesa_bind_request(lua_State *L);
 void mesa_bind_message(lua_State *L);
+void mesa_bind_quick_send(lua_State *L);
 void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
 void mesa_bind_await(lua_State *L);

@@ -125,6 +125,7 @@ static int open_core(lua_State *L)
     mesa_bind_http(L);
     mesa_bind_request(L);
     mesa_bind_message(L);
+    mesa_bind_quick_send(L);
     mesa_bind_system(L);
     mesa_bind_redis(L);
     mesa_bind_await(L);

@@ -202,6 +202,18 @@ enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f)
     return MESA_EAGAIN;
 }
 
+bool mesa_client_try_send(struct mesa_client *c, struct mesa_frame *f)
+{
+    struct mesa_server *s = c->server;
+    if (c->closed || c->backed_up || c->stored != NULL || s->depth == 0 ||
+        mesa_outq_push(&c->outq, f, s->cfg.limits.max_backpressure / 2) != MESA_OK)
+        return false;
+    c->pushed++;
+    if (mesa_list_empty(&c->link))
+        mesa_list_append(&s->dirty, &c->link);
+    return true;
+}
+
 enum mesa_status mesa_client_send(struct mesa_client *c, struct mesa_frame *f)
 {
     if (c->closed)
