@@ -3,26 +3,30 @@ local core = require "mesa.core"
 local emitter = require "mesa.emitter"
 local Message = require "mesa.message"
 
-local handled, message_fields = Message._handled, Message._fields
+local message_fields = Message._fields
 
 local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
 local type = type
 
+-- For the core: {the client whose message is being handled, data to send} (src/script/quick_send.c).
+local handling = { false, false }
+local CLIENT, DATA = 1, 2
+
 local function open_quick_send()
   local ffi = require "ffi"
-  local address, context = core.quick_send(handled)
+  local address, context = core.quick_send(handling)
   local signature = "int (*)(void *, double, double, const char *, double)"
   return ffi.cast(signature, address), ffi.cast("void *", context)
 end
 
 local quick_send, context = open_quick_send()
-local NO_DATA, SLOT_DATA, DATA = -1, 0, 4
+local NO_DATA, SLOT_DATA = -1, 0
 
 --- Answers the client whose message is being handled without leaving compiled code; false: it takes the usual way.
 local function answer(opcode, data, kind, raw)
   local what = NO_DATA
   if data ~= nil then
-    handled[DATA] = data
+    handling[DATA] = data
     what = SLOT_DATA
   elseif raw ~= nil then
     if type(raw) ~= "number" then return false end
@@ -36,7 +40,7 @@ local function answer(opcode, data, kind, raw)
   end
   if sent == 0 then return false end
   -- Behind a condition on what the call gave: LuaJIT does not know that the call reads the slot, and else would drop the first store.
-  handled[DATA] = false
+  handling[DATA] = false
   return true
 end
 
@@ -51,12 +55,12 @@ emitter.mixin(Client)
 ---@param directly? boolean|{binary: boolean}
 ---@return boolean? ok, string? why
 function Client:send(message, directly)
-  local opcode, data, kind, sequence, options, raw = message_fields(message)
-  if directly and self == handled[3] and not sequence and not options and type(opcode) == "number" and
+  local opcode, data, kind, sequence, options, raw, block = message_fields(message)
+  if directly and self == handling[CLIENT] and not sequence and not options and type(opcode) == "number" and
     (kind == nil or type(kind) == "string") and answer(opcode, data, kind, raw) then
     return true
   end
-  return send(self, message, directly, opcode, data, kind, sequence, options, raw)
+  return send(self, message, directly, opcode, data, kind, sequence, options, raw, block)
 end
 
 --- Closes the connection once what was sent before has left.
@@ -118,6 +122,8 @@ end
 function Client:_report(err, event)
   self.server:_report(err, event, self)
 end
+
+Client._handling = handling
 
 core.client_metatable(function(self, key)
   local method = Client[key]

@@ -7,7 +7,7 @@ local errors = require "mesa.errors"
 local request = require "mesa.request"
 
 local catch = errors.catch
-local handled, message_done = Message._handled, core.message_done
+local handling, message_done = Client._handling, core.message_done
 local xpcall = xpcall
 local type = type
 
@@ -91,9 +91,9 @@ end
 local function message_event(server)
   local middleware, slots = server._middleware, server._scripts
   local received = server.raw and raw_message or Message._received
-  return function(client, fields, a, b, c, d, e, f)
-    handled[3] = client
-    local message = received(a, b, c, d, e, f)
+  return function(client, fields, a, b, c, d, e, f, g)
+    handling[1] = client
+    local message = received(a, b, c, d, e, f, g)
     local own = fields and fields._handlers
     local list = own and own.message
     if list then
@@ -109,7 +109,7 @@ local function message_event(server)
     local handlers = server._handlers
     if handlers and handlers.message then server:emit("message", message, client) end
     if middleware.onMessageReceived then server:_run_middleware("onMessageReceived", message, client) end
-    handled[3] = false
+    handling[1] = false
     message_done()
   end
 end

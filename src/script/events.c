@@ -60,7 +60,7 @@ static bool will_be_read(struct script_server *s, const struct mesa_envelope *e)
 
 static void learn_whether_read(struct script_server *s, const struct mesa_envelope *e)
 {
-    if (s->vm->received.p == NULL)
+    if (s->vm->unread_number == 0)
         s->read_types |= type_bit(e);
     else
         s->read_types &= ~type_bit(e);
@@ -92,7 +92,6 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
     s->vm->handling = outer;
     if (e != NULL && !decoded)
         learn_whether_read(s, e);
-    mesa_script_keep_received(s->vm);
 }
 
 /* Keeps the message until the handlers before it have ended: its bytes, and one that says whether they are binary. */

@@ -8,20 +8,21 @@
 
 #include "script/script.h"
 
-enum { DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1, SLOT = 4, DATA_NONE = -1, DATA_IN_SLOT = 0 };
+enum { DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1, SLOT = 2, DATA_NONE = -1, DATA_IN_SLOT = 0 };
 
 static enum mesa_status write_data(struct mesa_vm *vm, double data, struct mesa_buf *out)
 {
     struct mesa_value_error err;
+    struct mesa_span raw;
     if (data == DATA_NONE)
         return MESA_OK;
-    if (data != DATA_IN_SLOT && (vm->received.p == NULL || data != vm->received_number))
+    if (data != DATA_IN_SLOT && !mesa_raw_find_current(vm, data, &raw))
         return MESA_EINVAL;
     enum mesa_status rc = mesa_buf_append(out, ",\"d\":", 5);
     if (rc != MESA_OK)
         return rc;
     if (data != DATA_IN_SLOT)
-        return mesa_buf_append(out, vm->received.p, vm->received.len);
+        return mesa_buf_append(out, raw.p, raw.len);
     lua_rawgeti(vm->quick, 1, SLOT);
     rc = mesa_value_encode(vm->quick, 2, DATA_DEPTH_MAX, out, "data", &err);
     lua_settop(vm->quick, 1);

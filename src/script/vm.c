@@ -124,6 +124,7 @@ static int open_core(lua_State *L)
     mesa_bind_client(L);
     mesa_bind_http(L);
     mesa_bind_request(L);
+    mesa_raw_open(mesa_script_vm(L));
     mesa_bind_message(L);
     mesa_bind_quick_send(L);
     mesa_bind_system(L);
