@@ -330,6 +330,7 @@ static void take_item(struct mesa_conn *c, const struct mesa_ws_item *item)
                                       .len = item->len,
                                       .rest = item->rest,
                                       .final = item->final,
+                                      .ascii = item->ascii,
                                       .binary = item->opcode == MESA_WS_BINARY};
         mesa_ws_received(c, &piece);
         break;
