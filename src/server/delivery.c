@@ -218,6 +218,8 @@ enum mesa_status mesa_client_send(struct mesa_client *c, struct mesa_frame *f)
 {
     if (c->closed)
         return MESA_ECLOSED;
+    if (mesa_client_try_send(c, f))
+        return MESA_OK;
     struct mesa_server *s = c->server;
     mesa_server_enter(s);
     mesa_client_ref(c);
