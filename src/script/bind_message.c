@@ -150,13 +150,6 @@ static int64_t check_integer(lua_State *L, int index, const char *name)
     return (int64_t)n;
 }
 
-static enum mesa_status put_integer(struct mesa_buf *out, int64_t n)
-{
-    if (n >= 0 && n < 10)
-        return mesa_buf_push(out, (char)('0' + n));
-    return mesa_json_put_number(out, (double)n);
-}
-
 /* Appends ,"t":<type>. */
 static enum mesa_status write_type(lua_State *L, int index, struct mesa_buf *out)
 {
@@ -180,7 +173,7 @@ static enum mesa_status write_envelope(lua_State *L, int fields, struct mesa_buf
         lua_isnil(L, fields + SEQUENCE) ? 0 : check_integer(L, fields + SEQUENCE, "sequence");
     enum mesa_status rc = mesa_buf_append(out, "{\"op\":", 6);
     if (rc == MESA_OK)
-        rc = put_integer(out, op);
+        rc = mesa_json_put_integer(out, op);
     if (rc == MESA_OK)
         rc = write_data(L, fields, out);
     if (rc == MESA_OK && type == LUA_TSTRING)
@@ -188,7 +181,7 @@ static enum mesa_status write_envelope(lua_State *L, int fields, struct mesa_buf
     if (rc == MESA_OK && sequence > 0) {
         rc = mesa_buf_append(out, ",\"s\":", 5);
         if (rc == MESA_OK)
-            rc = put_integer(out, sequence);
+            rc = mesa_json_put_integer(out, sequence);
     }
     return rc == MESA_OK ? mesa_buf_push(out, '}') : rc;
 }

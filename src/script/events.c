@@ -75,7 +75,7 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
         return;
     lua_State *co = mesa_task_state(t);
     lua_rawgeti(co, LUA_REGISTRYINDEX, box->self_ref);
-    mesa_script_push_fields(co, lua_gettop(co));
+    mesa_script_push_fields(co, 2);
     int nargs = 2;
     bool decoded = e != NULL && will_be_read(s, e);
     if (e != NULL) {

@@ -1,82 +1,63 @@
-/* quick_send.c - client:send from compiled code, for the client whose message is being handled.
+/* quick_send.c - client:send from compiled code, to the client whose message is being handled.
  *
- * LuaJIT leaves compiled code to call a function of the Lua API, and what follows is interpreted. Through the FFI it stays. Such a function must not
- * run Lua, raise or collect garbage, nor touch the running state, which is not up to date then: data to encode are read from a slot, on a
- * state of their own. Whatever is out of the ordinary is left undone, for core.client_send to do or to refuse in words.
+ * To call a function of the Lua API, LuaJIT leaves compiled code; a call through the FFI is compiled. The function below is called so. It may
+ * not run Lua, raise or collect garbage, nor look at the running Lua state, which need not be up to date: data to send are in a slot, and are read on a state of
+ * their own. Whatever is out of the ordinary it leaves undone, for core.client_send to do or to refuse in words.
  */
 #include <string.h>
 
 #include "script/script.h"
 
-enum { DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1, SLOT = 2, DATA_NONE = -1, DATA_IN_SLOT = 0 };
+/* What the function is told of the data; above it, the number of data that nobody has read (raw_data.c). */
+enum { NO_DATA_AT_ALL = -1, DATA_IN_SLOT = 0 };
+enum { SLOT = 2, DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
 
-static enum mesa_status write_data(struct mesa_vm *vm, double data, struct mesa_buf *out)
+/* The data as JSON; false: not here, or not JSON. */
+static bool find_data(struct mesa_vm *vm, double which, struct mesa_span *json)
 {
     struct mesa_value_error err;
-    struct mesa_span raw;
-    if (data == DATA_NONE)
-        return MESA_OK;
-    if (data != DATA_IN_SLOT && !mesa_raw_find_current(vm, data, &raw))
-        return MESA_EINVAL;
-    enum mesa_status rc = mesa_buf_append(out, ",\"d\":", 5);
-    if (rc != MESA_OK)
-        return rc;
-    if (data != DATA_IN_SLOT)
-        return mesa_buf_append(out, raw.p, raw.len);
+    if (which == NO_DATA_AT_ALL)
+        return true;
+    if (which != DATA_IN_SLOT)
+        return mesa_raw_find_current(vm, which, json);
+    mesa_buf_reset(&vm->quick_data, MESA_SCRATCH_KEEP_BYTES);
     lua_rawgeti(vm->quick, 1, SLOT);
-    rc = mesa_value_encode(vm->quick, 2, DATA_DEPTH_MAX, out, "data", &err);
+    vm->quick_sending = true;
+    enum mesa_status rc =
+        mesa_value_encode(vm->quick, 2, DATA_DEPTH_MAX, &vm->quick_data, "data", &err);
+    vm->quick_sending = false;
     lua_settop(vm->quick, 1);
-    return rc;
+    *json = (struct mesa_span){vm->quick_data.data, vm->quick_data.len};
+    return rc == MESA_OK;
 }
 
-/* {"op":0,"d":...,"t":...}; MESA_EINVAL: not that simple. */
-static enum mesa_status write_envelope(struct mesa_vm *vm, double opcode, double data,
-                                       const char *type, double type_len, struct mesa_buf *out)
-{
-    if (!(opcode >= 0 && opcode < 10) || opcode != (int)opcode || opcode == MESA_OP_INTERNAL)
-        return MESA_EINVAL;
-    enum mesa_status rc = mesa_buf_append(out, "{\"op\":0", 7);
-    if (rc != MESA_OK)
-        return rc;
-    out->data[6] = (char)('0' + (int)opcode);
-    rc = write_data(vm, data, out);
-    if (rc == MESA_OK && type != NULL) {
-        rc = mesa_buf_append(out, ",\"t\":", 5);
-        if (rc == MESA_OK)
-            rc = mesa_json_put_string(out, type, (size_t)type_len);
-    }
-    return rc == MESA_OK ? mesa_buf_push(out, '}') : rc;
-}
-
-/* Sends to the client whose message is being handled. `data` is DATA_NONE, DATA_IN_SLOT, or the number of the message whose data nobody has read; `type` may be
- * NULL. 0: nothing was done. */
+/* Sends to the client whose message is being handled; `type` may be NULL. 0: nothing was done. */
 static int quick_send(struct mesa_vm *vm, double opcode, double data, const char *type,
                       double type_len)
 {
-    struct client_box *box = vm->handling;
-    struct mesa_buf *out = &vm->scratch;
-    struct mesa_frame *frame;
-    if (box == NULL)
+    struct mesa_frame *f;
+    struct mesa_outgoing m = {.type = {type, (size_t)type_len}};
+    if (vm->handling == NULL || !(opcode >= 0 && opcode < 1e6) || opcode == MESA_OP_INTERNAL ||
+        !find_data(vm, data, &m.d))
         return 0;
-    mesa_buf_reset(out, MESA_SCRATCH_KEEP_BYTES);
-    vm->quick_sending = true;
-    enum mesa_status rc = write_envelope(vm, opcode, data, type, type_len, out);
-    vm->quick_sending = false;
-    if (rc != MESA_OK || mesa_frame_new(&frame, MESA_WS_TEXT, out->data, out->len) != MESA_OK)
+    m.op = (int64_t)opcode;
+    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
+    if ((double)m.op != opcode || mesa_envelope_write(&vm->scratch, &m) != MESA_OK ||
+        mesa_frame_new(&f, MESA_WS_TEXT, vm->scratch.data, vm->scratch.len) != MESA_OK)
         return 0;
-    bool sent = mesa_client_try_send(box->client, frame);
-    mesa_frame_unref(frame);
+    bool sent = mesa_client_try_send(vm->handling->client, f);
+    mesa_frame_unref(f);
     return sent;
 }
 
-/* core.quick_send(handled) -> the function's address and its first argument. The list is {message being handled, "_raw", its client, data to send}. */
+/* core.quick_send(handling) -> the function's address and its first argument. The list is {client whose message is being handled, data to send}. */
 static int l_quick_send(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     int (*function)(struct mesa_vm *, double, double, const char *, double) = quick_send;
     void *address;
     luaL_checktype(L, 1, LUA_TTABLE);
-    _Static_assert(sizeof address == sizeof function, "a function's address fits");
+    _Static_assert(sizeof address == sizeof function, "a function's address is a pointer like any");
     memcpy(&address, &function, sizeof address);
     vm->quick = lua_newthread(L);
     luaL_ref(L, LUA_REGISTRYINDEX);
@@ -87,6 +68,7 @@ static int l_quick_send(lua_State *L)
     return 2;
 }
 
+/* core.message_done(): where compiled code of a message ends. LuaJIT compiles what ends in a call, and not what returns to the core. */
 static int l_message_done(lua_State *L)
 {
     (void)L;
@@ -95,8 +77,10 @@ static int l_message_done(lua_State *L)
 
 void mesa_bind_quick_send(lua_State *L)
 {
-    lua_pushcfunction(L, l_quick_send);
-    lua_setfield(L, -2, "quick_send");
-    lua_pushcfunction(L, l_message_done);
-    lua_setfield(L, -2, "message_done");
+    static const luaL_Reg functions[] = {
+        {"quick_send", l_quick_send},
+        {"message_done", l_message_done},
+        {NULL, NULL},
+    };
+    luaL_register(L, NULL, functions);
 }

@@ -76,7 +76,8 @@ struct mesa_vm {
     double unread_number; /* of the message being handled while nobody has read its data; 0: none */
     /* quick_send.c */
     struct client_box *handling; /* whose message was the last to be handed to Lua, while that has not returned */
-    lua_State *quick;            /* data are encoded here; the list {message, "_raw", client, data} is its only value */
+    lua_State *quick;            /* data are read here; the list {client, data} is its only value */
+    struct mesa_buf quick_data;
     bool quick_sending;
     /* guard.c: a runaway script is noticed, its memory is bounded */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */

@@ -204,6 +204,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->script_memory = SIZE_MAX;
     mesa_pool_init(&vm->pool);
     mesa_buf_init(&vm->scratch);
+    mesa_buf_init(&vm->quick_data);
     mesa_list_init(&vm->servers);
     mesa_list_init(&vm->idle_tasks);
     mesa_list_init(&vm->waiting_tasks);
@@ -265,6 +266,7 @@ void mesa_vm_free(struct mesa_vm *vm)
     mesa_httpc_free(vm->httpc);
     mesa_pool_deinit(&vm->pool);
     mesa_buf_deinit(&vm->scratch);
+    mesa_buf_deinit(&vm->quick_data);
     free(vm->app_dir);
     free(vm->lib_dir);
     free(vm);
