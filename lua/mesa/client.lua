@@ -1,48 +1,11 @@
 --- The client object's methods; its fields are C (src/script/bind_client.c).
+local answer = require "mesa.answer"
 local core = require "mesa.core"
 local emitter = require "mesa.emitter"
-local Message = require "mesa.message"
-
-local message_fields = Message._fields
+local message_fields = require("mesa.message")._fields
 
 local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
-local type = type
-
--- For the core: {the client whose message is being handled, data to send} (src/script/quick_send.c).
-local handling = { false, false }
-local CLIENT, DATA = 1, 2
-
-local function open_quick_send()
-  local ffi = require "ffi"
-  local address, context = core.quick_send(handling)
-  local signature = "int (*)(void *, double, double, const char *, double)"
-  return ffi.cast(signature, address), ffi.cast("void *", context)
-end
-
-local quick_send, context = open_quick_send()
-local NO_DATA, SLOT_DATA = -1, 0
-
---- Answers the client whose message is being handled without leaving compiled code; false: it takes the usual way.
-local function answer(opcode, data, kind, raw)
-  local what = NO_DATA
-  if data ~= nil then
-    handling[DATA] = data
-    what = SLOT_DATA
-  elseif raw ~= nil then
-    if type(raw) ~= "number" then return false end
-    what = raw
-  end
-  local sent
-  if kind == nil then
-    sent = quick_send(context, opcode, what, nil, 0)
-  else
-    sent = quick_send(context, opcode, what, kind, #kind)
-  end
-  if sent == 0 then return false end
-  -- Behind a condition on what the call gave: LuaJIT does not know that the call reads the slot, and else would drop the first store.
-  handling[DATA] = false
-  return true
-end
+local quick_send = answer.send
 
 ---@class mesa.Client
 local Client = {}
@@ -55,12 +18,9 @@ emitter.mixin(Client)
 ---@param directly? boolean|{binary: boolean}
 ---@return boolean? ok, string? why
 function Client:send(message, directly)
-  local opcode, data, kind, sequence, options, raw, block = message_fields(message)
-  if directly and self == handling[CLIENT] and not sequence and not options and type(opcode) == "number" and
-    (kind == nil or type(kind) == "string") and answer(opcode, data, kind, raw) then
-    return true
-  end
-  return send(self, message, directly, opcode, data, kind, sequence, options, raw, block)
+  local opcode, data, kind, sequence, options, raw = message_fields(message)
+  if directly and not sequence and not options and quick_send(self, opcode, data, kind, raw) then return true end
+  return send(self, message, directly, message_fields(message))
 end
 
 --- Closes the connection once what was sent before has left.
@@ -122,8 +82,6 @@ end
 function Client:_report(err, event)
   self.server:_report(err, event, self)
 end
-
-Client._handling = handling
 
 core.client_metatable(function(self, key)
   local method = Client[key]

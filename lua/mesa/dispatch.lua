@@ -1,5 +1,6 @@
 --- From the core's events to the handlers of scripts: listeners, the scripts of the `scripts` table, middleware.
 --- One closure an event and server.
+local answer = require "mesa.answer"
 local Client = require "mesa.client"
 local Message = require "mesa.message"
 local core = require "mesa.core"
@@ -7,7 +8,9 @@ local errors = require "mesa.errors"
 local request = require "mesa.request"
 
 local catch = errors.catch
-local handling, message_done = Client._handling, core.message_done
+local handling = answer.handling
+-- Does nothing. LuaJIT compiles a function that the core calls up to a call of the core, but not when it just returns.
+local message_done = core.message_done
 local xpcall = xpcall
 local type = type
 

@@ -125,8 +125,7 @@ static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *ou
     static const char key[] = ",\"d\":";
     struct mesa_span raw;
     bool decoded = !lua_isnil(L, fields + DATA);
-    if (!decoded &&
-        !mesa_raw_find(mesa_script_vm(L), L, fields + RAW, fields + BLOCK, &raw))
+    if (!decoded && !mesa_raw_find(mesa_script_vm(L), L, fields + RAW, fields + BLOCK, &raw))
         return MESA_OK;
     enum mesa_status rc = mesa_buf_append(out, key, sizeof key - 1);
     if (rc != MESA_OK)

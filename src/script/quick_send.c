@@ -10,7 +10,7 @@
 
 /* What the function is told of the data; above it, the number of data that nobody has read (raw_data.c). */
 enum { NO_DATA_AT_ALL = -1, DATA_IN_SLOT = 0 };
-enum { SLOT = 2, DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
+enum { CLIENT = 1, DATA = 2, DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
 
 /* The data as JSON; false: not here, or not JSON. */
 static bool find_data(struct mesa_vm *vm, double which, struct mesa_span *json)
@@ -21,7 +21,7 @@ static bool find_data(struct mesa_vm *vm, double which, struct mesa_span *json)
     if (which != DATA_IN_SLOT)
         return mesa_raw_find_current(vm, which, json);
     mesa_buf_reset(&vm->quick_data, MESA_SCRATCH_KEEP_BYTES);
-    lua_rawgeti(vm->quick, 1, SLOT);
+    lua_rawgeti(vm->quick, 1, DATA);
     vm->quick_sending = true;
     enum mesa_status rc =
         mesa_value_encode(vm->quick, 2, DATA_DEPTH_MAX, &vm->quick_data, "data", &err);
@@ -66,6 +66,12 @@ static int l_quick_send(lua_State *L)
     lua_pushlightuserdata(L, address);
     lua_pushlightuserdata(L, vm);
     return 2;
+}
+
+void mesa_quick_forget(struct mesa_vm *vm)
+{
+    lua_pushboolean(vm->quick, 0);
+    lua_rawseti(vm->quick, 1, CLIENT);
 }
 
 /* core.message_done(): where compiled code of a message ends. LuaJIT compiles what ends in a call, and not what returns to the core. */

@@ -75,8 +75,9 @@ struct mesa_vm {
     const void *raw_meta; /* the address of the blocks' metatable */
     double unread_number; /* of the message being handled while nobody has read its data; 0: none */
     /* quick_send.c */
-    struct client_box *handling; /* whose message was the last to be handed to Lua, while that has not returned */
-    lua_State *quick;            /* data are read here; the list {client, data} is its only value */
+    struct client_box
+        *handling; /* whose message was the last to be handed to Lua, while that has not returned */
+    lua_State *quick; /* data are read here; the list {client, data} is its only value */
     struct mesa_buf quick_data;
     bool quick_sending;
     /* guard.c: a runaway script is noticed, its memory is bounded */
@@ -249,6 +250,9 @@ double mesa_raw_push(struct mesa_vm *vm, lua_State *L, struct mesa_span json);
 bool mesa_raw_find(struct mesa_vm *vm, lua_State *L, int number, int block, struct mesa_span *json);
 /* As above, in the newest block, and without a look at any Lua state. */
 bool mesa_raw_find_current(const struct mesa_vm *vm, double number, struct mesa_span *json);
+
+/* -- quick_send.c: the handler waits, others have their turn. */
+void mesa_quick_forget(struct mesa_vm *vm);
 
 /* What a script wants to send. */
 struct message_ref {
