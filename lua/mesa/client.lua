@@ -19,7 +19,7 @@ emitter.mixin(Client)
 ---@return boolean? ok, string? why
 function Client:send(message, directly)
   local opcode, data, kind, sequence, options, raw = message_fields(message)
-  if directly and not sequence and not options and quick_send(self, opcode, data, kind, raw) then return true end
+  if not sequence and not options and quick_send(self, directly, opcode, data, kind, raw) then return true end
   return send(self, message, directly, message_fields(message))
 end
 

@@ -95,7 +95,7 @@ local function message_event(server)
   local middleware, slots = server._middleware, server._scripts
   local received = server.raw and raw_message or Message._received
   return function(client, fields, a, b, c, d, e, f, g)
-    handling[1] = client
+    handling[1], handling[3] = client, middleware.onMessageSent
     local message = received(a, b, c, d, e, f, g)
     local own = fields and fields._handlers
     local list = own and own.message

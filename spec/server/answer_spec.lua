@@ -98,6 +98,51 @@ describe("answers from compiled handlers", function()
     end
   end)
 
+  it("to a user reach all connections of the user, and middleware hears of them", function()
+    local first = start [[
+      server:use(function()
+        return { onMessageSent = function(message, clients) print("sent:", message.type, #clients) end }
+      end)
+      server:on("connection", function(client)
+        client:authenticate(function(data, done) done(nil, { id = data.id }) end)
+      end)
+      server:on("message", function(message, client) client:send(Message(0, message.data, "MINE")) end)
+    ]]
+    first:send { op = 2, d = { id = "one" } }
+    first:expect(22)
+    for n = 1, ROUNDS do
+      first:send { op = 0, t = "GO", d = { n = n } }
+      assert.equal(n, first:expect("MINE").d.n)
+    end
+    local second = server:login "one"
+    first:send { op = 0, t = "GO", d = { n = 0 } }
+    assert.equal(0, first:expect("MINE").d.n)
+    assert.equal(0, second:expect("MINE").d.n)
+    assert.truthy(server:stdout_contains "sent:%s+MINE%s+2")
+    assert.equal(ROUNDS, select(2, server:output():gsub("sent:%s+MINE%s+1\n", "")))
+  end)
+
+  it("to a user reach the second connection as soon as there is one", function()
+    local first = start [[
+      server:on("connection", function(client)
+        client:authenticate(function(data, done) done(nil, { id = data.id }) end)
+      end)
+      server:on("message", function(message, client) client:send(Message(0, message.data, "MINE")) end)
+    ]]
+    first:send { op = 2, d = { id = "one" } }
+    first:expect(22)
+    for n = 1, ROUNDS do
+      first:send { op = 0, t = "GO", d = { n = n } }
+      assert.equal(n, first:expect("MINE").d.n)
+    end
+    local second = server:login "one"
+    for n = 1, 3 do
+      first:send { op = 0, t = "GO", d = { n = -n } }
+      assert.equal(-n, first:expect("MINE").d.n)
+      assert.equal(-n, second:expect("MINE").d.n)
+    end
+  end)
+
   it("say why they cannot be sent, at the caller's line", function()
     local client = start [[
       local function raised(...)

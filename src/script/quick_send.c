@@ -31,14 +31,14 @@ static bool find_data(struct mesa_vm *vm, double which, struct mesa_span *json)
     return rc == MESA_OK;
 }
 
-/* Sends to the client whose message is being handled; `type` may be NULL. 0: nothing was done. */
-static int quick_send(struct mesa_vm *vm, double opcode, double data, const char *type,
-                      double type_len)
+/* Sends to the client whose message is being handled, or to its user if that is the same; `type` may be NULL. 0: nothing was done. */
+static int quick_send(struct mesa_vm *vm, int directly, double opcode, double data,
+                      const char *type, double type_len)
 {
     struct mesa_frame *f;
     struct mesa_outgoing m = {.type = {type, (size_t)type_len}};
-    if (vm->handling == NULL || !(opcode >= 0 && opcode < 1e6) || opcode == MESA_OP_INTERNAL ||
-        !find_data(vm, data, &m.d))
+    if (vm->handling == NULL || (!directly && !mesa_client_is_whole_user(vm->handling->client)) ||
+        !(opcode >= 0 && opcode < 1e6) || opcode == MESA_OP_INTERNAL || !find_data(vm, data, &m.d))
         return 0;
     m.op = (int64_t)opcode;
     mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
@@ -50,11 +50,11 @@ static int quick_send(struct mesa_vm *vm, double opcode, double data, const char
     return sent;
 }
 
-/* core.quick_send(handling) -> the function's address and its first argument. The list is {client whose message is being handled, data to send}. */
+/* core.quick_send(handling) -> the function's address and its first argument. The list is lua/mesa/answer.lua's. */
 static int l_quick_send(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
-    int (*function)(struct mesa_vm *, double, double, const char *, double) = quick_send;
+    int (*function)(struct mesa_vm *, int, double, double, const char *, double) = quick_send;
     void *address;
     luaL_checktype(L, 1, LUA_TTABLE);
     _Static_assert(sizeof address == sizeof function, "a function's address is a pointer like any");

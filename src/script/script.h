@@ -77,7 +77,7 @@ struct mesa_vm {
     /* quick_send.c */
     struct client_box
         *handling; /* whose message was the last to be handed to Lua, while that has not returned */
-    lua_State *quick; /* data are read here; the list {client, data} is its only value */
+    lua_State *quick; /* data are read here; the list of lua/mesa/answer.lua is its only value */
     struct mesa_buf quick_data;
     bool quick_sending;
     /* guard.c: a runaway script is noticed, its memory is bounded */

@@ -223,6 +223,14 @@ enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f
     return MESA_OK;
 }
 
+bool mesa_client_is_whole_user(const struct mesa_client *c)
+{
+    if (c->closed || c->server->closing)
+        return false;
+    return mesa_client_id(c).p == NULL ||
+           (!c->server->cfg.redis.enabled && mesa_registry_is_only_one(&c->entry));
+}
+
 static void disconnect_here(struct mesa_server *s, const struct recipients *r)
 {
     const struct mesa_span no_reason = {NULL, 0};
