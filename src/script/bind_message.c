@@ -77,9 +77,10 @@ int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mes
         lua_pushnil(L);
     } else if (decoded) {
         lua_pushnil(L);
-        mesa_value_push(L, e->d, &vm->names);
+        mesa_value_push_indexed(L, e->d, e->d_place, &vm->names);
     } else {
         vm->received = e->d;
+        vm->received_place = e->d_place;
         lua_pushnumber(L, ++vm->received_number);
         lua_pushnil(L);
     }
@@ -150,9 +151,12 @@ static int l_message_decode(lua_State *L)
     struct mesa_span json;
     if (!raw_json(vm, L, 1, &json))
         return 0;
-    mesa_value_push(L, json, &vm->names);
-    if (json.p == vm->received.p)
+    if (json.p == vm->received.p) {
+        mesa_value_push_indexed(L, json, vm->received_place, &vm->names);
         vm->received.p = NULL;
+    } else {
+        mesa_value_push(L, json, &vm->names);
+    }
     return 1;
 }
 

@@ -72,6 +72,7 @@ struct mesa_vm {
     const void *copy_meta; /* its address */
     struct mesa_span
         received; /* the `d` of the message being handled while nobody has read it; NULL: none */
+    struct mesa_json_place received_place;
     double received_number; /* of that message */
     int received_ref;
     /* guard.c: a runaway script is noticed, its memory is bounded */
