@@ -160,14 +160,8 @@ static void on_member(void *ctx, const struct mesa_json_member *found)
 static inline bool walk_members(const char *text, size_t len, unsigned max_depth, struct members *m)
 {
     struct mesa_json_index *x = &mesa_json_index;
-    const char *end = text + len;
-    if (max_depth > MESA_JSON_DEPTH_MAX || !mesa_json_index_build(x, text, len) || x->count == 0)
-        return false;
-    const struct mesa_json_walk w = {text, &x->entries[x->count - 1], end - sizeof(uint64_t) + 1};
-    const char *first = text + x->entries[0].at, *last = text + w.last->at;
-    if (*first != '{' || *last != '}' || !mesa_json_is_blank(text, first) ||
-        !mesa_json_is_blank(last + 1, end) ||
-        mesa_json_walk_object(&w, x->entries, max_depth, on_member, m) != w.last + 1)
+    if (max_depth > MESA_JSON_DEPTH_MAX || !mesa_json_index_build(x, text, len) ||
+        !mesa_json_walk_text(x, text, len, max_depth, on_member, m))
         return false;
     if (x->escapes && m->e.t.p != NULL)
         m->e.t_escaped = memchr(m->e.t.p, '\\', m->e.t.len) != NULL;

@@ -2,11 +2,11 @@
  *
  * A block of 64 bytes becomes bits: where its quotes are, and where brackets, colons and commas
  * are. A quote opens or closes a string in turn, so the parity of the quotes up to a byte says
- * whether it is in a string. Before a string stands a bracket, colon or comma. Backslashes, control characters and bytes that are not ASCII are rare:
- * a block is first asked whether it has any.
+ * whether it is in a string. Backslashes, control characters and bytes that are not ASCII are rare: a
+ * block is first asked whether it has any.
  *
- * The loop over the blocks is written once and compiled for each kind of machine, as `build` is
- * inlined with the functions for the block's bits, which are constants there.
+ * The loop over the blocks is written once and compiled for each kind of machine: the functions that
+ * look at a block are constants where `build` is inlined.
  */
 #include "core/json_index.h"
 

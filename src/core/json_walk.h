@@ -148,4 +148,23 @@ mesa_json_walk_object(const struct mesa_json_walk *w, struct mesa_json_entry *op
     return *stop == '}' ? e : NULL;
 }
 
+/* Whether the text is JSON and an object, by an index that has just been built of it. */
+MESA_JSON_INLINE bool mesa_json_walk_text(struct mesa_json_index *x, const char *text, size_t len,
+                                          unsigned max_depth, mesa_json_on_member on_member,
+                                          void *ctx)
+{
+    if (x->count == 0)
+        return false;
+    const char *end = text + len;
+    const struct mesa_json_walk w = {
+        .text = text,
+        .last = &x->entries[x->count - 1],
+        .words_end = len < sizeof(uint64_t) ? text : end - sizeof(uint64_t) + 1,
+    };
+    const char *first = text + x->entries[0].at, *last = text + w.last->at;
+    return *first == '{' && *last == '}' && mesa_json_is_blank(text, first) &&
+           mesa_json_is_blank(last + 1, end) &&
+           mesa_json_walk_object(&w, x->entries, max_depth, on_member, ctx) == w.last + 1;
+}
+
 #endif
