@@ -64,7 +64,7 @@ static void push_data(struct mesa_vm *vm, lua_State *L, const struct mesa_envelo
     lua_pushnil(L);
     lua_pushnil(L);
     if (e->d.p != NULL)
-        mesa_value_push(L, e->d, &vm->names);
+        mesa_value_push_indexed(L, e->d, e->d_place, &vm->names);
     else
         lua_pushnil(L);
 }

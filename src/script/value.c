@@ -49,6 +49,8 @@ void mesa_value_names_init(lua_State *L, struct mesa_value_names *names)
         lua_pushboolean(L, 0);
         names->slots[i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
+    mesa_value_push_array_meta(L);
+    names->array_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* Reads 1 to 16 bytes as two numbers, which together with the length stand for them. */
