@@ -304,6 +304,16 @@ TEST(the_longest_text_has_an_index_and_a_longer_one_has_none)
     free(text);
 }
 
+TEST(a_string_that_does_not_end_leaves_no_index)
+{
+    mesa_json_index_fn variants[3];
+    size_t count = mesa_json_index_variants(variants);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(variants[i](&index_, "{\"a\"", 4));
+        CHECK(!variants[i](&index_, "{\"a", 3));
+    }
+}
+
 TEST(an_entry_is_remembered_until_the_next_text)
 {
     struct mesa_json_place none = {0}, place;
