@@ -4,9 +4,6 @@
 #include "core/json_scan.h"
 #include "core/json_walk.h"
 
-/* Shorter texts are scanned in less time than it takes to index them. */
-enum { INDEX_FROM_BYTES = 32 };
-
 /* The last value seen under each key, of whatever type until interpret() has judged them. */
 struct members {
     struct mesa_span op;
@@ -203,7 +200,7 @@ enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_
     struct members m;
     const char *end = text + len, *p = end;
     clear(&m);
-    bool indexed = len >= INDEX_FROM_BYTES;
+    bool indexed = len >= MESA_JSON_INDEX_FROM_BYTES;
     if (!indexed || !walk_members(text, len, max_depth, &m)) {
         if (indexed)
             clear(&m);
