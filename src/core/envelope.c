@@ -4,14 +4,21 @@
 #include "core/json_scan.h"
 #include "core/json_walk.h"
 
-/* Shorter texts are scanned in less time than it takes to index them. */
-enum { INDEX_FROM_BYTES = 32 };
-
 /* The last value seen under each key, of whatever type until interpret() has judged them. */
 struct members {
     struct mesa_span op;
     struct mesa_envelope e; /* all but its op and no_sync */
 };
+
+/* By members, because of the whole struct compilers make a loop. */
+static inline void clear(struct members *m)
+{
+    const struct mesa_span absent = {NULL, 0};
+    m->op = m->e.d = m->e.t = m->e.s = m->e.o = absent;
+    m->e.d_place.generation = 0;
+    m->e.d_place.entry = 0;
+    m->e.t_escaped = m->e.no_sync = false;
+}
 
 static struct mesa_span *escaped_member(struct members *m, struct mesa_span key)
 {
@@ -190,12 +197,13 @@ enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_
     if (len == 0)
         text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
     struct mesa_json_fault f;
-    struct members m = {0};
+    struct members m;
     const char *end = text + len, *p = end;
-    bool indexed = len >= INDEX_FROM_BYTES;
+    clear(&m);
+    bool indexed = len >= MESA_JSON_INDEX_FROM_BYTES;
     if (!indexed || !walk_members(text, len, max_depth, &m)) {
         if (indexed)
-            m = (struct members){0};
+            clear(&m);
         p = scan_text(text, end, max_depth, &m, &f);
     }
     if (p != NULL)

@@ -172,7 +172,7 @@ INLINE bool build(struct mesa_json_index *x, const char *text, size_t len, const
     struct progress s = {x->entries, 0, 0};
     const char *p = text, *end = text + len, *from;
     x->generation++;
-    if (len > MESA_JSON_INDEX_BYTES)
+    if (len > MESA_JSON_INDEX_MAX_BYTES)
         return false;
     x->end = end;
     x->escape_end = x->high_end = text;

@@ -16,7 +16,13 @@
 
 enum {
     MESA_JSON_BLOCK = 64,
-    MESA_JSON_INDEX_BYTES = UINT16_MAX, /* longer texts have no index */
+    MESA_JSON_INDEX_MAX_BYTES = UINT16_MAX, /* longer texts have no index */
+/* Shorter texts are scanned in less time than it takes to index them. */
+#ifdef __SSE2__
+    MESA_JSON_INDEX_FROM_BYTES = 32,
+#else
+    MESA_JSON_INDEX_FROM_BYTES = 1024,
+#endif
 };
 
 struct mesa_json_entry {
@@ -28,7 +34,7 @@ struct mesa_json_index {
     uint64_t generation; /* of the text; 0: none yet */
     size_t count;
     bool escapes; /* some string has a backslash */
-    struct mesa_json_entry entries[MESA_JSON_INDEX_BYTES + 1];
+    struct mesa_json_entry entries[MESA_JSON_INDEX_MAX_BYTES + 1];
     /* while it is built */
     const char *end;            /* of the text */
     const char *escape_end;     /* behind the last escape, which may reach into the next block */

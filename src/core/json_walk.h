@@ -16,7 +16,6 @@
 struct mesa_json_walk {
     const char *text;
     const struct mesa_json_entry *last; /* of the bracket that ends the outermost value */
-    const char *words_end;              /* before it, eight bytes can be read */
 };
 
 struct mesa_json_member {
@@ -65,13 +64,12 @@ static inline bool mesa_json_is_blank(const char *p, const char *end)
 
 /* A number or a word; `stop` is where the next entry is, with only white space before it. Returns
  * the byte behind it, or NULL. */
-static inline const char *mesa_json_walk_scalar(const struct mesa_json_walk *w, const char *p,
-                                                const char *stop)
+static inline const char *mesa_json_walk_scalar(const char *p, const char *stop)
 {
     struct mesa_json_fault f;
     uint64_t digits;
     const char *first = p + (*p == '-'), *behind = first;
-    if (first < w->words_end)
+    if (stop - first >= 8) /* shorter ones are read sooner one by one */
         behind += mesa_json_digits(first, &digits);
     while ((unsigned)(*behind - '0') <= 9)
         behind++;
@@ -100,7 +98,7 @@ MESA_JSON_INLINE struct mesa_json_entry *mesa_json_walk_value(const struct mesa_
         if (!mesa_json_is_blank(*end, w->text + e->at))
             return NULL;
     } else {
-        *end = mesa_json_walk_scalar(w, p, w->text + e->at);
+        *end = mesa_json_walk_scalar(p, w->text + e->at);
     }
     return *end != NULL ? e : NULL;
 }
@@ -156,11 +154,7 @@ MESA_JSON_INLINE bool mesa_json_walk_text(struct mesa_json_index *x, const char 
     if (x->count == 0)
         return false;
     const char *end = text + len;
-    const struct mesa_json_walk w = {
-        .text = text,
-        .last = &x->entries[x->count - 1],
-        .words_end = len < sizeof(uint64_t) ? text : end - sizeof(uint64_t) + 1,
-    };
+    const struct mesa_json_walk w = {text, &x->entries[x->count - 1]};
     const char *first = text + x->entries[0].at, *last = text + w.last->at;
     return *first == '{' && *last == '}' && mesa_json_is_blank(text, first) &&
            mesa_json_is_blank(last + 1, end) &&

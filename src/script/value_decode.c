@@ -109,7 +109,7 @@ static inline const char *push_integer(lua_State *L, const char *p, const char *
 
     const char *first = p, *stop = end - p > FAST_DIGITS ? p + FAST_DIGITS : end;
     uint64_t digits, n = 0;
-    if (end - p >= 8) {
+    if (end - p >= 8 && (unsigned)(p[7] - '0') <= 9) { /* short ones are read sooner one by one */
         p += mesa_json_digits(p, &digits);
         n = mesa_json_digits_value(digits);
     }
@@ -330,7 +330,6 @@ struct follower {
     lua_State *L;
     struct mesa_value_names *names;
     const char *text; /* what the positions count from */
-    const char *end;  /* of the value that is pushed */
     const struct mesa_json_entry *e;
     uint64_t generation;
     bool escapes;
@@ -403,7 +402,7 @@ static void follow_scalar(struct follower *f, const char *p)
         lua_pushboolean(f->L, *p == 't');
     } else if (*p == 'n') {
         lua_pushlightuserdata(f->L, NULL);
-    } else if (push_integer(f->L, p, f->end) == NULL) {
+    } else if (push_integer(f->L, p, stop) == NULL) {
         while (mesa_json_is_space(stop[-1]))
             stop--;
         lua_pushnumber(f->L, mesa_json_number((struct mesa_span){p, (size_t)(stop - p)}));
@@ -433,13 +432,8 @@ void mesa_value_push_indexed(lua_State *L, struct mesa_span json, struct mesa_js
     const struct mesa_json_entry *e = mesa_json_index_recall(place);
     if (e != NULL && (*json.p == '{' || *json.p == '[')) {
         int top = lua_gettop(L);
-        struct follower f = {L,
-                             names,
-                             json.p - e->at,
-                             json.p + json.len,
-                             e,
-                             place.generation,
-                             mesa_json_index.escapes};
+        struct follower f = {
+            L, names, json.p - e->at, e, place.generation, mesa_json_index.escapes};
         if (follow(&f, json.p, 0))
             return;
         lua_settop(L, top);

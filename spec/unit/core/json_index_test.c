@@ -22,7 +22,7 @@ static bool is_object(const char *text, size_t len, unsigned depth)
 /* The positions a reader of single bytes finds in a valid text, with the members of containers. */
 static bool has_entries(const struct mesa_json_index *x, const char *text, size_t len)
 {
-    static unsigned members[MESA_JSON_INDEX_BYTES], open[MESA_JSON_DEPTH_MAX];
+    static unsigned members[MESA_JSON_INDEX_MAX_BYTES], open[MESA_JSON_DEPTH_MAX];
     size_t n = 0;
     unsigned depth = 0;
     bool in_string = false, empty = false;
@@ -292,7 +292,7 @@ TEST(nesting_is_bounded)
 TEST(the_longest_text_has_an_index_and_a_longer_one_has_none)
 {
     mesa_json_index_fn variants[3];
-    size_t count = mesa_json_index_variants(variants), len = MESA_JSON_INDEX_BYTES;
+    size_t count = mesa_json_index_variants(variants), len = MESA_JSON_INDEX_MAX_BYTES;
     char *text = malloc(len + 1);
     memset(text, '[', len + 1);
     for (size_t i = 0; i < count; i++) {
@@ -302,6 +302,16 @@ TEST(the_longest_text_has_an_index_and_a_longer_one_has_none)
         CHECK(!variants[i](&index_, text, len + 1));
     }
     free(text);
+}
+
+TEST(a_string_that_does_not_end_leaves_no_index)
+{
+    mesa_json_index_fn variants[3];
+    size_t count = mesa_json_index_variants(variants);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(variants[i](&index_, "{\"a\"", 4));
+        CHECK(!variants[i](&index_, "{\"a", 3));
+    }
 }
 
 TEST(an_entry_is_remembered_until_the_next_text)

@@ -25,13 +25,12 @@ static lua_State *open_state(void)
     return L;
 }
 
-/* Parses {"op":0,"d":<data>,"pad":"…"} in a block of its own size, long enough to be indexed. */
+/* Parses {"op":0,"pad":"…","d":<data>} in a block of its own size, long enough to be indexed. */
 static char *parse(const char *data, size_t len, struct mesa_envelope *e)
 {
-    static const char before[] = "{\"op\":0,\"pad\":\"xxxxxxxxxxxxxxxx\",\"d\":";
     struct mesa_buf b;
     mesa_buf_init(&b);
-    mesa_buf_append(&b, before, sizeof before - 1);
+    mesa_buf_printf(&b, "{\"op\":0,\"pad\":\"%*s\",\"d\":", MESA_JSON_INDEX_FROM_BYTES, "");
     mesa_buf_append(&b, data, len);
     mesa_buf_push(&b, '}');
     char *text = malloc(b.len);
