@@ -16,8 +16,8 @@
 #include "io/transport_internal.h"
 
 enum {
-    EVENTS_PER_TURN = 128, /* more of them wait for the next one, as do timers */
-    TURN_NS = 1000000,     /* of work, when handlers take long: what they answered goes out */
+    EVENTS_PER_TURN = 32, /* more of them wait for the next one, as do timers */
+    TURN_NS = 1000000,    /* of work, when handlers take long: what they answered goes out */
     INPUT_BYTES = 64 * 1024,
     READ_EVENTS = EPOLLIN | EPOLLRDHUP,
     ENDED_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR,

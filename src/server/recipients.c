@@ -121,6 +121,8 @@ static bool send_to(const struct sending *m, struct mesa_client *c)
 static void send_to_everybody(const struct sending *m, const struct recipients *r)
 {
     struct mesa_client *c = NULL;
+    if (m->sent == NULL && r->excluding.count == 0 && mesa_server_broadcast(m->s, m->f))
+        return;
     while ((c = next_of_everybody(m->s, r, c)) != NULL) {
         if (c->state.authenticated || !m->s->cfg.authentication.required)
             send_to(m, c);
