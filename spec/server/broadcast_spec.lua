@@ -84,6 +84,20 @@ describe("messages to everybody", function()
     server:stop()
   end)
 
+  it("count as buffered at once", function()
+    local server = start("", [[
+      server:on("message", function(message, client)
+        for _ = 1, 5 do server:send(Message(0, ("x"):rep(1000), "M")) end
+        print("buffered:", client.buffered)
+      end)
+    ]])
+    local one = server:join()
+    one:send { op = 0, t = "GO" }
+    for _ = 1, 5 do one:expect "M" end
+    assert.truthy(server:stdout_contains "buffered:%s+51%d%d")
+    server:stop()
+  end)
+
   it("from a timer and from an error handler arrive as well, also with a slow reader among the recipients", function()
     local server = start("limits = { maxBackpressure = 65536 }", [[
       server:on("error", function(err) server:send(Message(0, err.code, "ERROR")) end)

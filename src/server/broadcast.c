@@ -27,6 +27,17 @@ void mesa_client_settle(struct mesa_client *c)
     mesa_client_unref(c);
 }
 
+size_t mesa_client_unsettled_bytes(const struct mesa_client *c)
+{
+    const struct mesa_server *s = c->server;
+    size_t bytes = 0;
+    if (s == NULL || !wants(c))
+        return 0;
+    for (uint64_t behind = s->broadcasts.total - c->broadcasts; behind > 0; behind--)
+        bytes += s->broadcasts.frames[s->broadcasts.count - behind]->len;
+    return bytes;
+}
+
 void mesa_server_broadcast_flush(struct mesa_server *s)
 {
     struct mesa_broadcasts *b = &s->broadcasts;
@@ -50,8 +61,9 @@ void mesa_server_broadcast_flush(struct mesa_server *s)
 bool mesa_server_broadcast(struct mesa_server *s, struct mesa_frame *f)
 {
     struct mesa_broadcasts *b = &s->broadcasts;
-    /* With sync the place of each frame in a client's queue is known when it is queued. */
-    if (s->cfg.sync.enabled || s->closing || f->len > MESA_BROADCAST_BYTES)
+    /* With sync the place of each frame in a client's queue is known when it is queued, and what is stored is there at once. */
+    if (s->cfg.sync.enabled || s->cfg.store_messages > 0 || s->closing ||
+        f->len > MESA_BROADCAST_BYTES)
         return false;
     if (b->count == MESA_BROADCASTS)
         mesa_server_broadcast_flush(s);

@@ -201,6 +201,8 @@ bool mesa_server_broadcast(struct mesa_server *s, struct mesa_frame *f);
 /* Queues what everybody is to get and this client was not given yet: to be called before anything else happens to its queue, or to what it
  * may get. May close it. */
 void mesa_client_settle(struct mesa_client *c);
+/* The bytes of it. */
+size_t mesa_client_unsettled_bytes(const struct mesa_client *c);
 /* Queues and writes it for all. */
 void mesa_server_broadcast_flush(struct mesa_server *s);
 void mesa_broadcasts_deinit(struct mesa_broadcasts *b);
