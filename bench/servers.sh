@@ -107,7 +107,7 @@ wait_for_port() { # PORT PID
   return 1
 }
 
-port=4600
+port=$((20000 + $$ % 10000)) # two runs at a time do not get in each other's way
 next_port() {
   port=$((port + 1))
   while port_open "$port"; do

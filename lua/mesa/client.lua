@@ -1,9 +1,11 @@
 --- The client object's methods; its fields are C (src/script/bind_client.c).
+local answer = require "mesa.answer"
 local core = require "mesa.core"
 local emitter = require "mesa.emitter"
 local message_fields = require("mesa.message")._fields
 
 local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
+local quick_send = answer.send
 
 ---@class mesa.Client
 local Client = {}
@@ -16,6 +18,8 @@ emitter.mixin(Client)
 ---@param directly? boolean|{binary: boolean}
 ---@return boolean? ok, string? why
 function Client:send(message, directly)
+  local opcode, data, kind, sequence, options, raw = message_fields(message)
+  if not sequence and not options and quick_send(self, directly, opcode, data, kind, raw) then return true end
   return send(self, message, directly, message_fields(message))
 end
 

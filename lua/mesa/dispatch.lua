@@ -1,5 +1,6 @@
 --- From the core's events to the handlers of scripts: listeners, the scripts of the `scripts` table, middleware.
 --- One closure an event and server.
+local answer = require "mesa.answer"
 local Client = require "mesa.client"
 local Message = require "mesa.message"
 local core = require "mesa.core"
@@ -7,6 +8,9 @@ local errors = require "mesa.errors"
 local request = require "mesa.request"
 
 local catch = errors.catch
+local handling = answer.handling
+-- Does nothing. LuaJIT compiles a function that the core calls up to a call of the core, but not when it just returns.
+local message_done = core.message_done
 local xpcall = xpcall
 local type = type
 
@@ -90,8 +94,9 @@ end
 local function message_event(server)
   local middleware, slots = server._middleware, server._scripts
   local received = server.raw and raw_message or Message._received
-  return function(client, fields, a, b, c, d, e, f)
-    local message = received(a, b, c, d, e, f)
+  return function(client, fields, a, b, c, d, e, f, g)
+    handling[1], handling[3] = client, middleware.onMessageSent
+    local message = received(a, b, c, d, e, f, g)
     local own = fields and fields._handlers
     local list = own and own.message
     if list then
@@ -107,6 +112,8 @@ local function message_event(server)
     local handlers = server._handlers
     if handlers and handlers.message then server:emit("message", message, client) end
     if middleware.onMessageReceived then server:_run_middleware("onMessageReceived", message, client) end
+    handling[1] = false
+    message_done()
   end
 end
 

@@ -12,21 +12,24 @@ local Message = {}
 local decode, serialize = core.message_decode, core.message_serialize
 local getmetatable, rawget, rawset, setmetatable, type = getmetatable, rawget, rawset, setmetatable, type
 
--- `_raw` stands for data that nobody has read yet (src/script/bind_message.c).
+-- `_raw` and `_block` stand for data that nobody has read yet (src/script/raw_data.c).
 local metatable = { __name = "mesa.message" }
 
 function metatable.__index(self, key)
   if key ~= "data" then return Message[key] end
   local raw = rawget(self, "_raw")
   if raw == nil then return nil end
-  local data = decode(raw)
-  self._raw = nil
+  local data = decode(raw, rawget(self, "_block"))
+  self._raw, self._block = nil, nil
   rawset(self, "data", data)
   return data
 end
 
 function metatable.__newindex(self, key, value)
-  if key == "data" then rawset(self, "_raw", nil) end
+  if key == "data" then
+    rawset(self, "_raw", nil)
+    rawset(self, "_block", nil)
+  end
   rawset(self, key, value)
 end
 
@@ -35,13 +38,14 @@ end
 local function message_fields(message)
   if getmetatable(message) ~= metatable then return end
   return rawget(message, "opcode"), rawget(message, "data"), rawget(message, "type"), rawget(message, "sequence"),
-    rawget(message, "options"), rawget(message, "_raw")
+    rawget(message, "options"), rawget(message, "_raw"), rawget(message, "_block")
 end
 
 -- No call of setmetatable below is a tail call: LuaJIT compiles no function that ends in one of its own.
 
-local function received(raw, data, opcode, kind, sequence, options)
-  local message = { opcode = opcode, type = kind, data = data, _raw = raw }
+--- A message that arrived.
+local function received(raw, block, data, opcode, kind, sequence, options)
+  local message = { opcode = opcode, type = kind, data = data, _raw = raw, _block = block }
   if sequence or options then
     message.sequence, message.options = sequence, options
   end
@@ -49,16 +53,7 @@ local function received(raw, data, opcode, kind, sequence, options)
   return message
 end
 
-local handled = { false, "_raw" } -- where the core finds the message that is being handled
-
---- A message that arrived, for its handlers.
-local function message_received(raw, data, opcode, kind, sequence, options)
-  local message = received(raw, data, opcode, kind, sequence, options)
-  handled[1] = message
-  return message
-end
-
-core.message_setup(received, handled)
+core.message_setup(received)
 
 --- The envelope as JSON text. Raises when the data cannot be JSON.
 ---@return string
@@ -88,6 +83,6 @@ end
 return setmetatable({
   new = function(...) return create(nil, ...) end,
   _fields = message_fields,
-  _received = message_received,
+  _received = received,
   _metatable = metatable,
 }, { __call = create })

@@ -2,12 +2,23 @@
 #include "core/envelope.h"
 
 #include "core/json_scan.h"
+#include "core/json_walk.h"
 
 /* The last value seen under each key, of whatever type until interpret() has judged them. */
 struct members {
     struct mesa_span op;
     struct mesa_envelope e; /* all but its op and no_sync */
 };
+
+/* By members, because of the whole struct compilers make a loop. */
+static inline void clear(struct members *m)
+{
+    const struct mesa_span absent = {NULL, 0};
+    m->op = m->e.d = m->e.t = m->e.s = m->e.o = absent;
+    m->e.d_place.generation = 0;
+    m->e.d_place.entry = 0;
+    m->e.t_escaped = m->e.no_sync = false;
+}
 
 static struct mesa_span *escaped_member(struct members *m, struct mesa_span key)
 {
@@ -25,7 +36,7 @@ static struct mesa_span *escaped_member(struct members *m, struct mesa_span key)
 }
 
 /* Where the value of `key` (with its quotes) goes; NULL for a key the envelope does not know. */
-static struct mesa_span *member_of(struct members *m, struct mesa_span key, bool escaped)
+static inline struct mesa_span *member_of(struct members *m, struct mesa_span key, bool escaped)
 {
     if (escaped)
         return escaped_member(m, key);
@@ -96,6 +107,16 @@ static bool is_number(struct mesa_span v)
     return *v.p == '-' || (*v.p >= '0' && *v.p <= '9');
 }
 
+/* One or two digits, which is almost every op; its value in *op. */
+static inline bool is_small_op(struct mesa_span v, int64_t *op)
+{
+    unsigned first = (unsigned)(v.p[0] - '0'), last = (unsigned)(v.p[v.len - 1] - '0');
+    if (v.len > 2 || first > 9 || last > 9)
+        return false;
+    *op = v.len == 1 ? first : first * 10 + last;
+    return true;
+}
+
 /* A null member becomes the absent span. Whether there is a value to judge. */
 static bool is_present(struct mesa_span *v)
 {
@@ -112,7 +133,7 @@ static const char *interpret(struct members *m, const char *end, struct mesa_jso
     int64_t sequence;
     if (m->op.p == NULL)
         return mesa_json_fail(f, end, "op is missing");
-    if (!is_number(m->op) || !mesa_json_integer(m->op, &e->op))
+    if (!is_small_op(m->op, &e->op) && (!is_number(m->op) || !mesa_json_integer(m->op, &e->op)))
         return mesa_json_fail(f, m->op.p, "op is not an integer");
 
     if (is_present(&e->t) && *e->t.p != '"')
@@ -128,27 +149,65 @@ static const char *interpret(struct members *m, const char *end, struct mesa_jso
     return end;
 }
 
+static void on_member(void *ctx, const struct mesa_json_member *found)
+{
+    struct members *m = ctx;
+    bool escaped = mesa_json_index.escapes && memchr(found->key.p, '\\', found->key.len) != NULL;
+    struct mesa_span *member = member_of(m, found->key, escaped);
+    if (member == NULL)
+        return;
+    *member = found->value;
+    if (member == &m->e.d)
+        m->e.d_place = (struct mesa_json_place){mesa_json_index.generation,
+                                                (uint16_t)(found->entry - mesa_json_index.entries)};
+}
+
+/* Validates the whole text and collects the members by the positions of its index; false for
+ * whatever is not certainly JSON. */
+static inline bool walk_members(const char *text, size_t len, unsigned max_depth, struct members *m)
+{
+    struct mesa_json_index *x = &mesa_json_index;
+    if (max_depth > MESA_JSON_DEPTH_MAX || !mesa_json_index_build(x, text, len) ||
+        !mesa_json_walk_text(x, text, len, max_depth, on_member, m))
+        return false;
+    if (x->escapes && m->e.t.p != NULL)
+        m->e.t_escaped = memchr(m->e.t.p, '\\', m->e.t.len) != NULL;
+    return true;
+}
+
+/* The same for any text, a byte at a time; NULL: *f says what is wrong. */
+static const char *scan_text(const char *text, const char *end, unsigned max_depth,
+                             struct members *m, struct mesa_json_fault *f)
+{
+    const char *p = mesa_json_space(text, end);
+    if (p == end)
+        return mesa_json_fail(f, p, "unexpected end");
+    if (*p != '{')
+        return mesa_json_fail(f, p, "the envelope is not an object");
+    p = scan_members(p, end, max_depth, m, f);
+    if (p == NULL)
+        return NULL;
+    p = mesa_json_space(p, end);
+    return p == end ? p : mesa_json_fail(f, p, "unexpected bytes after the value");
+}
+
 enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_depth,
                                      struct mesa_envelope *out, struct mesa_json_error *err)
 {
     if (len == 0)
         text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
     struct mesa_json_fault f;
-    struct members m = {0};
-    const char *end = text + len, *p = mesa_json_space(text, end);
-
-    if (p == end)
-        p = mesa_json_fail(&f, p, "unexpected end");
-    else if (*p != '{')
-        p = mesa_json_fail(&f, p, "the envelope is not an object");
-    else
-        p = scan_members(p, end, max_depth, &m, &f);
-
-    if (p != NULL) {
-        p = mesa_json_space(p, end);
-        p = p == end ? interpret(&m, end, &f)
-                     : mesa_json_fail(&f, p, "unexpected bytes after the value");
+    struct members m;
+    const char *end = text + len, *p = end;
+    clear(&m);
+    bool indexed = len >= MESA_JSON_INDEX_FROM_BYTES;
+    if (!indexed || !walk_members(text, len, max_depth, &m)) {
+        if (indexed)
+            clear(&m);
+        p = scan_text(text, end, max_depth, &m, &f);
     }
+    if (p != NULL)
+        p = interpret(&m, end, &f);
     if (p == NULL)
         return mesa_json_report(&f, text, err);
     *out = m.e;

@@ -1,7 +1,7 @@
 /* envelope.h - the Mesa envelope {"op", "d", "t", "s", "o"} (PROTOCOL 1).
  *
- * Parsing validates the whole text strictly in one pass and yields spans into it; the spans live as
- * long as the text. Pure: any thread. May include: base/, core/json.h, core/frame.h.
+ * Parsing validates the whole text strictly and yields spans into it; the spans live as long as the
+ * text. Loop thread only. May include: base/, core/json.h, core/json_index.h, core/frame.h.
  */
 #ifndef MESA_CORE_ENVELOPE_H
 #define MESA_CORE_ENVELOPE_H
@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "core/frame.h"
 #include "core/json.h"
+#include "core/json_index.h"
 
 /* PROTOCOL 2. */
 enum mesa_op {
@@ -25,8 +26,9 @@ enum mesa_op {
 };
 
 struct mesa_envelope {
-    int64_t op;         /* any integer within +-2^53; 1.0 and 1e0 are the integer 1 */
-    struct mesa_span d; /* raw JSON, trimmed; absent: p == NULL */
+    int64_t op;                     /* any integer within +-2^53; 1.0 and 1e0 are the integer 1 */
+    struct mesa_span d;             /* raw JSON, trimmed; absent: p == NULL */
+    struct mesa_json_place d_place; /* where the positions in `d` begin, until the next parsing */
     struct mesa_span t; /* the JSON string token with its quotes; absent or null: p == NULL */
     bool t_escaped;     /* `t` contains a backslash escape */
     struct mesa_span s; /* number token (an integer); absent or null: p == NULL */

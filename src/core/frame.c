@@ -51,21 +51,13 @@ static void write_header(struct mesa_frame *f, size_t payload_len)
         f->bytes[i] = (char)(rest & 0xff);
 }
 
-static char *put_span(char *p, struct mesa_span s)
-{
-    if (s.len > 0)
-        memcpy(p, s.p, s.len);
-    return p + s.len;
-}
-
-enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode,
-                                 struct mesa_span a, struct mesa_span b, struct mesa_span c)
+/* A frame whose payload is still to be written, at *payload. */
+static enum mesa_status frame_begin(struct mesa_frame **out, enum mesa_ws_opcode opcode,
+                                    size_t payload_len, char **payload)
 {
     const size_t overhead = sizeof(struct mesa_frame) + 10;
-    if (a.len > SIZE_MAX - overhead || b.len > SIZE_MAX - overhead - a.len ||
-        c.len > SIZE_MAX - overhead - a.len - b.len)
+    if (payload_len > SIZE_MAX - overhead)
         return MESA_ENOMEM;
-    size_t payload_len = a.len + b.len + c.len;
     if ((opcode & CONTROL) && payload_len > SHORT_MAX)
         return MESA_EINVAL;
 
@@ -78,16 +70,38 @@ enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode op
     f->opcode = (uint8_t)opcode;
     f->len = header_len + payload_len;
     write_header(f, payload_len);
-    put_span(put_span(put_span(f->bytes + header_len, a), b), c);
+    *payload = f->bytes + header_len;
     *out = f;
     return MESA_OK;
+}
+
+static char *put_span(char *p, struct mesa_span s)
+{
+    if (s.len > 0)
+        memcpy(p, s.p, s.len);
+    return p + s.len;
+}
+
+enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode,
+                                 struct mesa_span a, struct mesa_span b, struct mesa_span c)
+{
+    char *p;
+    if (a.len > SIZE_MAX - b.len || a.len + b.len > SIZE_MAX - c.len)
+        return MESA_ENOMEM;
+    enum mesa_status rc = frame_begin(out, opcode, a.len + b.len + c.len, &p);
+    if (rc == MESA_OK)
+        put_span(put_span(put_span(p, a), b), c);
+    return rc;
 }
 
 enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode,
                                 const void *payload, size_t len)
 {
-    struct mesa_span none = {NULL, 0};
-    return mesa_frame_new3(out, opcode, (struct mesa_span){payload, len}, none, none);
+    char *p;
+    enum mesa_status rc = frame_begin(out, opcode, len, &p);
+    if (rc == MESA_OK)
+        put_span(p, (struct mesa_span){payload, len});
+    return rc;
 }
 
 struct mesa_frame *mesa_frame_ref(struct mesa_frame *f)

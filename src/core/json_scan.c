@@ -28,8 +28,7 @@ static int32_t scan_hex4(const char **p, const char *end)
     return value;
 }
 
-/* `p` is at a backslash. */
-static const char *scan_escape(const char *p, const char *end, struct mesa_json_fault *f)
+const char *mesa_json_scan_escape(const char *p, const char *end, struct mesa_json_fault *f)
 {
     const char *start = p++;
     if (p == end)
@@ -77,7 +76,7 @@ const char *mesa_json_scan_string_rest(const char *p, const char *end, bool *esc
             return p + 1;
         if (*p == '\\') {
             *escaped = true;
-            p = scan_escape(p, end, f);
+            p = mesa_json_scan_escape(p, end, f);
             if (p == NULL)
                 return NULL;
             continue;
@@ -147,7 +146,7 @@ static const char *scan_literal(const char *p, const char *end, const char *lite
     return p;
 }
 
-static const char *scan_scalar(const char *p, const char *end, struct mesa_json_fault *f)
+const char *mesa_json_scan_scalar(const char *p, const char *end, struct mesa_json_fault *f)
 {
     bool escaped;
     switch (*p) {
@@ -239,7 +238,7 @@ const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_dept
                 continue;
             }
         } else {
-            p = scan_scalar(p, end, f);
+            p = mesa_json_scan_scalar(p, end, f);
             if (p == NULL)
                 return NULL;
         }

@@ -25,6 +25,10 @@ struct mesa_json_fault {
 /* The rest of a string, from the first byte on that is not plain. */
 const char *mesa_json_scan_string_rest(const char *p, const char *end, bool *escaped,
                                        struct mesa_json_fault *f);
+/* `p` is at a backslash. */
+const char *mesa_json_scan_escape(const char *p, const char *end, struct mesa_json_fault *f);
+/* A value that is no container; `p` is not `end`. */
+const char *mesa_json_scan_scalar(const char *p, const char *end, struct mesa_json_fault *f);
 /* Any value; `p` may be `end`. */
 const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_depth,
                                struct mesa_json_fault *f);
@@ -78,6 +82,43 @@ static inline const char *mesa_json_first_special(const char *p, uint64_t specia
         p++;
     return p;
 #endif
+}
+
+/* Eight bytes, the first one lowest. */
+static inline uint64_t mesa_json_word(const char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v;
+}
+
+/* How many digits the eight bytes at `p` begin with; those digits as numbers, the last one highest,
+ * in *digits. */
+static inline unsigned mesa_json_digits(const char *p, uint64_t *digits)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t v = mesa_json_word(p) ^ ones * '0';
+    /* beyond 9, adding 0x76 sets the high bit; what is carried changes bytes behind such a one */
+    uint64_t others = ((v + ones * 0x76) | v) & ones * 0x80;
+    if (others == 0) {
+        *digits = v;
+        return 8;
+    }
+    unsigned bits = (unsigned)__builtin_ctzll(others) & ~7u;
+    *digits = bits == 0 ? 0 : v << (64 - bits);
+    return bits / 8;
+}
+
+/* The number that the digits of mesa_json_digits are: neighbours are put together, then pairs, then
+ * fours. */
+static inline uint64_t mesa_json_digits_value(uint64_t digits)
+{
+    digits = (digits * 10 + (digits >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
+    digits = digits * 100 + (digits >> 16);
+    return (digits & 0xffff) * 10000 + (digits >> 32 & 0xffff);
 }
 
 #ifdef __SSE2__

@@ -98,6 +98,8 @@ static char *digits_before(char *end, uint64_t u)
 
 enum mesa_status mesa_json_put_integer(struct mesa_buf *out, int64_t i)
 {
+    if (i >= 0 && i < 10) /* every opcode */
+        return mesa_buf_push(out, (char)('0' + i));
     char text[INTEGER_BYTES], *end = text + sizeof text;
     uint64_t magnitude = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
     char *p = digits_before(end, magnitude);

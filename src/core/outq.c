@@ -15,14 +15,10 @@ void mesa_outq_deinit(struct mesa_outq *q)
     mesa_outq_drop(q, q->count);
 }
 
-static struct mesa_frame **slots(struct mesa_outq *q)
+enum mesa_status mesa_outq_grow(struct mesa_outq *q)
 {
-    return q->ring != NULL ? q->ring : q->inline_ring;
-}
-
-static enum mesa_status grow(struct mesa_outq *q)
-{
-    uint32_t cap = q->cap * 2;
+    /* who has more than the first few often has many */
+    uint32_t cap = q->ring == NULL ? MESA_OUTQ_INLINE * 4 : q->cap * 2;
     if (cap <= q->cap)
         return MESA_ENOMEM;
     struct mesa_frame **ring = malloc(cap * sizeof(struct mesa_frame *));
@@ -37,32 +33,10 @@ static enum mesa_status grow(struct mesa_outq *q)
     return MESA_OK;
 }
 
-enum mesa_status mesa_outq_push(struct mesa_outq *q, struct mesa_frame *f, size_t limit_bytes)
-{
-    if (q->count > 0 && (q->bytes >= limit_bytes || f->len > limit_bytes - q->bytes))
-        return MESA_EAGAIN;
-    if (q->count == q->cap) {
-        enum mesa_status rc = grow(q);
-        if (rc != MESA_OK)
-            return rc;
-    }
-    slots(q)[(q->head + q->count) & (q->cap - 1)] = mesa_frame_ref(f);
-    q->count++;
-    q->bytes += f->len;
-    return MESA_OK;
-}
-
-struct mesa_frame *mesa_outq_at(const struct mesa_outq *q, size_t i)
-{
-    struct mesa_frame *const *ring = q->ring != NULL ? q->ring : q->inline_ring;
-    return ring[(q->head + i) & (q->cap - 1)];
-}
-
 void mesa_outq_drop(struct mesa_outq *q, size_t n)
 {
-    struct mesa_frame **ring = slots(q);
     for (size_t i = 0; i < n; i++) {
-        struct mesa_frame *f = ring[q->head];
+        struct mesa_frame *f = *mesa_outq_slot(q, 0);
         q->head = (q->head + 1) & (q->cap - 1);
         q->count--;
         q->bytes -= f->len;

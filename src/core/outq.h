@@ -26,10 +26,34 @@ struct mesa_outq {            /* private fields; embedded for the sake of memory
 void mesa_outq_init(struct mesa_outq *q);
 void mesa_outq_deinit(struct mesa_outq *q); /* drops every frame */
 
+/* What mesa_outq_push leaves to outq.c: a ring that is full. */
+enum mesa_status mesa_outq_grow(struct mesa_outq *q);
+
+static inline struct mesa_frame **mesa_outq_slot(struct mesa_outq *q, size_t i)
+{
+    struct mesa_frame **ring = q->ring != NULL ? q->ring : q->inline_ring;
+    return &ring[(q->head + i) & (q->cap - 1)];
+}
+
 /* Queues `f`, taking a reference only on MESA_OK.
  * MESA_EAGAIN: would exceed `limit_bytes`, refused (an empty queue takes any one frame).
  * MESA_ENOMEM: refused. */
-enum mesa_status mesa_outq_push(struct mesa_outq *q, struct mesa_frame *f, size_t limit_bytes);
+static inline enum mesa_status mesa_outq_push(struct mesa_outq *q, struct mesa_frame *f,
+                                              size_t limit_bytes)
+{
+    if (q->count > 0 && (q->bytes >= limit_bytes || f->len > limit_bytes - q->bytes))
+        return MESA_EAGAIN;
+    if (q->count == q->cap) {
+        enum mesa_status rc = mesa_outq_grow(q);
+        if (rc != MESA_OK)
+            return rc;
+    }
+    *mesa_outq_slot(q, q->count) = f;
+    f->refs++;
+    q->count++;
+    q->bytes += f->len;
+    return MESA_OK;
+}
 
 static inline size_t mesa_outq_count(const struct mesa_outq *q)
 {
@@ -41,7 +65,11 @@ static inline size_t mesa_outq_bytes(const struct mesa_outq *q)
 }
 
 /* The i-th frame from the front, i < count. */
-struct mesa_frame *mesa_outq_at(const struct mesa_outq *q, size_t i);
+static inline struct mesa_frame *mesa_outq_at(const struct mesa_outq *q, size_t i)
+{
+    struct mesa_frame *const *ring = q->ring != NULL ? q->ring : q->inline_ring;
+    return ring[(q->head + i) & (q->cap - 1)];
+}
 /* Drops the first `n` frames, n <= count. */
 void mesa_outq_drop(struct mesa_outq *q, size_t n);
 

@@ -195,6 +195,11 @@ struct mesa_registry_entry *mesa_registry_next(const struct mesa_registry *r,
     return NULL;
 }
 
+bool mesa_registry_is_only_one(const struct mesa_registry_entry *e)
+{
+    return !mesa_list_empty(&e->of_user) && e->of_user.next == e->of_user.prev;
+}
+
 struct mesa_registry_entry *mesa_registry_next_of(const struct mesa_registry *r,
                                                   struct mesa_span id,
                                                   const struct mesa_registry_entry *after)

@@ -63,5 +63,7 @@ struct mesa_registry_entry *mesa_registry_next(const struct mesa_registry *r,
 struct mesa_registry_entry *mesa_registry_next_of(const struct mesa_registry *r,
                                                   struct mesa_span id,
                                                   const struct mesa_registry_entry *after);
+/* Whether the id has this connection and no other. */
+bool mesa_registry_is_only_one(const struct mesa_registry_entry *e);
 
 #endif

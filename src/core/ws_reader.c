@@ -99,40 +99,52 @@ static bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const char *
     return true;
 }
 
-static void unmask(struct mesa_ws_reader *r, char *p, size_t len)
+/* Two words at a time, which compilers have instructions for. */
+typedef uint64_t pair __attribute__((vector_size(16)));
+
+/* Returns whether all bytes are ASCII. */
+static bool unmask(struct mesa_ws_reader *r, char *p, size_t len)
 {
-    unsigned char key[8];
-    uint64_t wide, word;
+    unsigned char key[8], seen_tail = 0;
+    uint64_t wide;
     size_t i = 0;
     memcpy(key, &r->mask, 4);
     memcpy(key + 4, &r->mask, 4);
     memcpy(&wide, key, sizeof wide);
-    for (; len - i >= sizeof word; i += sizeof word) {
-        memcpy(&word, p + i, sizeof word);
-        word ^= wide;
-        memcpy(p + i, &word, sizeof word);
+    const pair wider = {wide, wide};
+    pair bytes, seen = {0, 0};
+    for (; len - i >= sizeof bytes; i += sizeof bytes) {
+        memcpy(&bytes, p + i, sizeof bytes);
+        bytes ^= wider;
+        seen |= bytes;
+        memcpy(p + i, &bytes, sizeof bytes);
     }
-    for (; i < len; i++)
+    for (; i < len; i++) {
         p[i] = (char)(p[i] ^ key[i & 3]);
+        seen_tail |= (unsigned char)p[i];
+    }
     unsigned char turned[4] = {key[len & 3], key[(len + 1) & 3], key[(len + 2) & 3],
                                key[(len + 3) & 3]};
     memcpy(&r->mask, turned, sizeof turned);
+    return ((seen[0] | seen[1]) & UINT64_C(0x8080808080808080)) == 0 && seen_tail < 0x80;
 }
 
-static size_t take_payload(struct mesa_ws_reader *r, char *p, const char *end)
+static size_t take_payload(struct mesa_ws_reader *r, char *p, const char *end, bool *ascii)
 {
     size_t n = (size_t)(end - p) < r->left ? (size_t)(end - p) : (size_t)r->left;
-    unmask(r, p, n);
+    *ascii = unmask(r, p, n);
     r->left -= n;
     return n;
 }
 
 static void next_data(struct mesa_ws_reader *r, char **p, const char *end, struct mesa_ws_item *out)
 {
-    size_t n = take_payload(r, *p, end);
+    bool ascii;
+    size_t n = take_payload(r, *p, end, &ascii);
     *out = (struct mesa_ws_item){.kind = MESA_WS_ITEM_DATA,
                                  .opcode = r->message,
                                  .final = r->fin && r->left == 0,
+                                 .ascii = ascii,
                                  .data = *p,
                                  .len = n,
                                  .rest = r->left};
@@ -145,7 +157,8 @@ static void next_data(struct mesa_ws_reader *r, char **p, const char *end, struc
 static void next_control(struct mesa_ws_reader *r, char **p, const char *end,
                          struct mesa_ws_item *out)
 {
-    size_t n = take_payload(r, *p, end);
+    bool ascii;
+    size_t n = take_payload(r, *p, end, &ascii);
     const char *data = *p;
     *p += n;
     if (r->left > 0 || r->control_have > 0) {

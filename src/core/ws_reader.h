@@ -40,6 +40,7 @@ struct mesa_ws_item {
     enum mesa_ws_item_kind kind;
     enum mesa_ws_opcode opcode; /* of the message (text or binary), or of the control frame */
     bool final;                 /* nothing of the message comes after this */
+    bool ascii;                 /* of payload of a message: nothing but ASCII */
     const char *data;           /* unmasked; valid until the next call */
     size_t len;                 /* may be 0 */
     uint64_t rest;              /* of this frame's payload, still to come */

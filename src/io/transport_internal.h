@@ -174,6 +174,7 @@ struct mesa_ws_piece {
     uint64_t rest; /* of the frame's payload, still to come */
     bool final;    /* nothing of the message comes after this */
     bool binary;
+    bool ascii; /* known to be, and so valid UTF-8 */
 };
 
 /* transport_memory.c: the allocator libwebsockets gets; see there. */

@@ -16,8 +16,8 @@
 #include "io/transport_internal.h"
 
 enum {
-    EVENTS_PER_TURN = 128, /* more of them wait for the next one, as do timers */
-    TURN_NS = 1000000,     /* of work, when handlers take long: what they answered goes out */
+    EVENTS_PER_TURN = 32, /* more of them wait for the next one, as do timers */
+    TURN_NS = 1000000,    /* of work, when handlers take long: what they answered goes out */
     INPUT_BYTES = 64 * 1024,
     READ_EVENTS = EPOLLIN | EPOLLRDHUP,
     ENDED_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR,
@@ -330,6 +330,7 @@ static void take_item(struct mesa_conn *c, const struct mesa_ws_item *item)
                                       .len = item->len,
                                       .rest = item->rest,
                                       .final = item->final,
+                                      .ascii = item->ascii,
                                       .binary = item->opcode == MESA_WS_BINARY};
         mesa_ws_received(c, &piece);
         break;

@@ -247,7 +247,7 @@ void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_piece *piece)
         fail(c, MESA_CLOSE_TOO_BIG, "message too big");
     else if (!piece->final || c->in_message)
         received_fragment(c, piece);
-    else if (!piece->binary && !mesa_utf8_valid(piece->data, len))
+    else if (!piece->binary && !piece->ascii && !mesa_utf8_valid(piece->data, len))
         fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
     else /* a message in one piece, the usual case, is not copied */
         c->listener->hooks.on_message(c->user, piece->data, len, piece->binary);

@@ -1,8 +1,8 @@
 /* bind_message.c - Message objects: made from received envelopes, turned into frames.
  *
- * A Message is a Lua table {opcode, type, sequence, options, data} of lua/mesa/message.lua. The `data` of a received one stays raw JSON until it is first read; what is
- * passed on unread is never decoded nor encoded. While the transport still has the message, the private field `_raw` is its number, and the JSON is where it was received;
- * a message that is left unread when its handler waits or ends gets a copy, in a userdata whose metatable tells it from what a script may put there. What will be read anyway, as far as that can be told, is decoded beforehand (events.c).
+ * A Message is a Lua table {opcode, type, sequence, options, data} of lua/mesa/message.lua. The `data` of a received one stay raw JSON until
+ * they are first read (raw_data.c): what is passed on unread is never decoded nor encoded. What will be read anyway, as far
+ * as that can be told, is decoded beforehand (events.c).
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@
 enum { DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
 
 /* The fields of a Message as lua/mesa/message.lua hands them over, one after the other. */
-enum { OPCODE, DATA, TYPE, SEQUENCE, OPTIONS, RAW };
+enum { OPCODE, DATA, TYPE, SEQUENCE, OPTIONS, RAW, BLOCK };
 
 /* -- from the wire -------------------------------------------------------------------------------------------- */
 
@@ -29,22 +29,6 @@ static void push_string_token(struct mesa_vm *vm, lua_State *L, struct mesa_span
     if (mesa_json_unescape(token, &vm->scratch) != MESA_OK)
         luaL_error(L, "not enough memory");
     lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
-}
-
-static void push_copy(struct mesa_vm *vm, lua_State *L, struct mesa_span bytes)
-{
-    memcpy(lua_newuserdata(L, bytes.len), bytes.p, bytes.len);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->copy_meta_ref);
-    lua_setmetatable(L, -2);
-}
-
-static bool is_copy(struct mesa_vm *vm, lua_State *L, int index)
-{
-    if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index))
-        return false;
-    bool same = lua_topointer(L, -1) == vm->copy_meta;
-    lua_pop(L, 1);
-    return same;
 }
 
 /* Pushes opcode, type and what is rare; returns their number. */
@@ -68,56 +52,37 @@ static int push_members(struct mesa_vm *vm, lua_State *L, const struct mesa_enve
     return 4;
 }
 
+/* Pushes number, block and value of the data: as they are, or decoded. */
+static void push_data(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e, bool decoded)
+{
+    vm->unread_number = 0;
+    if (e->d.p != NULL && !decoded) {
+        vm->unread_number = mesa_raw_push(vm, L, e->d);
+        lua_pushnil(L);
+        return;
+    }
+    lua_pushnil(L);
+    lua_pushnil(L);
+    if (e->d.p != NULL)
+        mesa_value_push_indexed(L, e->d, e->d_place, &vm->names);
+    else
+        lua_pushnil(L);
+}
+
 int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e,
                               bool decoded)
 {
-    mesa_script_keep_received(vm);
-    if (e->d.p == NULL) {
-        lua_pushnil(L);
-        lua_pushnil(L);
-    } else if (decoded) {
-        lua_pushnil(L);
-        mesa_value_push(L, e->d, &vm->names);
-    } else {
-        vm->received = e->d;
-        lua_pushnumber(L, ++vm->received_number);
-        lua_pushnil(L);
-    }
-    return 2 + push_members(vm, L, e);
-}
-
-void mesa_script_keep_received(struct mesa_vm *vm)
-{
-    lua_State *L = vm->L;
-    if (vm->received.p == NULL)
-        return;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->received_ref); /* {message, "_raw"} */
-    lua_rawgeti(L, -1, 1);
-    lua_rawgeti(L, -2, 2);
-    if (lua_istable(L, -2)) {
-        lua_pushvalue(L, -1);
-        lua_rawget(L, -3);
-        bool same = lua_tonumber(L, -1) == vm->received_number;
-        lua_pop(L, 1);
-        if (same) {
-            push_copy(vm, L, vm->received);
-            lua_rawset(L, -3);
-            lua_pushnil(L);
-        }
-    }
-    lua_pop(L, 3);
-    vm->received.p = NULL;
+    push_data(vm, L, e, decoded);
+    return 3 + push_members(vm, L, e);
 }
 
 void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e)
 {
+    double unread = vm->unread_number; /* of another message */
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->new_message_ref);
-    if (e->d.p != NULL)
-        push_copy(vm, L, e->d);
-    else
-        lua_pushnil(L);
-    lua_pushnil(L);
-    lua_call(L, 2 + push_members(vm, L, e), 1);
+    push_data(vm, L, e, false);
+    vm->unread_number = unread;
+    lua_call(L, 3 + push_members(vm, L, e), 1);
 }
 
 void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span json)
@@ -130,46 +95,25 @@ void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span 
         lua_pushnil(L);
 }
 
-/* The JSON that the `_raw` at `index` stands for; false: none. */
-static bool raw_json(struct mesa_vm *vm, lua_State *L, int index, struct mesa_span *json)
-{
-    if (lua_type(L, index) == LUA_TNUMBER) {
-        *json = vm->received;
-        return json->p != NULL && lua_tonumber(L, index) == vm->received_number;
-    }
-    if (!is_copy(vm, L, index))
-        return false;
-    *json = (struct mesa_span){lua_touserdata(L, index), lua_objlen(L, index)};
-    return true;
-}
-
-/* core.message_decode(raw) -> the data that a message's `_raw` stands for. The script may change what it reads, so from now on the values count. */
+/* core.message_decode(number, block) -> the data they stand for. The script may change what it reads, so from now on the value counts. */
 static int l_message_decode(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     struct mesa_span json;
-    if (!raw_json(vm, L, 1, &json))
+    if (!mesa_raw_find(vm, L, 1, 2, &json))
         return 0;
+    if (lua_tonumber(L, 1) == vm->unread_number)
+        vm->unread_number = 0;
     mesa_value_push(L, json, &vm->names);
-    if (json.p == vm->received.p)
-        vm->received.p = NULL;
     return 1;
 }
 
-/* core.message_setup(new, received): the function that makes a Message of what was received, and the list {message being handled, "_raw"}. */
+/* core.message_setup(new): the function that makes a Message of what was received. */
 static int l_message_setup(lua_State *L)
 {
-    struct mesa_vm *vm = mesa_script_vm(L);
     luaL_checktype(L, 1, LUA_TFUNCTION);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    lua_settop(L, 2);
-    vm->received_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    vm->new_message_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_createtable(L, 0, 1);
-    lua_pushboolean(L, false);
-    lua_setfield(L, -2, "__metatable");
-    vm->copy_meta = lua_topointer(L, -1);
-    vm->copy_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_settop(L, 1);
+    mesa_script_vm(L)->new_message_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 
@@ -181,7 +125,7 @@ static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *ou
     static const char key[] = ",\"d\":";
     struct mesa_span raw;
     bool decoded = !lua_isnil(L, fields + DATA);
-    if (!decoded && !raw_json(mesa_script_vm(L), L, fields + RAW, &raw))
+    if (!decoded && !mesa_raw_find(mesa_script_vm(L), L, fields + RAW, fields + BLOCK, &raw))
         return MESA_OK;
     enum mesa_status rc = mesa_buf_append(out, key, sizeof key - 1);
     if (rc != MESA_OK)
@@ -203,13 +147,6 @@ static int64_t check_integer(lua_State *L, int index, const char *name)
     if (!(n >= -max && n <= max) || n != (lua_Number)(int64_t)n)
         luaL_error(L, "message.%s is not an integer", name);
     return (int64_t)n;
-}
-
-static enum mesa_status put_integer(struct mesa_buf *out, int64_t n)
-{
-    if (n >= 0 && n < 10)
-        return mesa_buf_push(out, (char)('0' + n));
-    return mesa_json_put_number(out, (double)n);
 }
 
 /* Appends ,"t":<type>. */
@@ -235,7 +172,7 @@ static enum mesa_status write_envelope(lua_State *L, int fields, struct mesa_buf
         lua_isnil(L, fields + SEQUENCE) ? 0 : check_integer(L, fields + SEQUENCE, "sequence");
     enum mesa_status rc = mesa_buf_append(out, "{\"op\":", 6);
     if (rc == MESA_OK)
-        rc = put_integer(out, op);
+        rc = mesa_json_put_integer(out, op);
     if (rc == MESA_OK)
         rc = write_data(L, fields, out);
     if (rc == MESA_OK && type == LUA_TSTRING)
@@ -243,7 +180,7 @@ static enum mesa_status write_envelope(lua_State *L, int fields, struct mesa_buf
     if (rc == MESA_OK && sequence > 0) {
         rc = mesa_buf_append(out, ",\"s\":", 5);
         if (rc == MESA_OK)
-            rc = put_integer(out, sequence);
+            rc = mesa_json_put_integer(out, sequence);
     }
     return rc == MESA_OK ? mesa_buf_push(out, '}') : rc;
 }

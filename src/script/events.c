@@ -60,7 +60,7 @@ static bool will_be_read(struct script_server *s, const struct mesa_envelope *e)
 
 static void learn_whether_read(struct script_server *s, const struct mesa_envelope *e)
 {
-    if (s->vm->received.p == NULL)
+    if (s->vm->unread_number == 0)
         s->read_types |= type_bit(e);
     else
         s->read_types &= ~type_bit(e);
@@ -75,7 +75,7 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
         return;
     lua_State *co = mesa_task_state(t);
     lua_rawgeti(co, LUA_REGISTRYINDEX, box->self_ref);
-    mesa_script_push_fields(co, lua_gettop(co));
+    mesa_script_push_fields(co, 2);
     int nargs = 2;
     bool decoded = e != NULL && will_be_read(s, e);
     if (e != NULL) {
@@ -86,10 +86,12 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
         nargs += 2;
     }
     box->handling++;
+    struct client_box *outer = s->vm->handling;
+    s->vm->handling = box;
     mesa_task_run(t, nargs, on_handled, box);
+    s->vm->handling = outer;
     if (e != NULL && !decoded)
         learn_whether_read(s, e);
-    mesa_script_keep_received(s->vm);
 }
 
 /* Keeps the message until the handlers before it have ended: its bytes, and one that says whether they are binary. */

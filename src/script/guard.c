@@ -144,7 +144,7 @@ void mesa_guard_stop(struct mesa_vm *vm)
 static bool refuses(struct mesa_vm *vm, size_t more)
 {
     if (vm->memory_used + more <= vm->script_memory ||
-        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) == 0)
+        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) == 0 || vm->quick_sending)
         return false;
     vm->memory_refused = true;
     return true;

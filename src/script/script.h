@@ -68,12 +68,18 @@ struct mesa_vm {
     int client_meta_ref;
     const void *client_meta; /* its address */
     int new_message_ref;
-    int copy_meta_ref;     /* the metatable of data kept unread */
-    const void *copy_meta; /* its address */
-    struct mesa_span
-        received; /* the `d` of the message being handled while nobody has read it; NULL: none */
-    double received_number; /* of that message */
-    int received_ref;
+    /* raw_data.c: data that nobody has read yet */
+    struct mesa_raw_block *raw_block; /* the newest, which raw_ref anchors */
+    double raw_number;                /* of the last data kept */
+    int raw_ref, raw_meta_ref;
+    const void *raw_meta; /* the address of the blocks' metatable */
+    double unread_number; /* of the message being handled while nobody has read its data; 0: none */
+    /* quick_send.c */
+    struct client_box
+        *handling; /* whose message was the last to be handed to Lua, while that has not returned */
+    lua_State *quick; /* data are read here; the list of lua/mesa/answer.lua is its only value */
+    struct mesa_buf quick_data;
+    bool quick_sending;
     /* guard.c: a runaway script is noticed, its memory is bounded */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
@@ -194,6 +200,7 @@ void mesa_bind_client(lua_State *L);
 void mesa_bind_http(lua_State *L);
 void mesa_bind_request(lua_State *L);
 void mesa_bind_message(lua_State *L);
+void mesa_bind_quick_send(lua_State *L);
 void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
 void mesa_bind_await(lua_State *L);
@@ -227,16 +234,25 @@ void mesa_script_push_request(lua_State *L, const struct mesa_request *r);
 /* The core of the server object (a table with the field _core) at `index`. */
 struct script_server *mesa_script_check_server(lua_State *L, int index);
 
-/* Pushes what lua/mesa/message.lua makes a Message of, its data decoded or not, and returns how many values that is.
- * The envelope must stay where it is until mesa_script_keep_received. */
+/* Pushes what lua/mesa/message.lua makes a Message of, its data decoded or not, and returns how many values that is. */
 int mesa_script_push_received(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e,
                               bool decoded);
-/* The envelope is about to go: the Message made of it gets a copy of what it has not read. */
-void mesa_script_keep_received(struct mesa_vm *vm);
 /* Pushes a Message made from an envelope. */
 void mesa_script_push_message(struct mesa_vm *vm, lua_State *L, const struct mesa_envelope *e);
 /* Pushes a Message made from the JSON of an envelope that mesa-lua wrote or validated; nil when it is not one. */
 void mesa_script_push_stored(struct mesa_vm *vm, lua_State *L, struct mesa_span json);
+
+/* -- raw_data.c: once for a VM: */
+void mesa_raw_open(struct mesa_vm *vm);
+/* Keeps a copy of `json`: pushes its number, which it returns, and its block. Raises only on lack of memory. */
+double mesa_raw_push(struct mesa_vm *vm, lua_State *L, struct mesa_span json);
+/* The data that the number and the block at these indices stand for; false: none. */
+bool mesa_raw_find(struct mesa_vm *vm, lua_State *L, int number, int block, struct mesa_span *json);
+/* As above, in the newest block, and without a look at any Lua state. */
+bool mesa_raw_find_current(const struct mesa_vm *vm, double number, struct mesa_span *json);
+
+/* -- quick_send.c: the handler waits, others have their turn. */
+void mesa_quick_forget(struct mesa_vm *vm);
 
 /* What a script wants to send. */
 struct message_ref {
@@ -245,7 +261,7 @@ struct message_ref {
     bool sync;
     bool disconnect; /* op 5, t "DISCONNECT_CLIENT": nothing to send */
 };
-enum { MESA_MESSAGE_FIELDS = 6 };
+enum { MESA_MESSAGE_FIELDS = 7 };
 /* From the Message at `index`, whose fields are at `fields`: the last values on the stack, or none for what is no Message.
  * Raises with the reason when it cannot be sent; holds nothing then. */
 void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, int fields,

@@ -120,6 +120,7 @@ static void task_resume(struct mesa_task *t, int nargs)
     } else if (status == LUA_YIELD && t->waiting) {
         mesa_list_remove(&t->link);
         mesa_list_append(&vm->waiting_tasks, &t->link);
+        mesa_quick_forget(vm);
         report_begun(t);
     } else if (status == LUA_YIELD) {
         lua_settop(t->co, 0);

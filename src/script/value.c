@@ -49,6 +49,8 @@ void mesa_value_names_init(lua_State *L, struct mesa_value_names *names)
         lua_pushboolean(L, 0);
         names->slots[i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
+    mesa_value_push_array_meta(L);
+    names->array_meta_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* Reads 1 to 16 bytes as two numbers, which together with the length stand for them. */
@@ -69,6 +71,17 @@ static inline void read_name(const char *p, size_t len, uint64_t *head, uint64_t
     }
 }
 
+/* Pushes a string that its slot does not have, and gives it the slot. */
+static __attribute__((noinline)) void push_new_name(lua_State *L, struct mesa_value_name *name,
+                                                    const char *p, size_t len)
+{
+    lua_pushlstring(L, p, len);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, name->ref);
+    read_name(p, len, &name->head, &name->tail);
+    name->len = len;
+}
+
 void mesa_value_push_name(lua_State *L, struct mesa_value_names *names, const char *p, size_t len)
 {
     uint64_t head, tail;
@@ -79,14 +92,8 @@ void mesa_value_push_name(lua_State *L, struct mesa_value_names *names, const ch
     read_name(p, len, &head, &tail);
     uint64_t hash = (head ^ tail << 7 ^ len) * UINT64_C(0x9e3779b97f4a7c15);
     struct mesa_value_name *name = &names->slots[hash >> 57];
-    if (name->head == head && name->tail == tail && name->len == len) {
+    if (name->head == head && name->tail == tail && name->len == len)
         lua_rawgeti(L, LUA_REGISTRYINDEX, name->ref);
-        return;
-    }
-    lua_pushlstring(L, p, len);
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, LUA_REGISTRYINDEX, name->ref);
-    name->head = head;
-    name->tail = tail;
-    name->len = len;
+    else
+        push_new_name(L, name, p, len);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/json_scan.h"
+#include "core/json_walk.h"
 #include "script/value_internal.h"
 
 enum {
@@ -27,6 +28,9 @@ enum {
     STACK_STEP = 16,
     SCRATCH_BYTES = 256,
     FAST_DIGITS = 15, /* any integer of so many digits is exact */
+    /* Where the positions are known, slots are reserved for so many levels at a time: each has a
+     * table, and maybe a key. */
+    LEVELS_STEP = 8,
 };
 
 struct decoder {
@@ -95,23 +99,35 @@ static inline bool decode_string(struct decoder *d, struct mesa_value_names *nam
     return true;
 }
 
-static bool decode_number(struct decoder *d)
+/* Pushes the integer at `p` and returns the byte behind it; NULL for any other number, with nothing
+ * pushed. */
+static inline const char *push_integer(lua_State *L, const char *p, const char *end)
 {
-    const char *p = d->p;
     bool negative = *p == '-';
     if (negative)
         p++;
 
-    const char *first = p;
-    int64_t n = 0;
-    while (p < d->end && (unsigned)(*p - '0') <= 9 && p - first < FAST_DIGITS)
-        n = n * 10 + (*p++ - '0');
-    bool plain =
-        p > first && (*first != '0' || p == first + 1) &&
-        (p == d->end || !((unsigned)(*p - '0') <= 9 || *p == '.' || *p == 'e' || *p == 'E'));
-    if (plain) {
-        lua_pushnumber(d->L, negative ? -(double)n : (double)n);
-        d->p = p;
+    const char *first = p, *stop = end - p > FAST_DIGITS ? p + FAST_DIGITS : end;
+    uint64_t digits, n = 0;
+    if (end - p >= 8 && (unsigned)(p[7] - '0') <= 9) { /* short ones are read sooner one by one */
+        p += mesa_json_digits(p, &digits);
+        n = mesa_json_digits_value(digits);
+    }
+    while (p < stop && (unsigned)(*p - '0') <= 9)
+        n = n * 10 + (unsigned)(*p++ - '0');
+    bool plain = p > first && (*first != '0' || p == first + 1) &&
+                 (p == end || !((unsigned)(*p - '0') <= 9 || *p == '.' || *p == 'e' || *p == 'E'));
+    if (!plain)
+        return NULL;
+    lua_pushnumber(L, negative ? -(double)n : (double)n);
+    return p;
+}
+
+static bool decode_number(struct decoder *d)
+{
+    const char *behind = push_integer(d->L, d->p, d->end);
+    if (behind != NULL) {
+        d->p = behind;
         return true;
     }
 
@@ -269,14 +285,19 @@ static enum mesa_status decode_text(lua_State *L, struct mesa_span text, unsigne
     return MESA_OK;
 }
 
+static void raise_no_memory(lua_State *L)
+{
+    lua_pushliteral(L, "not enough memory");
+    lua_error(L);
+}
+
 void mesa_value_push(lua_State *L, struct mesa_span json, struct mesa_value_names *names)
 {
     enum mesa_status rc = decode_text(L, json, MESA_JSON_DEPTH_MAX, names);
     if (rc == MESA_OK)
         return;
     assert(rc == MESA_ENOMEM); /* the caller promised valid JSON */
-    lua_pushliteral(L, "not enough memory");
-    lua_error(L);
+    raise_no_memory(L);
 }
 
 enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth,
@@ -297,4 +318,125 @@ enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, u
         rc = MESA_EPROTO;
     }
     return rc;
+}
+
+/* ---- with the positions of the index ---- */
+
+/* The text is valid, the positions are known, and so are the sizes of all tables: no bracket, no
+ * comma and no end of a string need be looked for. Whatever allocates may collect garbage, and a
+ * finalizer of a script may have another text indexed: then the positions are not to be read any
+ * more. */
+struct follower {
+    lua_State *L;
+    struct mesa_value_names *names;
+    const char *text; /* what the positions count from */
+    const struct mesa_json_entry *e;
+    uint64_t generation;
+    bool escapes;
+};
+
+static inline bool still_there(const struct follower *f)
+{
+    return f->generation == mesa_json_index.generation;
+}
+
+static bool follow(struct follower *f, const char *p, unsigned depth);
+
+/* The string at `open`, before f->e; a name when `names` is not NULL. */
+static inline void follow_string(struct follower *f, const char *open,
+                                 struct mesa_value_names *names)
+{
+    size_t len = (size_t)(mesa_json_string_end(f->text + f->e->at) - open) - 2;
+    if (f->escapes && memchr(open, '\\', len) != NULL)
+        push_unescaped(f->L, (struct mesa_span){open, len + 2});
+    else if (names != NULL)
+        mesa_value_push_name(f->L, names, open + 1, len);
+    else
+        lua_pushlstring(f->L, open + 1, len);
+}
+
+/* What comes behind the bracket, colon or comma at f->e. */
+static inline const char *follow_entry(struct follower *f)
+{
+    const char *p = mesa_json_skip_space(f->text + f->e->at + 1);
+    f->e++;
+    return p;
+}
+
+static bool follow_object(struct follower *f, unsigned depth)
+{
+    unsigned members = f->e->members;
+    lua_createtable(f->L, 0, (int)members);
+    for (unsigned i = 0; i < members; i++) {
+        if (!still_there(f))
+            return false;
+        follow_string(f, follow_entry(f), f->names);
+        if (!still_there(f) || !follow(f, follow_entry(f), depth + 1))
+            return false;
+        lua_rawset(f->L, -3);
+    }
+    f->e += members == 0 ? 2 : 1;
+    return true;
+}
+
+static bool follow_array(struct follower *f, unsigned depth)
+{
+    unsigned members = f->e->members;
+    lua_createtable(f->L, (int)members, 0);
+    lua_rawgeti(f->L, LUA_REGISTRYINDEX, f->names->array_meta_ref);
+    lua_setmetatable(f->L, -2);
+    for (unsigned i = 1; i <= members; i++) {
+        if (!still_there(f) || !follow(f, follow_entry(f), depth + 1))
+            return false;
+        lua_rawseti(f->L, -2, (int)i);
+    }
+    f->e += members == 0 ? 2 : 1;
+    return true;
+}
+
+/* A number or a word. */
+static void follow_scalar(struct follower *f, const char *p)
+{
+    const char *stop = f->text + f->e->at;
+    if (*p == 't' || *p == 'f') {
+        lua_pushboolean(f->L, *p == 't');
+    } else if (*p == 'n') {
+        lua_pushlightuserdata(f->L, NULL);
+    } else if (push_integer(f->L, p, stop) == NULL) {
+        while (mesa_json_is_space(stop[-1]))
+            stop--;
+        lua_pushnumber(f->L, mesa_json_number((struct mesa_span){p, (size_t)(stop - p)}));
+    }
+}
+
+/* Pushes the value at `p`; f->e is the first entry in or behind it, and then the first behind it.
+ * False: the positions are gone. */
+static bool follow(struct follower *f, const char *p, unsigned depth)
+{
+    if (*p == '"') {
+        follow_string(f, p, NULL);
+        return true;
+    }
+    if (*p != '{' && *p != '[') {
+        follow_scalar(f, p);
+        return true;
+    }
+    if (depth % LEVELS_STEP == 0 && !lua_checkstack(f->L, 2 * LEVELS_STEP + SPARE_SLOTS))
+        raise_no_memory(f->L);
+    return *p == '{' ? follow_object(f, depth) : follow_array(f, depth);
+}
+
+void mesa_value_push_indexed(lua_State *L, struct mesa_span json, struct mesa_json_place place,
+                             struct mesa_value_names *names)
+{
+    const struct mesa_json_entry *e = mesa_json_index_recall(place);
+    if (e != NULL && (*json.p == '{' || *json.p == '[')) {
+        int top = lua_gettop(L);
+        struct follower f = {
+            L, names, json.p - e->at, e, place.generation, mesa_json_index.escapes};
+        if (follow(&f, json.p, 0))
+            return;
+        lua_settop(L, top);
+    }
+    mesa_value_push(L, json, names);
 }

@@ -124,7 +124,9 @@ static int open_core(lua_State *L)
     mesa_bind_client(L);
     mesa_bind_http(L);
     mesa_bind_request(L);
+    mesa_raw_open(mesa_script_vm(L));
     mesa_bind_message(L);
+    mesa_bind_quick_send(L);
     mesa_bind_system(L);
     mesa_bind_redis(L);
     mesa_bind_await(L);
@@ -202,6 +204,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->script_memory = SIZE_MAX;
     mesa_pool_init(&vm->pool);
     mesa_buf_init(&vm->scratch);
+    mesa_buf_init(&vm->quick_data);
     mesa_list_init(&vm->servers);
     mesa_list_init(&vm->idle_tasks);
     mesa_list_init(&vm->waiting_tasks);
@@ -263,6 +266,7 @@ void mesa_vm_free(struct mesa_vm *vm)
     mesa_httpc_free(vm->httpc);
     mesa_pool_deinit(&vm->pool);
     mesa_buf_deinit(&vm->scratch);
+    mesa_buf_deinit(&vm->quick_data);
     free(vm->app_dir);
     free(vm->lib_dir);
     free(vm);

@@ -123,7 +123,8 @@ enum mesa_status mesa_client_accept(struct mesa_client *c, uint32_t check, struc
     struct mesa_server *s = c->server;
     mesa_server_enter(s);
     mesa_client_ref(c);
-    enum mesa_status rc = accept_check(c, check, id, user_json);
+    mesa_client_settle(c); /* as what it was */
+    enum mesa_status rc = c->closed ? MESA_ECLOSED : accept_check(c, check, id, user_json);
     mesa_client_unref(c);
     mesa_server_leave(s);
     return rc;
@@ -151,7 +152,8 @@ enum mesa_status mesa_client_update(struct mesa_client *c, struct mesa_span id)
 
     mesa_server_enter(s);
     mesa_client_ref(c);
-    enum mesa_status rc = become(c, id);
+    mesa_client_settle(c);
+    enum mesa_status rc = c->closed ? MESA_ECLOSED : become(c, id);
     if (rc == MESA_OK && first) {
         c->state.authenticated = true;
         announce(c);

@@ -144,7 +144,7 @@ const struct mesa_request *mesa_client_request(struct mesa_client *c)
 
 size_t mesa_client_buffered(const struct mesa_client *c)
 {
-    return mesa_outq_bytes(&c->outq);
+    return mesa_outq_bytes(&c->outq) + mesa_client_unsettled_bytes(c);
 }
 
 void mesa_client_set_data(struct mesa_client *c, void *data)

@@ -130,6 +130,7 @@ void mesa_client_flush(struct mesa_client *c)
 
 void mesa_server_flush_all(struct mesa_server *s)
 {
+    mesa_server_broadcast_flush(s);
     while (!mesa_list_empty(&s->dirty))
         mesa_client_flush(MESA_CONTAINER_OF(s->dirty.next, struct mesa_client, link));
     gather_forget(&s->gather);
@@ -171,7 +172,7 @@ static void overflow(struct mesa_client *c, enum mesa_status rc)
     }
 }
 
-enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f)
+enum mesa_status mesa_client_queue(struct mesa_client *c, struct mesa_frame *f)
 {
     if (c->closed)
         return MESA_ECLOSED;
@@ -202,10 +203,31 @@ enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f)
     return MESA_EAGAIN;
 }
 
+enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f)
+{
+    mesa_client_settle(c);
+    return mesa_client_queue(c, f);
+}
+
+bool mesa_client_try_send(struct mesa_client *c, struct mesa_frame *f)
+{
+    struct mesa_server *s = c->server;
+    if (c->closed || c->backed_up || c->stored != NULL || s->depth == 0 ||
+        c->broadcasts != s->broadcasts.total ||
+        mesa_outq_push(&c->outq, f, s->cfg.limits.max_backpressure / 2) != MESA_OK)
+        return false;
+    c->pushed++;
+    if (mesa_list_empty(&c->link))
+        mesa_list_append(&s->dirty, &c->link);
+    return true;
+}
+
 enum mesa_status mesa_client_send(struct mesa_client *c, struct mesa_frame *f)
 {
     if (c->closed)
         return MESA_ECLOSED;
+    if (mesa_client_try_send(c, f))
+        return MESA_OK;
     struct mesa_server *s = c->server;
     mesa_server_enter(s);
     mesa_client_ref(c);

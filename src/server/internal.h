@@ -48,6 +48,15 @@ struct mesa_refusals {
     uint64_t unreported;
 };
 
+/* broadcast.c: what everybody is to get at the end of the turn. */
+enum { MESA_BROADCASTS = 32, MESA_BROADCAST_BYTES = 4096 };
+struct mesa_broadcasts {
+    struct mesa_frame *frames[MESA_BROADCASTS]; /* the last `count` of `total` */
+    uint32_t count;
+    bool flushing;
+    uint64_t total;
+};
+
 struct mesa_server {
     struct mesa_config cfg;
     struct mesa_server_hooks hooks;
@@ -69,6 +78,7 @@ struct mesa_server {
     struct mesa_list handovers; /* to other servers, that wait for clients to confirm */
     struct mesa_timer handover_timer;
     struct mesa_gather gather;
+    struct mesa_broadcasts broadcasts;
     size_t open_count;        /* clients not closing */
     size_t live_count;        /* connections the transport still has, those of guests included */
     struct mesa_server *host; /* on whose port this one is a guest; NULL: it listens itself */
@@ -114,7 +124,8 @@ struct mesa_client {
     struct mesa_unread *unread;         /* NULL: nobody asks what was received */
     struct mesa_outq *stored;           /* NULL, or one ring for each enum mesa_stored */
     struct mesa_pending_close *pending_close;
-    uint64_t pushed; /* frames ever queued; minus what waits: frames ever written */
+    uint64_t broadcasts; /* how many of the server's it was given, or was not meant for */
+    uint64_t pushed;     /* frames ever queued; minus what waits: frames ever written */
     uint32_t refs;
     uint16_t fetching; /* takes that have no answer yet */
     char server_id[MESA_SERVER_ID_LEN];
@@ -175,12 +186,26 @@ void mesa_client_leave_user(struct mesa_client *c, bool vanished);
 /* -- delivery.c: out -- */
 /* Queues a frame of the core's own. The statuses of mesa_client_send. */
 enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f);
+/* The same without a look at what everybody gets. */
+enum mesa_status mesa_client_queue(struct mesa_client *c, struct mesa_frame *f);
 /* Writes what is queued, as far as the transport takes it. Calls no hook. */
 void mesa_client_flush(struct mesa_client *c);
 void mesa_server_flush_all(struct mesa_server *s);
 /* Room again: continues with what waits. */
 void mesa_client_drained(struct mesa_client *c);
 void mesa_gather_deinit(struct mesa_gather *g);
+
+/* -- broadcast.c -- */
+/* Has everybody get the frame, in place, until the end of the turn. False: it is not done so. */
+bool mesa_server_broadcast(struct mesa_server *s, struct mesa_frame *f);
+/* Queues what everybody is to get and this client was not given yet: to be called before anything else happens to its queue, or to what it
+ * may get. May close it. */
+void mesa_client_settle(struct mesa_client *c);
+/* The bytes of it. */
+size_t mesa_client_unsettled_bytes(const struct mesa_client *c);
+/* Queues and writes it for all. */
+void mesa_server_broadcast_flush(struct mesa_server *s);
+void mesa_broadcasts_deinit(struct mesa_broadcasts *b);
 
 /* -- sync.c: what waits for users who were offline -- */
 /* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop

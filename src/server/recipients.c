@@ -121,6 +121,8 @@ static bool send_to(const struct sending *m, struct mesa_client *c)
 static void send_to_everybody(const struct sending *m, const struct recipients *r)
 {
     struct mesa_client *c = NULL;
+    if (m->sent == NULL && r->excluding.count == 0 && mesa_server_broadcast(m->s, m->f))
+        return;
     while ((c = next_of_everybody(m->s, r, c)) != NULL) {
         if (c->state.authenticated || !m->s->cfg.authentication.required)
             send_to(m, c);
@@ -221,6 +223,14 @@ enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f
         send_to_id(&m, r.ids.ids[i]);
     recipients_deinit(&r);
     return MESA_OK;
+}
+
+bool mesa_client_is_whole_user(const struct mesa_client *c)
+{
+    if (c->closed || c->server->closing)
+        return false;
+    return mesa_client_id(c).p == NULL ||
+           (!c->server->cfg.redis.enabled && mesa_registry_is_only_one(&c->entry));
 }
 
 static void disconnect_here(struct mesa_server *s, const struct recipients *r)

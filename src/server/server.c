@@ -23,6 +23,7 @@ static void destroy(struct mesa_server *s)
     mesa_frame_unref(s->heartbeat);
     mesa_frame_unref(s->ack);
     mesa_gather_deinit(&s->gather);
+    mesa_broadcasts_deinit(&s->broadcasts);
     mesa_config_deinit(&s->cfg);
     free(s->close_reason);
     free(s);

@@ -169,6 +169,10 @@ void *mesa_client_data(const struct mesa_client *c);
  * limits.maxBackpressure is waiting (on_drain will come); MESA_ETOOBIG: refused, the bound would be
  * exceeded: the client is being closed with 1013; MESA_ECLOSED. */
 enum mesa_status mesa_client_send(struct mesa_client *c, struct mesa_frame *f);
+/* Whether a message to the client's user, or to a client without one, goes to this connection and nowhere else. */
+bool mesa_client_is_whole_user(const struct mesa_client *c);
+/* The same as mesa_client_send if nothing comes of it but that the frame waits in the queue: no hook is called. False: nothing was done. */
+bool mesa_client_try_send(struct mesa_client *c, struct mesa_frame *f);
 /* MESA_EINVAL: a code PROTOCOL 7 does not allow, or a reason over 123 bytes or not UTF-8. Repeating
  * has no effect. */
 enum mesa_status mesa_client_disconnect(struct mesa_client *c, int code, struct mesa_span reason);

@@ -31,6 +31,7 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     s->metrics.connections_total++;
     s->metrics.connections_open++;
     s->broker->ops->connected(s->broker);
+    c->broadcasts = s->broadcasts.total;
     mesa_rate_init(&c->rate, mesa_loop_now(s->loop), mesa_server_burst(s));
     mesa_client_timing_init(c);
     if (s->hello != NULL)
@@ -203,6 +204,10 @@ void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason,
         return;
     struct mesa_server *s = c->server;
     mesa_server_enter(s);
+    if (!drop)
+        mesa_client_settle(c);
+    if (c->closed)
+        goto out; /* by that */
     mark_closed(c, false);
     if (!drop)
         mesa_client_flush(c);

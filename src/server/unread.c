@@ -106,6 +106,8 @@ static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f, en
 
 enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, enum mesa_keep keep)
 {
+    if (keep == MESA_KEEP_NOT && c->unread == NULL)
+        return mesa_client_send(c, f);
     if (c->closed)
         return MESA_ECLOSED;
     struct mesa_unread *u = c->state.authenticated ? get(c) : NULL;
