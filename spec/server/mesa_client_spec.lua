@@ -129,6 +129,26 @@ describe("Mesa.Client", function()
       .. "disconnected\t1000\t\tfalse\n", bot.process.stdout)
   end)
 
+  it("keeps trying while the server is away", function()
+    local config = { reconnect = { enabled = true, interval = 50 } }
+    server = harness.lab(config)
+    config.port = server.port
+    local bot = run [[
+      client:on("connected", function(event)
+        say("connected", event.isInitialConnection, event.isAutomaticReconnection)
+        if event.isAutomaticReconnection then client:disconnect() end
+      end)
+    ]]
+    bot:stdout_contains "connected\ttrue\tfalse"
+    server:stop()
+    assert.is_true(harness.loop.wait(function()
+      return select(2, bot.process.stdout:gsub("error CONNECT cannot connect to", "")) >= 3
+    end, 10000))
+    server = harness.lab(config)
+    assert.equal(0, bot:wait_exit(10000))
+    assert.matches("connected\tfalse\ttrue\n$", bot.process.stdout)
+  end)
+
   it("comes back at a time of its own when many have lost the same server", function()
     server = harness.lab({ reconnect = { enabled = true, interval = 500 } }, { extra = [[
       server:on("connection", function(client)
