@@ -2,6 +2,7 @@
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
+local luv = require "mesa.luv"
 local modules = require "mesa.modules"
 
 io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
@@ -53,6 +54,8 @@ function program.redis_callback(fn, ...)
 end
 
 program.parse_query = require("mesa.request").parse_query
+program.adapt_luv = luv.adapt
+program.close_luv = luv.close
 
 --- Reloads everything; `reason` is what asked for it.
 ---@param reason string
@@ -113,30 +116,6 @@ function program.shutdown(signal)
     end
   end
   if next(waiting) == nil then proceed() end
-end
-
-local luv_handles = {
-  "async", "check", "fs_event", "fs_poll", "idle", "pipe", "poll", "prepare", "process", "signal", "tcp", "timer", "tty", "udp",
-}
-
---- Closes the luv handles that scripts have left open; luv keeps each in the registry.
----@return boolean used whether a script has loaded luv
-function program.close_luv()
-  local uv = package.loaded.luv
-  if not uv then return false end
-  local registry = debug.getregistry()
-  local kinds, open = {}, {}
-  for _, kind in ipairs(luv_handles) do
-    local metatable = registry["uv_" .. kind]
-    if metatable then kinds[metatable] = true end
-  end
-  for _, value in pairs(registry) do
-    if type(value) == "userdata" and kinds[debug.getmetatable(value)] then open[#open + 1] = value end
-  end
-  for _, handle in ipairs(open) do
-    if not uv.is_closing(handle) then uv.close(handle) end
-  end
-  return true
 end
 
 return program

@@ -145,18 +145,23 @@ local function on_message(self, message)
   end
 end
 
+local function send_now(self, message, text)
+  local ok, err = core.ws_send(self._connection, text)
+  if ok then store(self, "sent", message) end
+  return ok, err
+end
+
 local function flush(self)
   local queue = self._queue
   self._queue, self._queued = {}, 0
   for i, item in ipairs(queue) do
-    if not core.ws_send(self._connection, item.text) then
+    if not send_now(self, item.message, item.text) then
       for k = i, #queue do
         self._queue[#self._queue + 1] = queue[k]
         self._queued = self._queued + #queue[k].text
       end
       return
     end
-    store(self, "sent", item.message)
   end
 end
 
@@ -176,8 +181,11 @@ local function on_open(self)
   }
   self._initial, self._initial_session, self._automatic = false, false, false
   self.connected = true
-  flush(self)
   resolve_connect(self, true)
+  -- Behind what is said at once now: who authenticates when connected does so before what waited is sent.
+  timer.setTimeout(function()
+    if self.connected then flush(self) end
+  end, 0)
   self:emit("connected", event)
   self:emit("connection", event) -- what Mesa's documentation calls it
 end
@@ -255,11 +263,8 @@ end
 function WsClient:send(message)
   local text = core.message_serialize(message, Message._fields(message))
   if self.connected and #self._queue == 0 then
-    local ok, err = core.ws_send(self._connection, text)
-    if ok then
-      store(self, "sent", message)
-      return true
-    end
+    local ok, err = send_now(self, message, text)
+    if ok then return true end
     if err ~= "closed" then return nil, err end
   end
   if self._queued + #text > self._options.maxQueue then return nil, "full" end
@@ -268,8 +273,9 @@ function WsClient:send(message)
   return true
 end
 
---- Sends op 2 and waits for op 22. nil and the reason when the connection ends first, as it does when the server refuses,
---- and nil, "timeout" when nothing comes in the client's `timeout`.
+--- Sends op 2, in front of what waits to be sent, and waits for op 22. nil and the reason when the connection ends first, as it
+--- does when the server refuses; nil, "timeout" when nothing comes in the client's `timeout`; nil, "replaced" when `authenticate` is
+--- called again, which is how to go on after a refusal that leaves the connection.
 ---@param data table
 ---@param options? {shouldSync: boolean}
 ---@return table? user, string? err
@@ -278,16 +284,22 @@ function WsClient:authenticate(data, options)
   if not core.in_handler() then
     error("client:authenticate waits: call it in a handler, such as the one of \"connected\"", 2)
   end
-  if self._authenticating then return nil, "already authenticating" end
   local credentials = {}
   for key, value in pairs(data) do credentials[key] = value end
   credentials.shouldSync = not (options and options.shouldSync == false)
+  local message, mine = Message(2, credentials), nil
+  resolve_authentication(self, nil, "replaced")
   local user, err = await(function(resolve)
-    self._authenticating = resolve
-    local ok, why = self:send(Message(2, credentials))
+    self._authenticating, mine = resolve, resolve
+    local ok, why
+    if self.connected then
+      ok, why = send_now(self, message, message:serialize())
+    else
+      ok, why = self:send(message)
+    end
     if not ok then resolve_authentication(self, nil, why) end
   end, self._options.timeout)
-  self._authenticating = nil
+  if self._authenticating == mine then self._authenticating = nil end
   return user, err
 end
 

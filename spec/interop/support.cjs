@@ -29,18 +29,34 @@ function toLua(value) {
   return JSON.stringify(value)
 }
 
-class Server {
-  constructor(child, cleanUp) {
+// A program with its log (standard error), ended at the latest with the test.
+class Process {
+  constructor(child) {
     this.child = child
     this.log = ''
-    this.cleanUp = cleanUp
     this.ended = once(child, 'exit').then(([code, signal]) => {
       running.delete(child)
       return { code, signal }
     })
     running.add(child)
-    child.stdout.resume()
     child.stderr.setEncoding('utf8').on('data', text => { this.log += text })
+  }
+
+  // It has been told to end, and does so with 0.
+  async endedWell() {
+    const late = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS)
+    const { code, signal } = await this.ended
+    clearTimeout(late)
+    if (code !== 0 || /AddressSanitizer|LeakSanitizer|runtime error:/.test(this.log))
+      throw new Error(`${this.child.spawnargs.join(' ')} ended with ${signal ?? code}:\n${this.log}`)
+  }
+}
+
+class Server extends Process {
+  constructor(child, cleanUp) {
+    super(child)
+    this.cleanUp = cleanUp
+    child.stdout.resume()
   }
 
   get url() {
@@ -61,13 +77,24 @@ class Server {
 
   async stop() {
     this.child.kill('SIGTERM')
-    const late = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS)
-    const { code, signal } = await this.ended
-    clearTimeout(late)
-    this.cleanUp?.()
-    if (code !== 0 || /AddressSanitizer|LeakSanitizer|runtime error:/.test(this.log))
-      throw new Error(`the server ended with ${signal ?? code}:\n${this.log}`)
+    try {
+      await this.endedWell()
+    } finally {
+      this.cleanUp?.()
+    }
   }
+
+  // As a crash would.
+  async kill() {
+    this.child.kill('SIGKILL')
+    await this.ended
+  }
+}
+
+// An example of the repository, as it is.
+function startExample(name, port = 0) {
+  const args = ['--no-watch', '--port', String(port), path.join(ROOT, 'examples', name, 'server.lua')]
+  return new Server(spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'] })).listening()
 }
 
 // mesa-lua with the lab; `extra` is Lua text behind it.
@@ -128,13 +155,4 @@ class Inbox {
   }
 }
 
-// The next heartbeat that asks for the first time. A busy machine may answer one too late for its interval: then it is repeated, and counts for nothing.
-async function nextHeartbeat(client) {
-  for (;;) {
-    const { d } = await client.frames.take(frame => frame.op === 1)
-    if (d.tries === undefined) return
-    if (d.tries > 2) throw new Error(`a heartbeat was repeated ${d.tries} times`)
-  }
-}
-
-module.exports = { Inbox, enterFolderOfVersion, nextHeartbeat, startMesaLua, startNodeMesa }
+module.exports = { BINARY, Inbox, Process, enterFolderOfVersion, startExample, startMesaLua, startNodeMesa }

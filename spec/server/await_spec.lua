@@ -93,20 +93,4 @@ describe("Mesa.await", function()
     server:stdout_contains "over\ttrue\tnil\tclosed"
     server:stop()
   end)
-
-  it("stops a server with a hundred handlers waiting", function()
-    local server = harness.lab(nil, { extra = [[
-      local waiting = 0
-      server:on("connection", function(client)
-        client:on("message", function()
-          waiting = waiting + 1
-          if waiting == 100 then print "all wait" io.stdout:flush() end
-          Mesa.await(function(resolve) client.resolve = resolve end)
-        end)
-      end)
-    ]] })
-    for _ = 1, 100 do server:join():send { op = 0, t = "WAIT" } end
-    server:stdout_contains "all wait"
-    server:stop()
-  end)
 end)

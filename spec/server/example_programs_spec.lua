@@ -3,26 +3,6 @@ local harness = require "spec.support.harness"
 
 local CHAT = "examples/chat/server.lua"
 
-describe("two bots in the chat example", function()
-  it("live through the story of the browser test", function()
-    local server = harness.start(CHAT, { flags = { "--port", "0" } })
-    local port = server.port
-    local bots = harness.launch("spec/server/fixtures/chat_bots.lua", { args = { port } })
-    bots:stdout_contains("kill the server", 30000)
-    server:signal "sigkill"
-    server:wait_exit()
-    server:destroy()
-    bots.process:write "killed\n"
-    bots:stdout_contains("start the server", 10000)
-    server = harness.start(CHAT, { flags = { "--port", port } })
-    bots.process:write "started\n"
-    assert.equal(0, bots:wait_exit(40000), bots:output())
-    assert.matches("the end", bots.process.stdout)
-    bots:stop()
-    server:stop()
-  end)
-end)
-
 describe("the example", function()
   local server, program
 

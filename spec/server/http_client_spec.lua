@@ -404,6 +404,32 @@ describe("Mesa.http", function()
       assert.equal(1024, #fake.requests)
     end)
 
+    it("that are too old for a request make room for it", function()
+      local held, wanted = {}, 64
+      local fake = start_fake { ["*"] = function(conn)
+        held[#held + 1] = conn
+        if #held < wanted then return end
+        for _, one in ipairs(held) do one:reply(200, "x") end
+        held, wanted = {}, 512
+      end }
+      local result = eval(([[
+        local function crowd(n, method)
+          local done, failed = 0, 0
+          for _ = 1, n do
+            Mesa.setTimeout(function()
+              if not Mesa.http[method]("%s", { timeout = 8000 }) then failed = failed + 1 end
+              done = done + 1
+            end, 0)
+          end
+          while done < n do Mesa.sleep(10) end
+          return failed
+        end
+        local failed = crowd(64, "get")
+        Mesa.sleep(1100) -- idle for so long, a connection may be closed while a POST is on its way
+        return failed + crowd(512, "post")]]):format(fake.url))
+      assert.same({ ok = true, value = 0 }, result)
+    end)
+
     it("go to the next address when one refuses", function()
       local fake = start_fake { ["*"] = function(conn) conn:reply(200, "x") end } -- not on ::1
       assert.equal("x", ask({ url = "http://localhost:" .. fake.port }).body)

@@ -129,6 +129,66 @@ describe("Mesa.Client", function()
       .. "disconnected\t1000\t\tfalse\n", bot.process.stdout)
   end)
 
+  it("keeps trying while the server is away", function()
+    local config = { reconnect = { enabled = true, interval = 50 } }
+    server = harness.lab(config)
+    config.port = server.port
+    local bot = run [[
+      client:on("connected", function(event)
+        say("connected", event.isInitialConnection, event.isAutomaticReconnection)
+        if event.isAutomaticReconnection then client:disconnect() end
+      end)
+    ]]
+    bot:stdout_contains "connected\ttrue\tfalse"
+    server:stop()
+    assert.is_true(harness.loop.wait(function()
+      return select(2, bot.process.stdout:gsub("error CONNECT cannot connect to", "")) >= 3
+    end, 10000))
+    server = harness.lab(config)
+    assert.equal(0, bot:wait_exit(10000))
+    assert.matches("connected\tfalse\ttrue\n$", bot.process.stdout)
+  end)
+
+  it("comes back at a time of its own when many have lost the same server", function()
+    server = harness.lab({ reconnect = { enabled = true, interval = 500 } }, { extra = [[
+      server:on("connection", function(client)
+        client:on("message", function(message)
+          if message.type ~= "KICK_ALL" then return end
+          for other in server:clients() do other:disconnect(4001) end
+        end)
+      end)
+    ]] })
+    local bot = harness.launch(([[
+      local Mesa = require "mesa"
+      local uv = require "luv"
+      local first, last, lost, back = math.huge, 0, math.huge, 0
+      local clients = {}
+      local function connected(event)
+        back = back + 1
+        if not event.isAutomaticReconnection then
+          if back == 40 then
+            back = 0
+            clients[1]:send(Mesa.Message(0, {}, "KICK_ALL"))
+          end
+          return
+        end
+        first, last = math.min(first, uv.hrtime()), math.max(last, uv.hrtime())
+        if back == 40 then
+          print((first - lost) / 1e6 >= 399, (last - first) / 1e6 >= 20)
+          for _, client in ipairs(clients) do client:disconnect() end
+        end
+      end
+      for i = 1, 40 do
+        clients[i] = Mesa.Client "ws://localhost:%d/"
+        clients[i]:on("connected", connected)
+        clients[i]:on("disconnected", function(code) if code == 4001 then lost = math.min(lost, uv.hrtime()) end end)
+      end
+    ]]):format(server.port))
+    running = bot
+    assert.equal(0, bot:wait_exit(20000), bot:output())
+    assert.equal("true\ttrue\n", bot.process.stdout)
+  end)
+
   it("answers heartbeats while a listener waits", function()
     server = harness.lab { heartbeat = { enabled = true, interval = 50, maxAttempts = 1 } }
     local bot = run [[

@@ -114,6 +114,20 @@ describe("stopping", function()
     ends_with(7)
   end)
 
+  it("waits for a beforeExit that waits, and serves meanwhile", function()
+    server = harness.lab({}, { setup = [[
+      local own
+      config.beforeExit = function(_, exit)
+        local Mesa = require "mesa"
+        Mesa.sleep(1)
+        local response = assert(Mesa.http.get(("http://127.0.0.1:%d/"):format(own.port)))
+        exit(response.status == 426 and 9 or 1)
+      end
+    ]], extra = "own = server" })
+    server:signal "sigterm"
+    ends_with(9)
+  end)
+
   it("goes on when beforeExit throws", function()
     server = harness.lab({}, { setup = "config.beforeExit = function() error('in beforeExit') end" })
     server:signal "sigterm"

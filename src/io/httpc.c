@@ -299,7 +299,7 @@ void mesa_httpc_call_fed(struct mesa_httpc_call *call, enum mesa_status rc, bool
                  call->response.error);
         fail(call, rc == MESA_ETOOBIG ? "TOO_LARGE" : "PROTOCOL", call->text);
     } else if (call->response.state == MESA_HTTP_COMPLETE) {
-        complete(call, call->response.keep_alive && !surplus && call->conn->writes == 0);
+        complete(call, call->response.keep_alive && !surplus && mesa_httpc_conn_sent(call->conn));
     }
 }
 

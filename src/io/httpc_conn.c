@@ -12,7 +12,6 @@
 
 struct write {
     uv_write_t req;
-    struct mesa_httpc_conn *conn;
     char bytes[];
 };
 
@@ -53,7 +52,6 @@ static void on_written(uv_write_t *req, int status)
 {
     struct write *w = req->data;
     (void)status; /* a server that stops reading may have answered: what is read decides */
-    w->conn->writes--;
     free(w);
 }
 
@@ -64,14 +62,18 @@ static enum mesa_status put(struct mesa_httpc_conn *c, const void *bytes, size_t
         return MESA_ENOMEM;
     memcpy(w->bytes, bytes, len);
     w->req.data = w;
-    w->conn = c;
     uv_buf_t buf = uv_buf_init(w->bytes, (unsigned)len);
     if (uv_write(&w->req, (uv_stream_t *)&c->tcp, &buf, 1, on_written) != 0) {
         free(w);
         return MESA_ECLOSED;
     }
-    c->writes++;
     return MESA_OK;
+}
+
+/* Not whether on_written has been called: an answer may come before it. */
+bool mesa_httpc_conn_sent(const struct mesa_httpc_conn *c)
+{
+    return uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) == 0;
 }
 
 /* Sends what the TLS session has to say. */

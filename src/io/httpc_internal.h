@@ -67,7 +67,6 @@ struct mesa_httpc_conn {
     SSL *ssl;   /* NULL: http */
     bool ready; /* connected, TLS included */
     bool reused;
-    unsigned writes; /* under way */
     uint64_t idle_since_ms;
 };
 
@@ -154,6 +153,8 @@ bool mesa_httpc_call_idempotent(const struct mesa_httpc_call *call);
 /* httpc_conn.c */
 enum mesa_status mesa_httpc_conn_open(struct mesa_httpc_call *call, const struct sockaddr *address);
 enum mesa_status mesa_httpc_conn_write(struct mesa_httpc_conn *c, const void *bytes, size_t len);
+/* Whether the socket has taken all that was written. */
+bool mesa_httpc_conn_sent(const struct mesa_httpc_conn *c);
 void mesa_httpc_conn_close(struct mesa_httpc_conn *c);
 
 /* httpc_pool.c */

@@ -31,6 +31,13 @@ out:
     return o;
 }
 
+static struct mesa_httpc_conn *oldest(struct mesa_httpc_origin *o)
+{
+    return mesa_list_empty(&o->idle)
+               ? NULL
+               : MESA_CONTAINER_OF(o->idle.next, struct mesa_httpc_conn, link);
+}
+
 static void forget_unused(struct mesa_httpc_origin *o)
 {
     if (o->slots > 0 || !mesa_list_empty(&o->waiting))
@@ -40,9 +47,12 @@ static void forget_unused(struct mesa_httpc_origin *o)
     free(o);
 }
 
+/* An idle connection that was too old for a call gives up its slot rather than let the call wait. */
 bool mesa_httpc_pool_slot(struct mesa_httpc_call *call)
 {
     struct mesa_httpc_origin *o = call->origin;
+    if (o->slots >= MESA_HTTPC_PER_ORIGIN_MAX && !mesa_list_empty(&o->idle))
+        mesa_httpc_pool_drop(oldest(o));
     if (o->slots >= MESA_HTTPC_PER_ORIGIN_MAX) {
         mesa_list_append(&o->waiting, &call->waiting);
         return false;
@@ -89,13 +99,6 @@ void mesa_httpc_pool_drop(struct mesa_httpc_conn *c)
     mesa_httpc_conn_close(c);
     o->slots--;
     forget_unused(o);
-}
-
-static struct mesa_httpc_conn *oldest(struct mesa_httpc_origin *o)
-{
-    return mesa_list_empty(&o->idle)
-               ? NULL
-               : MESA_CONTAINER_OF(o->idle.next, struct mesa_httpc_conn, link);
 }
 
 static void sweep(uv_timer_t *timer)

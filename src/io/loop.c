@@ -109,12 +109,13 @@ static void on_busy(uv_idle_t *busy)
 
 static void on_prepare(uv_prepare_t *prepare)
 {
+    run_jobs(prepare->data);
     run_turns(prepare->data);
 }
 
+/* What polling has produced goes out before the jobs have their slice. */
 static void on_check(uv_check_t *check)
 {
-    run_jobs(check->data);
     run_turns(check->data);
 }
 

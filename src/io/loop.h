@@ -33,7 +33,7 @@ struct mesa_job {
 };
 
 enum {
-    MESA_LOOP_SLICE_NS = 100000
+    MESA_LOOP_SLICE_NS = 50000
 }; /* of jobs in one turn; the one that goes beyond it is the last */
 
 typedef void (*mesa_signal_fn)(void *ctx, int signum);

@@ -19,6 +19,12 @@ bool mesa_socket_has_received(int fd)
     return info.tcpi_bytes_received > 0;
 }
 
+bool mesa_socket_has_unread(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 bool mesa_socket_peer_is_there(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLRDHUP};

@@ -10,6 +10,8 @@
 
 /* Whether a byte has ever come from the peer; true where it cannot be told (Unix sockets). */
 bool mesa_socket_has_received(int fd);
+/* Whether bytes are there to be read. */
+bool mesa_socket_has_unread(int fd);
 /* Whether the peer has neither ended its side nor reset the connection. */
 bool mesa_socket_peer_is_there(int fd);
 

@@ -103,7 +103,6 @@ static struct lws_context *create_context(struct mesa_transport *t)
 
 enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loop *loop)
 {
-    char err[128] = "no epoll set can be had";
     enum mesa_status rc = MESA_EIO;
     struct mesa_transport *t = calloc(1, sizeof *t);
     if (t == NULL)
@@ -131,11 +130,9 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
                  "libwebsockets cannot start on libuv: is its libuv plugin installed?");
         goto fail;
     }
-    rc = mesa_vhost_new(t, NULL, &t->plain, err, sizeof err);
-    if (rc == MESA_OK)
-        rc = mesa_poller_open(t);
+    rc = mesa_poller_open(t);
     if (rc != MESA_OK) {
-        mesa_log(MESA_LOG_ERROR, "io", "%s", err);
+        mesa_log(MESA_LOG_ERROR, "io", "no epoll set can be had");
         goto fail;
     }
     /* only listeners and connections are to keep the loop alive */

@@ -2,9 +2,9 @@
  *
  * One transport per process, any number of listeners. Loop thread only. It reassembles fragments,
  * bounds sizes, checks UTF-8 of text, answers pings, and does the closing handshake. It never frames:
- * callers write bytes that are already WebSocket frames. WebSockets without TLS are its own, from the
- * socket on; libwebsockets has TLS and plain HTTP. Nothing above knows which, nor includes that
- * library's header. May include: base/, core/, io/loop.h.
+ * callers write bytes that are already WebSocket frames. Connections without TLS are its own, from the
+ * socket on; libwebsockets has those with TLS. Nothing above knows which, nor includes that library's
+ * header. May include: base/, core/, io/loop.h.
  */
 #ifndef MESA_IO_TRANSPORT_H
 #define MESA_IO_TRANSPORT_H
@@ -25,7 +25,7 @@ struct mesa_http; /* opaque: one HTTP request that has not been answered */
 
 /* The HTTP request a connection began with. Spans live until the callback that received the request
  * returns. "..", "." and "//" in the path are resolved, values of a repeated header come joined by a
- * comma. Where libwebsockets read it (TLS, and plain HTTP), '+' became a space in the path and the
+ * comma. Where libwebsockets read it (TLS), '+' became a space in the path and the
  * query, which was decoded and encoded again, so that it means the same but need not be the client's
  * bytes; a last part that is "/" alone is left out of it; and of a repeated header that it does not
  * know the first is seen. */
@@ -133,7 +133,7 @@ void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t l
 void mesa_conn_pause(struct mesa_conn *c);
 void mesa_conn_resume(struct mesa_conn *c);
 
-/* Answers and releases `h`; the connection ends after it. Header names and values must not contain
+/* Answers and releases `h`. With TLS, or when the peer says so, the connection ends after it. Header names and values must not contain
  * CR, LF or NUL, and the status is 200 to 599 (else 500). Connection, Content-Length and
  * Transfer-Encoding are the transport's own: such headers are left out. HEAD, 204 and 304 get no
  * body. When the peer has left, the answer is dropped. */

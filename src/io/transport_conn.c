@@ -15,6 +15,14 @@ bool mesa_conn_peer_is_there(const struct mesa_conn *c)
     return mesa_socket_peer_is_there(lws_get_socket_fd(c->wsi));
 }
 
+/* Whether something has come of the request. On a socket of our own it is left there until the head is
+ * complete. */
+static bool has_begun(const struct mesa_conn *c)
+{
+    return c->wsi != NULL ? mesa_socket_has_received(lws_get_socket_fd(c->wsi))
+                          : mesa_socket_has_unread(c->fd);
+}
+
 static void on_timeout(struct mesa_timer *timer)
 {
     struct mesa_conn *c = MESA_CONTAINER_OF(timer, struct mesa_conn, timer);
@@ -24,7 +32,7 @@ static void on_timeout(struct mesa_timer *timer)
     }
     mesa_conn_kill_later(c);
     /* browsers open connections ahead of need, and say nothing on them */
-    if (c->phase == MESA_CONN_REQUEST && mesa_socket_has_received(mesa_link_fd(c)))
+    if (c->phase == MESA_CONN_REQUEST && has_begun(c))
         mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
                               "the request was not complete within limits.handshakeTimeout");
 }
@@ -119,12 +127,6 @@ void mesa_conn_destroyed(struct mesa_conn *c)
     if (c->listener != NULL)
         mesa_listener_forget(c->listener, c);
     conn_free(c);
-}
-
-void mesa_conn_to_library(struct mesa_conn *c, int fd)
-{
-    if (!give_to_library(c, fd))
-        mesa_conn_destroyed(c);
 }
 
 void mesa_conn_detach(struct mesa_conn *c)

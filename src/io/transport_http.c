@@ -99,9 +99,12 @@ void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers
 
 enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length)
 {
+    const struct mesa_conn *c = h->conn;
+    h->keep = h->keep && c != NULL && !c->kill && c->listener->acceptor != NULL;
     h->out.len = 0;
-    enum mesa_status rc = mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\nConnection: close\r\n",
-                                          status, mesa_http_status_text(status));
+    enum mesa_status rc =
+        mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\n%s", status, mesa_http_status_text(status),
+                        h->keep ? "" : "Connection: close\r\n");
     if (rc == MESA_OK && status != 204 && status != 304)
         rc = mesa_buf_printf(&h->out, "Content-Length: %llu\r\n",
                              (unsigned long long)content_length);
@@ -123,26 +126,43 @@ static bool read_chunk(struct mesa_http *h)
     return true;
 }
 
+static void set_reading(struct mesa_conn *c, bool reading)
+{
+    c->paused = !reading;
+    mesa_ws_update_reading(c);
+}
+
+/* Frees `h`; its connection has limits.handshakeTimeout for another request. */
+static void expect_another(struct mesa_http *h)
+{
+    struct mesa_conn *c = h->conn;
+    mesa_http_detach(c);
+    c->phase = MESA_CONN_REQUEST;
+    mesa_conn_arm(c, c->listener->handshake_timeout_ms);
+    set_reading(c, true);
+}
+
 /* All is written. Closing now would reset a peer that is still sending, and the reset may overtake
- * the answer. */
+ * the answer. Frees `h` when the connection goes on. */
 static void finish(struct mesa_http *h)
 {
     struct mesa_conn *c = h->conn;
     h->done = true;
-    if (!h->linger) {
+    if (h->keep && h->file_left == 0) {
+        expect_another(h);
+    } else if (h->linger && c->wsi != NULL) {
+        mesa_conn_arm(c, LINGER_MS);
+    } else {
+        c->linger = h->linger;
         mesa_conn_kill_later(c);
-        return;
     }
-    if (!c->listener->secure)
-        shutdown(lws_get_socket_fd(c->wsi), SHUT_WR);
-    mesa_conn_arm(c, LINGER_MS);
 }
 
-/* Writes as much as the socket takes; false when there is more. */
+/* Writes as much as the socket takes; false when there is more. Otherwise `h` may be gone. */
 static bool push(struct mesa_http *h)
 {
     struct mesa_conn *c = h->conn;
-    for (int i = 0; i < CHUNKS_PER_TURN && !lws_partial_buffered(c->wsi); i++) {
+    for (int i = 0; i < CHUNKS_PER_TURN && !mesa_link_buffered(c); i++) {
         if (h->out_sent == h->out.len && !read_chunk(h)) {
             finish(h);
             return true;
@@ -150,7 +170,7 @@ static bool push(struct mesa_http *h)
         size_t n = h->out.len - h->out_sent;
         if (n > CHUNK_BYTES)
             n = CHUNK_BYTES;
-        if (lws_write(c->wsi, (unsigned char *)h->out.data + h->out_sent, n, LWS_WRITE_RAW) < 0) {
+        if (!mesa_link_write(c, h->out.data + h->out_sent, n)) {
             h->done = true;
             mesa_conn_kill_later(c);
             return true;
@@ -160,16 +180,13 @@ static bool push(struct mesa_http *h)
     return false;
 }
 
-static void set_reading(struct mesa_conn *c, bool reading)
+/* There is more to write, when the socket takes it. */
+static void go_on_later(struct mesa_http *h)
 {
-    c->paused = !reading;
-    mesa_ws_update_reading(c);
-}
-
-static void more_time(struct mesa_http *h)
-{
-    h->deadline_ms = mesa_loop_now(h->conn->transport->loop) + MESA_HTTP_STALL_TIMEOUT_MS;
-    mesa_conn_arm(h->conn, STALL_CHECK_MS);
+    struct mesa_conn *c = h->conn;
+    h->deadline_ms = mesa_loop_now(c->transport->loop) + MESA_HTTP_STALL_TIMEOUT_MS;
+    mesa_conn_arm(c, c->wsi != NULL ? STALL_CHECK_MS : MESA_HTTP_STALL_TIMEOUT_MS);
+    mesa_link_want_writable(c);
 }
 
 /* libwebsockets does not read a connection that is being answered, but polls it: with bytes or an
@@ -179,7 +196,7 @@ static void more_time(struct mesa_http *h)
 void mesa_http_timeout(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || !h->answered || h->done ||
+    if (c->wsi == NULL || h == NULL || !h->answered || h->done ||
         mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
         mesa_conn_kill_later(c);
         return;
@@ -202,9 +219,8 @@ void mesa_http_send(struct mesa_http *h)
     }
     if (c->kill || push(h)) /* small answers, the usual case, never wait for the loop */
         return;
-    more_time(h);
-    set_reading(c, true);
-    lws_callback_on_writable(c->wsi);
+    set_reading(c, c->wsi != NULL);
+    go_on_later(h);
 }
 
 static bool clean(struct mesa_span s)
@@ -252,8 +268,10 @@ void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *
         rc = mesa_buf_append(&h->out, "\r\n", 2);
     if (rc == MESA_OK && !h->head_only && status != 204 && status != 304)
         rc = mesa_buf_append(&h->out, body, len);
-    if (rc != MESA_OK)
-        h->out.len = 0; /* no memory: the connection just ends */
+    if (rc != MESA_OK) { /* no memory: the connection just ends */
+        h->out.len = 0;
+        h->keep = false;
+    }
     mesa_http_send(h);
 }
 
@@ -261,9 +279,16 @@ static int answer(struct mesa_http *h, int status)
 {
     const char *text = mesa_http_status_text(status);
     h->dispatched = true;
-    h->linger = status == 413;
     mesa_http_reply(h, status, NULL, 0, text, strlen(text));
     return 0;
+}
+
+/* Answers a request whose body is not read: what follows its head cannot be told. */
+static int refuse(struct mesa_http *h, int status)
+{
+    h->keep = false;
+    h->linger = status == 413 || h->conn->wsi == NULL;
+    return answer(h, status);
 }
 
 static int dispatch(struct mesa_http *h)
@@ -272,10 +297,11 @@ static int dispatch(struct mesa_http *h)
     struct mesa_listener *l = c->listener;
     h->dispatched = true;
     mesa_conn_arm(c, 0);
-    set_reading(c, false); /* or the loop would spin on whatever arrives until there is an answer */
     if (l->hooks.on_http == NULL)
         return answer(h, 404);
     l->hooks.on_http(l->ctx, h, &h->capture.request, (struct mesa_span){h->body.data, h->body.len});
+    if (c->http == h && !h->answered)
+        set_reading(c, false); /* or the loop would spin on whatever arrives until then */
     return 0;
 }
 
@@ -302,39 +328,69 @@ static int read_length(const struct mesa_request *req, size_t max, size_t *out)
     return 0;
 }
 
+static struct mesa_http *http_new(struct mesa_conn *c)
+{
+    struct mesa_http *h = calloc(1, sizeof *h);
+    if (h == NULL)
+        return NULL;
+    h->file = -1;
+    h->conn = c;
+    c->http = h;
+    c->phase = MESA_CONN_HTTP;
+    return h;
+}
+
+/* The head is there. */
+static int begin(struct mesa_http *h)
+{
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct mesa_conn *c = h->conn;
+    const struct mesa_request *req = &h->capture.request;
+    h->head_only = mesa_span_eq(req->method, MESA_SPAN("HEAD"));
+    int status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
+    if (status != 0)
+        return refuse(h, status);
+    if (h->body_expected == 0)
+        return dispatch(h);
+    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
+
+    struct mesa_span expect = mesa_request_header(req, "expect");
+    if (expect.len == 12 && strncasecmp(expect.p, "100-continue", 12) == 0)
+        (void)mesa_link_write(c, go_on, sizeof go_on - 1);
+    return 0;
+}
+
 int mesa_http_begin(struct mesa_conn *c, const char *head)
 {
     if (c->phase != MESA_CONN_REQUEST)
         return c->phase == MESA_CONN_HTTP
                    ? 0
                    : -1; /* one more request: the connection ends with the first one's answer */
-    struct mesa_http *h = calloc(1, sizeof *h);
+    struct mesa_http *h = http_new(c);
     if (h == NULL)
         return -1;
-    h->file = -1;
-    h->conn = c;
-    c->http = h;
-    c->phase = MESA_CONN_HTTP;
     lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* ours act */
-
     int status = mesa_capture_read(&h->capture, c, head);
-    if (status != 0)
-        return answer(h, status);
-    const struct mesa_request *req = &h->capture.request;
-    h->head_only = mesa_span_eq(req->method, MESA_SPAN("HEAD"));
-    status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
-    if (status != 0)
-        return answer(h, status);
-    if (h->body_expected == 0)
-        return dispatch(h);
-    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
+    return status != 0 ? refuse(h, status) : begin(h);
+}
 
-    struct mesa_span expect = mesa_request_header(req, "expect");
-    if (expect.len == 12 && strncasecmp(expect.p, "100-continue", 12) == 0) {
-        unsigned char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        (void)lws_write(c->wsi, go_on, sizeof go_on - 1, LWS_WRITE_RAW);
+void mesa_http_begin_plain(struct mesa_conn *c)
+{
+    const struct mesa_capture *head = &c->transport->upgrade;
+    struct mesa_http *h = http_new(c);
+    if (h == NULL || mesa_capture_copy(&h->capture, head) != MESA_OK) {
+        mesa_conn_kill_later(c);
+        return;
     }
-    return 0;
+    h->keep = head->minor > 0 &&
+              !mesa_header_lists(mesa_request_header(&head->request, "connection"), "close");
+    (void)begin(h);
+}
+
+size_t mesa_http_body_left(const struct mesa_conn *c)
+{
+    const struct mesa_http *h = c->http;
+    return h != NULL && !h->dispatched ? h->body_expected - h->body.len : 0;
 }
 
 int mesa_http_body(struct mesa_conn *c, const char *data, size_t len)
@@ -360,9 +416,7 @@ int mesa_http_body_complete(struct mesa_conn *c)
 int mesa_http_writable(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || !h->answered || h->done || lws_partial_buffered(c->wsi) || push(h))
-        return 0;
-    more_time(h);
-    lws_callback_on_writable(c->wsi);
+    if (h != NULL && h->answered && !h->done && !mesa_link_buffered(c) && !push(h))
+        go_on_later(h);
     return 0;
 }

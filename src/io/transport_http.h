@@ -1,9 +1,10 @@
 /* transport_http.h - one HTTP request and its answer, inside the transport.
  *
  * Handed out as mesa_http and freed once it was answered and the connection has let go of it:
- * whichever comes last. A response is one head, optionally followed by the bytes of a file, and
- * always ends the connection, which is the one way that works the same with pipelining, half-closed
- * peers and bodies nobody has read. Loop thread only. May include: base/, io/transport_internal.h.
+ * whichever comes last. A response is one head, optionally followed by the bytes of a file. Behind it
+ * a socket of our own waits for the next request, unless the peer or an error says otherwise. One of
+ * libwebsockets ends: it reads on while an answer is being waited for, and what it has read cannot
+ * be held back. Loop thread only. May include: base/, io/transport_internal.h.
  */
 #ifndef MESA_IO_TRANSPORT_HTTP_H
 #define MESA_IO_TRANSPORT_HTTP_H
@@ -19,6 +20,7 @@ struct mesa_http {
     bool answered;
     bool done;           /* the whole answer has been written */
     bool linger;         /* a refused body is still coming */
+    bool keep;           /* the connection stays for another request */
     bool head_only;      /* HEAD */
     struct mesa_buf out; /* what is to be written next */
     size_t out_sent;

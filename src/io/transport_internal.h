@@ -52,6 +52,7 @@ struct mesa_capture {
     struct mesa_buf refs; /* struct header_ref, offsets into `text` while it grows */
     struct mesa_header *headers;
     size_t header_cap;
+    int minor; /* of HTTP/1, when the head was read in our own way */
     char protocol[64];
     char ip[48]; /* MESA_ADDRESS_TEXT_LEN */
 };
@@ -59,7 +60,6 @@ struct mesa_capture {
 struct mesa_transport {
     struct mesa_loop *loop;
     struct lws_context *context; /* NULL once libwebsockets has freed it */
-    struct lws_vhost *plain;     /* every listener without TLS uses it */
     struct mesa_poller *poller;  /* of the connections without TLS */
     struct mesa_turn turn;
     struct mesa_list listeners;
@@ -98,7 +98,7 @@ struct mesa_listener {
     struct mesa_transport *transport;
     struct mesa_listener_hooks hooks;
     void *ctx;
-    struct lws_vhost *vhost;
+    struct lws_vhost *vhost;        /* NULL without TLS */
     struct mesa_acceptor *acceptor; /* NULL once stopped */
     struct mesa_list conns;
     struct mesa_map *per_ip; /* NULL without a limit */
@@ -164,6 +164,7 @@ struct mesa_conn {
     bool paused : 1;       /* reading stopped by the owner */
     bool reading : 1;      /* whether the socket is read */
     bool waits_for_head : 1;
+    bool wants_writable : 1; /* of `fd`: told when it is, though nothing is buffered */
     bool deaf : 1; /* the peer has closed or broken the protocol: nothing it sends means anything */
 };
 
@@ -219,7 +220,7 @@ int mesa_link_fd(const struct mesa_conn *c);
 bool mesa_link_buffered(const struct mesa_conn *c);
 /* What the socket does not take is buffered. False: it is dead. */
 bool mesa_link_write(struct mesa_conn *c, const void *bytes, size_t len);
-/* mesa_ws_writable is called once nothing is buffered. */
+/* mesa_ws_writable, or mesa_http_writable, is called once nothing is buffered. */
 void mesa_link_want_writable(struct mesa_conn *c);
 void mesa_link_set_reading(struct mesa_conn *c, bool reading);
 /* libwebsockets has found a violation by itself and is closing. */
@@ -235,6 +236,7 @@ bool mesa_plain_begin(struct mesa_conn *c, int fd);
 void mesa_plain_set_reading(struct mesa_conn *c, bool reading);
 bool mesa_plain_buffered(const struct mesa_conn *c);
 bool mesa_plain_write(struct mesa_conn *c, const void *bytes, size_t len);
+void mesa_plain_want_writable(struct mesa_conn *c);
 /* Writes what has waited for the end of the turn, and goes on with what was read. */
 void mesa_plain_turn(struct mesa_conn *c);
 /* Closes the socket and frees the connection. */
@@ -245,8 +247,6 @@ int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, v
                             void *in, size_t len);
 struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
                                   const struct mesa_address *address);
-/* Gives `fd` to libwebsockets, which frees the connection one day, or has done so on return. */
-void mesa_conn_to_library(struct mesa_conn *c, int fd);
 /* The socket is gone. */
 void mesa_conn_destroyed(struct mesa_conn *c);
 void mesa_conn_turn(struct mesa_conn *c);
@@ -286,11 +286,15 @@ int mesa_head_refused(struct mesa_conn *c, enum mesa_status why);
 /* An address as text; "unix" for Unix sockets. */
 enum { MESA_ADDRESS_TEXT_LEN = 48 };
 void mesa_address_text(const struct mesa_address *a, char out[MESA_ADDRESS_TEXT_LEN]);
+/* `to` is empty; on failure it is still to be deinitialized. */
+enum mesa_status mesa_capture_copy(struct mesa_capture *to, const struct mesa_capture *from);
 void mesa_capture_deinit(struct mesa_capture *cap);
 /* The first value of a header, absent when there is none. `name` in lower case. */
 struct mesa_span mesa_request_header(const struct mesa_request *req, const char *name);
 
 /* transport_upgrade.c */
+/* Whether a comma-separated list has the word, whatever its case. */
+bool mesa_header_lists(struct mesa_span list, const char *word);
 int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name);
 /* Whether the request in transport->upgrade becomes a WebSocket: 0, or the status and headers to refuse
  * with. The listener may be gone. */
@@ -300,10 +304,15 @@ size_t mesa_upgrade_answer(struct mesa_transport *t, char out[MESA_UPGRADE_ANSWE
 void mesa_upgrade_done(struct mesa_transport *t);
 
 /* transport_http.c */
+/* libwebsockets has read a head. These four return -1 to have the connection ended. */
 int mesa_http_begin(struct mesa_conn *c, const char *head);
 int mesa_http_body(struct mesa_conn *c, const char *data, size_t len);
 int mesa_http_body_complete(struct mesa_conn *c);
 int mesa_http_writable(struct mesa_conn *c);
+/* The head in transport->upgrade has been taken off a socket of our own. */
+void mesa_http_begin_plain(struct mesa_conn *c);
+/* Bytes of the body that have not come yet. */
+size_t mesa_http_body_left(const struct mesa_conn *c);
 void mesa_http_timeout(struct mesa_conn *c);
 void mesa_http_detach(struct mesa_conn *c);
 const char *mesa_http_status_text(int status);

@@ -1,4 +1,4 @@
-/* transport_link.c - the socket below a connection: libwebsockets' (TLS, HTTP), or our own. */
+/* transport_link.c - the socket below a connection: libwebsockets' (TLS), or our own. */
 #include <sys/socket.h>
 
 #include "io/transport_internal.h"
@@ -30,7 +30,8 @@ void mesa_link_want_writable(struct mesa_conn *c)
 {
     if (c->wsi != NULL)
         lws_callback_on_writable(c->wsi);
-    /* a socket of our own is watched for as long as there is something to write */
+    else
+        mesa_plain_want_writable(c);
 }
 
 void mesa_link_set_reading(struct mesa_conn *c, bool reading)

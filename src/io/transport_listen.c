@@ -218,7 +218,6 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
         l->unix_path = NULL;
         goto fail;
     }
-    l->vhost = t->plain;
     if (l->secure)
         rc = mesa_vhost_new(t, cfg, &l->vhost, err, err_len);
     if (rc == MESA_OK)

@@ -3,8 +3,9 @@
  * All of them are in one epoll set, which is one handle of libuv's: a connection costs no handle of its
  * own, and a turn asks once for all that happened. What arrives is read into one buffer for all, and
  * whole messages are passed on from there; only what is left of an incomplete frame is kept with its
- * connection. A request that asks for no upgrade goes to libwebsockets, unread: its head is looked at
- * without taking it off the socket.
+ * connection. A request's head is looked at without taking it off the socket until it is complete, and of
+ * its body no more is taken than it says it has: what follows is another request, and waits in the
+ * kernel for its turn.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,7 +42,7 @@ struct mesa_pending {
 static uint32_t wanted_events(const struct mesa_conn *c)
 {
     return (c->reading && c->input == NULL ? READ_EVENTS : 0) |
-           (mesa_plain_buffered(c) ? (uint32_t)EPOLLOUT : 0) |
+           (mesa_plain_buffered(c) || c->wants_writable ? (uint32_t)EPOLLOUT : 0) |
            (c->waits_for_head ? (uint32_t)EPOLLET : 0);
 }
 
@@ -74,7 +75,7 @@ static void on_ready(uv_poll_t *poll, int status, int events)
     /* none of them goes away here: connections end at the end of the turn */
     for (int i = 0; i < n; i++) {
         struct mesa_conn *c = ready[i].data.ptr;
-        if (late && c->phase == MESA_CONN_OPEN)
+        if (late && !c->waits_for_head)
             continue; /* is told again */
         on_event(c, ready[i].events);
         late = uv_hrtime() > end;
@@ -201,6 +202,14 @@ bool mesa_plain_write(struct mesa_conn *c, const void *bytes, size_t len)
     return true;
 }
 
+void mesa_plain_want_writable(struct mesa_conn *c)
+{
+    if (mesa_plain_buffered(c))
+        return; /* it is watched already */
+    c->wants_writable = true;
+    watch(c);
+}
+
 /* -- the request -- */
 
 static void refuse(struct mesa_conn *c, int status, const char *headers)
@@ -235,15 +244,6 @@ static void upgrade(struct mesa_conn *c)
         accept_upgrade(c);
     else
         refuse(c, status, headers);
-}
-
-/* libwebsockets gets the socket as if nobody had looked at it. */
-static void hand_over(struct mesa_conn *c)
-{
-    int fd = c->fd;
-    (void)epoll_ctl(c->transport->poller->fd, EPOLL_CTL_DEL, fd, NULL);
-    c->fd = -1;
-    mesa_conn_to_library(c, fd);
 }
 
 /* Takes the head off the socket, where it has been looked at. */
@@ -285,12 +285,27 @@ static void read_head(struct mesa_conn *c, bool ended)
         wait_for_head(c, false);
         if (rc != MESA_OK)
             refuse_head(c, rc);
-        else if (mesa_request_header(&c->transport->upgrade.request, "upgrade").p == NULL)
-            hand_over(c);
-        else if (take_head(c, len))
+        else if (!take_head(c, len))
+            mesa_conn_kill_later(c);
+        else if (mesa_request_header(&c->transport->upgrade.request, "upgrade").p != NULL)
             upgrade(c);
         else
+            mesa_http_begin_plain(c);
+    }
+}
+
+static void read_body(struct mesa_conn *c)
+{
+    char *p = c->transport->poller->input;
+    size_t left = mesa_http_body_left(c);
+    ssize_t n = recv(c->fd, p, left < INPUT_BYTES ? left : INPUT_BYTES, MSG_DONTWAIT);
+    if (n <= 0) {
+        if (n == 0 || (errno != EAGAIN && errno != EINTR))
             mesa_conn_kill_later(c);
+    } else if (mesa_http_body(c, p, (size_t)n) != 0) {
+        mesa_conn_kill_later(c);
+    } else if ((size_t)n == left) {
+        (void)mesa_http_body_complete(c);
     }
 }
 
@@ -407,11 +422,17 @@ void mesa_plain_turn(struct mesa_conn *c)
 
 static void on_writable(struct mesa_conn *c)
 {
+    if (c->wants_writable) {
+        c->wants_writable = false;
+        watch(c);
+    }
     if (c->output != NULL && !flush(c))
         mesa_conn_kill_later(c);
     if (c->output != NULL)
         return;
-    if (c->deaf && c->closing != NULL && !c->closing->failed)
+    if (c->phase == MESA_CONN_HTTP)
+        (void)mesa_http_writable(c);
+    else if (c->deaf && c->closing != NULL && !c->closing->failed)
         mesa_conn_kill_later(c); /* the closing handshake is done */
     else
         mesa_ws_writable(c);
@@ -433,6 +454,8 @@ static void on_event(struct mesa_conn *c, uint32_t events)
         read_head(c, (events & ENDED_EVENTS) != 0);
     } else if (c->phase == MESA_CONN_OPEN) {
         read_frames(c);
+    } else if (c->phase == MESA_CONN_HTTP && mesa_http_body_left(c) > 0) {
+        read_body(c);
     } else {
         mesa_conn_kill_later(c);
     }

@@ -391,6 +391,7 @@ enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
     if (rc != MESA_OK)
         return rc;
     mesa_address_text(&c->address, cap->ip);
+    cap->minor = r.minor;
     cap->request = (struct mesa_request){
         .method = r.method,
         .path = r.path,
@@ -404,6 +405,41 @@ enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
     const char *odd = r.minor == 0 ? "upgrade" : "host";
     bool has = mesa_request_header(&cap->request, odd).p != NULL;
     return has == (r.minor == 0) ? MESA_EPROTO : MESA_OK;
+}
+
+/* Appends `s` to `text`, which has room. */
+static struct mesa_span copy_text(struct mesa_buf *text, struct mesa_span s)
+{
+    struct mesa_span copy = {text->data + text->len, s.len};
+    if (s.len > 0)
+        (void)mesa_buf_append(text, s.p, s.len);
+    return copy;
+}
+
+enum mesa_status mesa_capture_copy(struct mesa_capture *to, const struct mesa_capture *from)
+{
+    const struct mesa_request *r = &from->request;
+    size_t bytes = r->method.len + r->path.len + r->query.len;
+    for (size_t i = 0; i < r->header_count; i++)
+        bytes += r->headers[i].name.len + r->headers[i].value.len;
+    enum mesa_status rc = mesa_buf_reserve(&to->text, bytes);
+    if (rc == MESA_OK)
+        rc = reserve_headers(to, r->header_count);
+    if (rc != MESA_OK)
+        return rc;
+    to->minor = from->minor;
+    to->request = *r;
+    to->request.method = copy_text(&to->text, r->method);
+    to->request.path = copy_text(&to->text, r->path);
+    to->request.query = copy_text(&to->text, r->query);
+    for (size_t i = 0; i < r->header_count; i++) {
+        to->headers[i].name = copy_text(&to->text, r->headers[i].name);
+        to->headers[i].value = copy_text(&to->text, r->headers[i].value);
+    }
+    to->request.headers = to->headers;
+    memcpy(to->ip, from->ip, sizeof to->ip);
+    to->request.ip.p = to->ip;
+    return MESA_OK;
 }
 
 void mesa_capture_deinit(struct mesa_capture *cap)

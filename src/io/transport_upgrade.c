@@ -46,7 +46,7 @@ static struct mesa_span next_token(struct mesa_span *list)
     return token;
 }
 
-static bool list_has(struct mesa_span list, const char *word)
+bool mesa_header_lists(struct mesa_span list, const char *word)
 {
     for (struct mesa_span t = next_token(&list); t.p != NULL; t = next_token(&list))
         if (t.len == strlen(word) && strncasecmp(t.p, word, t.len) == 0)
@@ -83,7 +83,7 @@ static int check_request(const struct mesa_request *req, const char **headers)
         *headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
         return 426;
     }
-    if (!list_has(mesa_request_header(req, "connection"), "upgrade") || !is_key(key) ||
+    if (!mesa_header_lists(mesa_request_header(req, "connection"), "upgrade") || !is_key(key) ||
         host.len == 0)
         return 400;
     /* a body has no place here, and what it says about itself could hide another request */
@@ -138,7 +138,7 @@ static int rename_protocol(struct mesa_conn *c)
 static int check_handshake(struct mesa_conn *c, const char **headers)
 {
     const struct mesa_request *req = &c->transport->upgrade.request;
-    if (!list_has(mesa_request_header(req, "upgrade"), "websocket"))
+    if (!mesa_header_lists(mesa_request_header(req, "upgrade"), "websocket"))
         return 400;
     int status = check_request(req, headers);
     return status == 0 ? choose_protocol(c) : status;

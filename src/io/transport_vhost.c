@@ -1,5 +1,4 @@
-/* transport_vhost.c - libwebsockets' virtual hosts: one for everything without TLS, one for each
- * TLS listener.
+/* transport_vhost.c - libwebsockets' virtual hosts: one for each TLS listener.
  *
  * A vhost lives until the context goes: libwebsockets moves connections between the vhosts of a
  * port when it reads their Host header and loses count of them, so that freeing one early is not
@@ -109,24 +108,19 @@ enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_list
     /* all zero: libwebsockets neither pings nor hangs up on its own */
     static const lws_retry_bo_t no_keepalive;
     char name[32];
-    bool secure = cfg != NULL && cfg->tls_cert != NULL;
 
-    if (secure && t->client_ctx == NULL)
+    if (t->client_ctx == NULL)
         t->client_ctx = SSL_CTX_new(TLS_client_method());
     snprintf(name, sizeof name, "\001mesa %u", t->vhost_count++); /* no Host header names it */
     struct lws_context_creation_info info = {
-        /* a port of its own for the plain vhost keeps libwebsockets from moving connections between
-           it and the others */
-        .port = secure ? CONTEXT_PORT_NO_LISTEN_SERVER : CONTEXT_PORT_NO_LISTEN,
+        .port = CONTEXT_PORT_NO_LISTEN_SERVER,
         .vhost_name = name,
         .protocols = protocols,
         .retry_and_idle_policy = &no_keepalive,
         .alpn = "http/1.1", /* over h2 a WebSocket is a stream inside another connection */
-        .options =
-            secure ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX
-                   : 0,
+        .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX,
         /* or libwebsockets makes one of its own, and may leak it */
-        .provided_client_ssl_ctx = secure ? t->client_ctx : NULL,
+        .provided_client_ssl_ctx = t->client_ctx,
     };
     loading.cfg = cfg;
     loading.err = err;

@@ -80,6 +80,11 @@ int mesa_script_open_luv(lua_State *L)
     set_callback(main, run_callback);
     lua_pushcfunction(main, open);
     int rc = lua_pcall(main, 0, 1, 0);
+    if (rc == 0) {
+        mesa_script_push_program(vm, main, "adapt_luv");
+        lua_insert(main, -2);
+        rc = lua_pcall(main, 1, 1, 0);
+    }
     if (main != L)
         lua_xmove(main, L, 1);
     return rc == 0 ? 1 : lua_error(L);

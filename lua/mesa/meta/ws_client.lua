@@ -34,8 +34,9 @@ function WsClient:connect() end
 ---@return boolean? ok, string? err `"full"`: `maxQueue` bytes wait already
 function WsClient:send(message) end
 
---- Sends op 2 and waits for op 22. nil and the reason when the connection ends first, as it does when the server refuses,
---- and nil, "timeout" when nothing comes in the client's `timeout`.
+--- Sends op 2, in front of what waits to be sent, and waits for op 22. nil and the reason when the connection ends first, as it
+--- does when the server refuses; nil, "timeout" when nothing comes in the client's `timeout`; nil, "replaced" when `authenticate` is
+--- called again, which is how to go on after a refusal that leaves the connection.
 ---@param data table
 ---@param options? {shouldSync: boolean} false: what was kept for the user while offline is not wanted
 ---@return table? user, string? err

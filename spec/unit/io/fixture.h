@@ -119,6 +119,8 @@ bool peer_expect_close(struct peer *p, int code);
 bool peer_expect_eof(struct peer *p);
 /* Reads to the end of the connection; the text is NUL-terminated and lives as long as the peer. */
 const char *peer_read_all(struct peer *p);
+/* The same, having said that no further request will come. */
+const char *peer_read_answer(struct peer *p);
 /* Drops the first `n` bytes that have arrived. */
 void peer_consume(struct peer *p, size_t n);
 

@@ -139,6 +139,37 @@ TEST(jobs_that_take_long_have_a_turn_each)
     mesa_loop_free(loop);
 }
 
+static int polled_turn;
+
+static void note_turn(struct mesa_job *j)
+{
+    (void)j;
+    first_turn = turn_count;
+}
+
+static void on_polled(uv_async_t *async)
+{
+    polled_turn = turn_count;
+    mesa_loop_queue(loop, &jobs[0]);
+    uv_close((uv_handle_t *)async, NULL);
+}
+
+TEST(what_polling_has_produced_goes_out_before_jobs_run)
+{
+    static struct mesa_turn turn = {.fn = count_turn};
+    static uv_async_t async;
+    begin_jobs();
+    mesa_job_init(&jobs[0], note_turn);
+    mesa_list_init(&turn.link);
+    mesa_loop_add_turn(loop, &turn);
+    uv_async_init(mesa_loop_uv(loop), &async, on_polled);
+    uv_async_send(&async);
+    mesa_loop_run(loop);
+    CHECK(first_turn > polled_turn);
+    mesa_loop_remove_turn(&turn);
+    mesa_loop_free(loop);
+}
+
 TEST(a_timer_may_arm_itself_and_stop_the_loop)
 {
     begin();

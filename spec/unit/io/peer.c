@@ -245,6 +245,13 @@ bool peer_expect_eof(struct peer *p)
     return CHECK(ended);
 }
 
+const char *peer_read_answer(struct peer *p)
+{
+    if (p->ssl == NULL)
+        shutdown(p->fd, SHUT_WR);
+    return peer_read_all(p);
+}
+
 const char *peer_read_all(struct peer *p)
 {
     CHECK(WAIT_FOR(p->fixture, (peer_poll(p), p->eof)));

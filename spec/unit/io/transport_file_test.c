@@ -83,7 +83,7 @@ static const char *ask(const char *method, const char *path, const char *headers
         return "";
     snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: h\r\n%s\r\n", method, path, headers);
     (void)peer_send_text(&p, request);
-    return peer_read_all(&p);
+    return peer_read_answer(&p);
 }
 
 static void expect_file(const char *path, const char *type, const char *body)

@@ -31,7 +31,15 @@ static const char *ask(const char *request)
     if (!CHECK(peer_connect(&p, &f)))
         return "";
     (void)peer_send_text(&p, request);
-    return peer_read_all(&p);
+    return peer_read_answer(&p);
+}
+
+/* `expected` has a "%s" where a connection that does not go on says so. */
+static void expect_text(const char *response, const char *expected)
+{
+    char text[256];
+    snprintf(text, sizeof text, expected, f.config.tls_cert != NULL ? "Connection: close\r\n" : "");
+    CHECK_EQ_STR(response, text);
 }
 
 static void expect_status(const char *request, int status)
@@ -51,14 +59,12 @@ TEST(get_and_head_are_answered)
     for (int tls = 0; tls < 2; tls++) {
         CHECK_OR_RETURN(begin(tls != 0));
         const char *r = ask("GET /a/b?c=d HTTP/1.1\r\nHost: h\r\n\r\n");
-        CHECK_EQ_STR(
-            r,
-            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello");
+        expect_text(
+            r, "HTTP/1.1 200 OK\r\n%sContent-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello");
         CHECK(strstr(f.request.data, "GET /a/b?c=d 127.0.0.1 []") != NULL);
         r = ask("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-        CHECK_EQ_STR(
-            r,
-            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
+        expect_text(r,
+                    "HTTP/1.1 200 OK\r\n%sContent-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
         end();
     }
 }
@@ -99,7 +105,7 @@ TEST(a_body_may_come_in_pieces)
         for (int turns = 0; turns < 5; turns++)
             fixture_turn(&f);
     }
-    CHECK(strncmp(peer_read_all(&p), "HTTP/1.1 200", 12) == 0);
+    CHECK(strncmp(peer_read_answer(&p), "HTTP/1.1 200", 12) == 0);
     CHECK_EQ_INT(f.body.len, 60000);
     for (int i = 0; i < 10; i++)
         CHECK(f.body.data[i * 6000] == '0' + i && f.body.data[i * 6000 + 5999] == '0' + i);
@@ -157,8 +163,8 @@ TEST(a_request_may_be_answered_later)
         for (int i = 0; i < 30; i++)
             fixture_turn(&f);
         mesa_http_reply(f.http, 201, NULL, 0, "later", 5);
-        CHECK_EQ_STR(peer_read_all(&p),
-                     "HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlater");
+        expect_text(peer_read_answer(&p),
+                    "HTTP/1.1 201 Created\r\n%sContent-Length: 5\r\n\r\nlater");
         end();
     }
 }
@@ -184,8 +190,9 @@ TEST(the_loop_does_not_spin_while_an_answer_is_awaited)
         fixture_turn(&f);
     CHECK(turns_in_100_ms() < 200);
     mesa_http_reply(f.http, 200, NULL, 0, "ok", 2);
+    f.hold_http = false;
     (void)peer_read_all(&p);
-    CHECK_EQ_INT(f.http_requests, 1);
+    CHECK_EQ_INT(f.http_requests, f.config.tls_cert != NULL ? 1 : 2);
     end();
 }
 
@@ -202,8 +209,8 @@ TEST(the_loop_does_not_spin_while_a_reader_stalls)
     shutdown(p.fd, SHUT_WR);
     CHECK(WAIT_FOR(&f, turns_in_100_ms() < 200)); /* once the kernel's buffers are full */
     (void)peer_read_all(&p);
-    if (strncmp(mesa_transport_library_version(), "4.1.", 4) ==
-        0) /* later ones give a half-closed peer up */
+    /* libwebsockets gives a half-closed peer up since 4.2 */
+    if (f.config.tls_cert == NULL || strncmp(mesa_transport_library_version(), "4.1.", 4) == 0)
         CHECK(p.in.len > len);
     free(body);
     end();
@@ -249,9 +256,8 @@ TEST(an_unsafe_header_becomes_500)
     peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK(WAIT_FOR(&f, f.http != NULL));
     mesa_http_reply(f.http, 200, bad, 1, "body", 4);
-    CHECK_EQ_STR(
-        peer_read_all(&p),
-        "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    expect_text(peer_read_answer(&p),
+                "HTTP/1.1 500 Internal Server Error\r\n%sContent-Length: 0\r\n\r\n");
     end();
 }
 
@@ -270,7 +276,7 @@ TEST(a_large_answer_reaches_a_slow_reader_whole)
         mesa_http_reply(f.http, 200, NULL, 0, body, len);
         for (int i = 0; i < 100; i++)
             fixture_turn(&f);
-        const char *r = peer_read_all(&p);
+        const char *r = peer_read_answer(&p);
         const char *at = strstr(r, "\r\n\r\n");
         if (CHECK(at != NULL))
             CHECK_EQ_MEM(at + 4, p.in.len - 1 - (size_t)(at + 4 - r), body, len);
@@ -279,9 +285,9 @@ TEST(a_large_answer_reaches_a_slow_reader_whole)
     free(body);
 }
 
-TEST(a_second_request_on_the_connection_is_not_served)
+TEST(a_second_request_on_a_connection_with_tls_is_not_served)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin(true));
     p.fd = -1;
     const char *r = ask("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK_OR_RETURN(strncmp(r, "HTTP/1.1 200", 12) == 0);

@@ -130,7 +130,7 @@ TEST(a_request_that_is_no_upgrade_may_be_cut_anywhere)
     for (size_t cut = 0; cut <= len; cut++) {
         CHECK_OR_RETURN(peer_connect(&p, &f));
         send_in_two(stream, len, cut);
-        CHECK_OR_RETURN(CHECK(strstr(peer_read_all(&p), "\r\n\r\nhello") != NULL));
+        CHECK_OR_RETURN(CHECK(strstr(peer_read_answer(&p), "\r\n\r\nhello") != NULL));
         CHECK_EQ_INT(f.http_requests, (int)cut + 1);
         CHECK_EQ_MEM(f.body.data, f.body.len, "hello world", 11);
         CHECK(strncmp(f.request.data, "POST /form?x 127.0.0.1 []\n", 26) == 0);

@@ -149,7 +149,6 @@ TEST(a_handshake_that_is_wrong_gets_an_answer)
          400},
         {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\n", 400},
         {"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
-        {"BREW / HTTP/1.1\r\nHost: h\r\n\r\n", 403},
         {"GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n", 400},
         {"GET /%00x HTTP/1.1\r\nHost: h\r\n\r\n", 400},
     };
@@ -182,7 +181,7 @@ TEST(a_head_of_almost_8_kb_is_accepted_and_a_larger_one_ends_the_connection)
     snprintf(request, sizeof request, "GET / HTTP/1.1\r\nHost: localhost\r\n%s\r\n", headers);
     CHECK_OR_RETURN(peer_connect(&p, &f));
     peer_send_text(&p, request);
-    CHECK(strncmp(peer_read_all(&p), "HTTP/1.1 200", 12) == 0);
+    CHECK(strncmp(peer_read_answer(&p), "HTTP/1.1 200", 12) == 0);
     saw("\nx-header-59: 0000000000");
     peer_close(&p);
 
@@ -314,7 +313,7 @@ TEST(a_head_of_more_than_128_headers_is_431)
         snprintf(head + n, sizeof head - (size_t)n, "\r\n");
         CHECK_OR_RETURN(peer_connect(&p, &f));
         peer_send_text(&p, head);
-        CHECK(strncmp(peer_read_all(&p), count == 128 ? "HTTP/1.1 200 " : "HTTP/1.1 431 ", 13) ==
+        CHECK(strncmp(peer_read_answer(&p), count == 128 ? "HTTP/1.1 200 " : "HTTP/1.1 431 ", 13) ==
               0);
         peer_close(&p);
     }
