@@ -44,6 +44,9 @@ async function startRedis() {
   return {
     uri,
     client,
+    // It hangs without closing, until it goes on.
+    hang: () => child.kill('SIGSTOP'),
+    goOn: () => child.kill('SIGCONT'),
     async stop() {
       client.disconnect()
       child.kill('SIGKILL')
