@@ -1,7 +1,9 @@
 // A mixed cluster on one private Redis: a server of the Node library and two of mesa-lua, each with a guest, its "voice", and clients
 // that remember what they get.
+const { after, afterEach, before } = require('node:test')
 const Redis = require('ioredis')
 const WebSocket = require('ws')
+const { startRedis } = require('./redis.cjs')
 const { Inbox, startMesaLua, startNodeMesa } = require('./support.cjs')
 
 const KINDS = { node: startNodeMesa, lua1: startMesaLua, lua2: startMesaLua }
@@ -62,18 +64,14 @@ class Cluster {
     const cluster = new Cluster()
     config = { ...config, authentication: { timeout: false, ...config.authentication } } // the guests stay
     Object.assign(cluster, { redis, config, namespace: config.namespace, servers: {}, members: [], voices: {}, cleanUps: [], fences: 0 })
-    try {
-      await Promise.all(SERVERS.map(async name => {
-        const own = name === 'node' ? { redis: redis.uri } : { redis: { uri: redis.uri, lease: LEASE_MS }, ...each.lua }
-        cluster.servers[name] = await KINDS[name]({ ...config, ...own, ...each[name] }, { extra })
-      }))
-      await cluster.comeTogether(beside ? 2 : 1)
-      for (const name of SERVERS) cluster.voices[name] = await cluster.join(name)
-      await cluster.settle()
-    } catch (error) {
-      await cluster.stop()
-      throw error
-    }
+    redis.clusters.push(cluster)
+    await Promise.all(SERVERS.map(async name => {
+      const own = name === 'node' ? { redis: redis.uri } : { redis: { uri: redis.uri, lease: LEASE_MS }, ...each.lua }
+      cluster.servers[name] = await KINDS[name]({ ...config, ...own, ...each[name] }, { extra })
+    }))
+    await cluster.comeTogether(beside ? 2 : 1)
+    for (const name of SERVERS) cluster.voices[name] = await cluster.join(name)
+    await cluster.settle()
     return cluster
   }
 
@@ -106,6 +104,11 @@ class Cluster {
     await member.op(22)
     if (this.config.authentication.storeConnectedUsers !== false) await this.online(id)
     return member
+  }
+
+  // A user of the same name at each server.
+  async loginAll() {
+    return Object.fromEntries(await Promise.all(SERVERS.map(async at => [at, await this.login(at, at)])))
   }
 
   online(id) {
@@ -172,4 +175,18 @@ class Cluster {
   }
 }
 
-module.exports = { Cluster, LUA, SERVERS, until }
+// One Redis for the tests of a file. After each of them its clusters are stopped, and it is emptied.
+function useRedis() {
+  const redis = { clusters: [] }
+  before(async () => { Object.assign(redis, await startRedis()) })
+  after(() => redis.stop())
+  afterEach(async () => {
+    const stopped = await Promise.allSettled(redis.clusters.splice(0).map(cluster => cluster.stop()))
+    await redis.client.flushall()
+    const failed = stopped.find(({ status }) => status === 'rejected')
+    if (failed) throw failed.reason
+  })
+  return redis
+}
+
+module.exports = { Cluster, LUA, SERVERS, until, useRedis }

@@ -2,7 +2,7 @@
 const { spawn } = require('node:child_process')
 const { once } = require('node:events')
 const { Dispatcher, DispatchEvent, Message, Portal } = require('@cryb/mesa')
-const { Inbox } = require('./support.cjs')
+const { linesOf } = require('./support.cjs')
 const { startProgram } = require('./redis.cjs')
 const { until } = require('./cluster.cjs')
 
@@ -61,17 +61,10 @@ const starters = {
     const child = spawn(process.execPath, ['-e', NODE_PORTAL, cluster.redis.uri, JSON.stringify(options)], {
       stdio: ['ignore', 'pipe', 'inherit'], cwd: __dirname
     })
-    const lines = new Inbox()
-    let rest = ''
-    child.stdout.setEncoding('utf8').on('data', text => {
-      const parts = (rest + text).split('\n')
-      rest = parts.pop()
-      parts.forEach(line => lines.push(line))
-    })
     const ended = once(child, 'exit')
     return {
       child,
-      lines,
+      lines: linesOf(child.stdout),
       async stop() {
         child.kill('SIGTERM')
         await ended
@@ -97,7 +90,6 @@ async function startPortal(kind, cluster, options = {}) {
   return {
     id,
     get events() { return program.lines.items.map(line => JSON.parse(line)) },
-    take: matches => program.lines.take(line => matches(JSON.parse(line)), 10000).then(JSON.parse),
     // SIGTERM, or kill -9
     async end(signal) {
       gone = true

@@ -1,22 +1,12 @@
 // PROTOCOL 8 in a mixed cluster: names, the channel `ws`, and how messages reach their recipients.
 const assert = require('node:assert/strict')
-const { after, afterEach, before, describe, it } = require('node:test')
-const { Cluster, LUA, SERVERS, until } = require('./cluster.cjs')
+const { describe, it } = require('node:test')
+const { Cluster, LUA, SERVERS, until, useRedis } = require('./cluster.cjs')
 const { dispatchers, startPortal } = require('./programs.cjs')
-const { startRedis } = require('./redis.cjs')
 
-let redis, cluster
+const redis = useRedis()
+let cluster
 
-before(async () => { redis = await startRedis() })
-after(() => redis.stop())
-afterEach(async () => {
-  await cluster?.stop()
-  cluster = undefined
-  await redis.client.flushall()
-})
-
-// A user of the same name at each server.
-const loginAll = async () => Object.fromEntries(await Promise.all(SERVERS.map(async at => [at, await cluster.login(at, at)])))
 const COUNT = "server:use(function(self) local key = self:mapMiddlewareNamespace({ 'seen' }, 'metrics')[1] " +
   'return { onConnection = function() self.redis:incr(key) end } end)'
 
@@ -28,7 +18,7 @@ describe('8 names', () => {
     it(`\`X\` is ${namespace ? '`X_<namespace>` with a namespace' : '`X` without a namespace'}, and further keys are below \`mesa:\``, async () => {
       cluster = await Cluster.start(redis, { namespace, sync: { enabled: true }, portal: { enabled: true } })
       const portals = [await startPortal('Node', cluster), await startPortal('Lua', cluster)]
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       for (const [n, from] of SERVERS.entries()) {
         await cluster.send(from, { t: 'KEPT', d: { from } }, ['away'])
         await until(async () => (await cluster.stored('away'))?.length === n + 1) // Node may lose what others store meanwhile
@@ -44,25 +34,21 @@ describe('8 names', () => {
   it('clusters of two namespaces on one Redis hear nothing of each other', async () => {
     cluster = await Cluster.start(redis, { namespace: 'one' })
     const other = await Cluster.start(redis, { namespace: 'two' })
-    try {
-      const users = await loginAll()
-      for (const from of SERVERS) await other.send(from, { t: 'OTHER' })
-      for (const from of SERVERS) await other.send(from, { t: 'OTHER' }, SERVERS)
-      await other.settle()
-      await cluster.fence(...Object.values(users))
-      for (const at of SERVERS) assert.deepEqual(users[at].types, [])
-      assert.deepEqual(await redis.client.smembers('connected_clients_two'), [])
-      assert.equal(await redis.client.get('connected_clients_count_two'), '3')
-      assert.equal(await redis.client.get('connected_clients_count_one'), '6')
-    } finally {
-      await other.stop()
-    }
+    const users = await cluster.loginAll()
+    for (const from of SERVERS) await other.send(from, { t: 'OTHER' })
+    for (const from of SERVERS) await other.send(from, { t: 'OTHER' }, SERVERS)
+    await other.settle()
+    await cluster.fence(...Object.values(users))
+    for (const at of SERVERS) assert.deepEqual(users[at].types, [])
+    assert.deepEqual(await redis.client.smembers('connected_clients_two'), [])
+    assert.equal(await redis.client.get('connected_clients_count_two'), '3')
+    assert.equal(await redis.client.get('connected_clients_count_one'), '6')
   })
 
   for (const namespace of [undefined, 'walk'])
     it(`middleware: \`<prefix>_mw-<name>\`${namespace ? ' and then the namespace' : ''} is the same key for all servers`, async () => {
       cluster = await Cluster.start(redis, { namespace }, { node: { middleware: 'metrics' }, extra: COUNT })
-      await loginAll()
+      await cluster.loginAll()
       const key = namespace ? 'seen_mw-metrics_walk' : 'seen_mw-metrics'
       await until(async () => await redis.client.get(key) === '6') // the voices and the users
     })
@@ -72,7 +58,7 @@ describe('8 `ws`', () => {
   for (const from of SERVERS) {
     it(`{"message": {op,d,t}, "recipients": ["*"]} from ${from} reaches everybody once`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const guests = Object.fromEntries(await Promise.all(SERVERS.map(async at => [at, await cluster.join(at)])))
       const ws = await cluster.watch('ws')
       await cluster.send(from, { t: 'ALL', d: { n: 1 } })
@@ -92,7 +78,7 @@ describe('8 `ws`', () => {
 
     it(`"recipients": [ids] from ${from} goes to these, once, and through \`ws\` once`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const ws = await cluster.watch('ws')
       const elsewhere = SERVERS.filter(at => at !== from)
       await cluster.send(from, { t: 'SOME', d: { n: 1 } }, [...SERVERS, elsewhere[0]])
@@ -111,7 +97,7 @@ describe('8 `ws`', () => {
 
     it(`op, d and t from ${from} are what JSON can say`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const data = [
         { list: [], object: {}, nothing: null }, [], [[], {}], 'é😀/"\\\u0000', 9007199254740991, 0.1234567890123456, -1e-7, null, true,
         { deep: { er: [{ a: [1, { b: {} }] }] } }
@@ -128,7 +114,7 @@ describe('8 `ws`', () => {
 
     it(`"o" from ${from} stays inside`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       await cluster.send(from, { t: 'WITH', o: { sync: false } }, SERVERS)
       await cluster.send(from, { t: 'WITH', o: { sync: true } })
       for (const at of SERVERS)
@@ -137,7 +123,7 @@ describe('8 `ws`', () => {
 
     it(`what ${from} sends keeps its order on the way to every server`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       users[from].send({ op: 0, t: 'SEND_MANY', d: { count: 300, to: SERVERS, t: 'N' } })
       for (const at of SERVERS)
         for (let n = 1; n <= 300; n++) assert.equal((await users[at].type('N')).d.n, n)
@@ -147,7 +133,7 @@ describe('8 `ws`', () => {
   for (const kind of Object.keys(dispatchers))
     it(`from a dispatcher of ${kind}: {"message": {op,d,t,o?}, "recipients"}`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const ws = await cluster.watch('ws')
       await dispatchers[kind](cluster, [
         { t: 'TO', d: { a: [] }, to: SERVERS }, { t: 'STAR', o: { sync: false }, to: ['*'] }, { t: 'ALL', o: { sync: true } }
@@ -164,7 +150,7 @@ describe('8 `ws`', () => {
 
   it('mesa-lua adds fields, Node ignores them, and both ignore what a later version may add', async () => {
     cluster = await Cluster.start(redis, { sync: { enabled: true } })
-    const users = await loginAll()
+    const users = await cluster.loginAll()
     const ws = await cluster.watch('ws')
     await cluster.send('lua1', { t: 'ORIGIN' }, SERVERS)
     assert.ok((await ws.take()).origin)
@@ -183,7 +169,7 @@ describe('8 `ws`', () => {
 describe('8 delivery', () => {
   it('a node of mesa-lua delivers its own messages to its own clients at once and skips the echo', async () => {
     cluster = await Cluster.start(redis)
-    const users = await loginAll()
+    const users = await cluster.loginAll()
     const [own, guest] = [users.lua1, cluster.voices.lua1]
     redis.hang()
     try {
@@ -228,7 +214,7 @@ describe('8 delivery', () => {
   for (const from of LUA)
     it(`"excluding" makes {"*"} minus some ids work across mesa-lua nodes, from ${from}; Node's clients get all of it`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const ws = await cluster.watch('ws')
       for (const excluded of SERVERS) await cluster.send(from, { t: `NOT_${excluded}` }, undefined, [excluded])
       assert.deepEqual((await ws.take()).excluding, ['node'])
@@ -241,7 +227,7 @@ describe('8 delivery', () => {
   for (const from of SERVERS)
     it(`excluding takes ids out of a list of recipients, from ${from}`, async () => {
       cluster = await Cluster.start(redis)
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       for (const excluded of SERVERS) await cluster.send(from, { t: `NOT_${excluded}` }, SERVERS, [excluded])
       await cluster.fence(...Object.values(users))
       for (const at of SERVERS) assert.deepEqual(users[at].types, SERVERS.filter(name => name !== at).map(name => `NOT_${name}`))
@@ -249,7 +235,7 @@ describe('8 delivery', () => {
 
   it('`authentication.required` holds at mesa-lua for messages that arrive through Redis, whoever sends them', async () => {
     cluster = await Cluster.start(redis, { authentication: { required: true } })
-    const users = await loginAll()
+    const users = await cluster.loginAll()
     for (const from of SERVERS) await cluster.send(from, { t: `FROM_${from}` })
     await dispatchers.Node(cluster, [{ t: 'FROM_Node' }])
     await dispatchers.Lua(cluster, [{ t: 'FROM_Lua' }])

@@ -1,20 +1,12 @@
 // PROTOCOL 8 in a mixed cluster: `connected_clients` and `connected_clients_count`.
 const assert = require('node:assert/strict')
-const { after, afterEach, before, describe, it } = require('node:test')
-const { Cluster, LUA, SERVERS, until } = require('./cluster.cjs')
-const { startRedis } = require('./redis.cjs')
+const { describe, it } = require('node:test')
+const { Cluster, LUA, SERVERS, until, useRedis } = require('./cluster.cjs')
 
 const VOICES = SERVERS.length // one guest at each server
 
-let redis, cluster
-
-before(async () => { redis = await startRedis() })
-after(() => redis.stop())
-afterEach(async () => {
-  await cluster?.stop()
-  cluster = undefined
-  await redis.client.flushall()
-})
+const redis = useRedis()
+let cluster
 
 const ids = async () => (await redis.client.smembers(cluster.key('connected_clients'))).sort()
 const count = () => redis.client.get(cluster.key('connected_clients_count'))

@@ -1,21 +1,14 @@
 // PROTOCOL 8 in a mixed cluster: `undelivered_messages`.
 const assert = require('node:assert/strict')
-const { after, afterEach, before, describe, it } = require('node:test')
+const { describe, it } = require('node:test')
 const { Client } = require('@cryb/mesa')
-const { Cluster, LUA, SERVERS, until } = require('./cluster.cjs')
+const { Cluster, LUA, SERVERS, until, useRedis } = require('./cluster.cjs')
 const { dispatchers } = require('./programs.cjs')
-const { startProgram, startRedis } = require('./redis.cjs')
+const { startProgram } = require('./redis.cjs')
 const { Inbox, startMesaLua } = require('./support.cjs')
 
-let redis, cluster
-
-before(async () => { redis = await startRedis() })
-after(() => redis.stop())
-afterEach(async () => {
-  await cluster?.stop()
-  cluster = undefined
-  await redis.client.flushall()
-})
+const redis = useRedis()
+let cluster
 
 const start = (config, each) => Cluster.start(redis, { namespace: 'walk', sync: { enabled: true }, ...config }, each)
 const storedCount = (id, n) => until(async () => ((await cluster.stored(id))?.length ?? 0) === n)
@@ -260,19 +253,15 @@ describe('8 the bounds of `undelivered_messages`', () => {
 describe('8 without Redis', () => {
   it('sync works inside one process', async () => {
     const alone = await startMesaLua({ sync: { enabled: true }, authentication: { timeout: false } })
-    try {
-      cluster = Object.assign(new Cluster(), {
-        servers: { alone }, members: [], cleanUps: [], config: { authentication: { storeConnectedUsers: false } }
-      })
-      const sender = await cluster.join('alone')
-      for (const n of [1, 2]) sender.send({ op: 0, t: 'SEND', d: { message: envelope(n), to: ['away'] } })
-      for (let n = 0; n < 2; n++) await sender.type('SENT')
-      const user = await cluster.login('alone', 'away')
-      for (const n of [1, 2]) assert.deepEqual(await user.type('KEPT'), redelivered(n, n))
-    } finally {
-      await cluster.stop()
-      cluster = undefined
-    }
+    cluster = Object.assign(new Cluster(), {
+      servers: { alone }, members: [], cleanUps: [], config: { authentication: { storeConnectedUsers: false } }
+    })
+    redis.clusters.push(cluster)
+    const sender = await cluster.join('alone')
+    for (const n of [1, 2]) sender.send({ op: 0, t: 'SEND', d: { message: envelope(n), to: ['away'] } })
+    for (let n = 0; n < 2; n++) await sender.type('SENT')
+    const user = await cluster.login('alone', 'away')
+    for (const n of [1, 2]) assert.deepEqual(await user.type('KEPT'), redelivered(n, n))
   })
 
   it('only portals and dispatchers need it', async () => {

@@ -1,27 +1,17 @@
 // PROTOCOL 9 in a mixed cluster: dispatchers and DispatchEvent.
 const assert = require('node:assert/strict')
-const { after, afterEach, before, describe, it } = require('node:test')
-const { Cluster, LUA, SERVERS } = require('./cluster.cjs')
+const { describe, it } = require('node:test')
+const { Cluster, LUA, SERVERS, useRedis } = require('./cluster.cjs')
 const { dispatchers } = require('./programs.cjs')
-const { startRedis } = require('./redis.cjs')
 
-let redis, cluster
-
-before(async () => { redis = await startRedis() })
-after(() => redis.stop())
-afterEach(async () => {
-  await cluster?.stop()
-  cluster = undefined
-  await redis.client.flushall()
-})
-
-const loginAll = async () => Object.fromEntries(await Promise.all(SERVERS.map(async at => [at, await cluster.login(at, at)])))
+const redis = useRedis()
+let cluster
 
 for (const [kind, dispatch] of Object.entries(dispatchers))
   describe(`9 a dispatcher of ${kind}`, () => {
     it('publishes to `ws`: to ids, to {"*"}, to everybody by default, to users and to guests of every server', async () => {
       cluster = await Cluster.start(redis, { namespace: 'walk' })
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const ws = await cluster.watch('ws')
       await dispatch(cluster, [{ t: 'TWO', to: ['node', 'lua2'] }, { t: 'STAR', to: ['*'] }, { t: 'ALL' }, { op: 40, d: 'other', t: 'OP' }])
       for (const recipients of [['node', 'lua2'], ['*'], ['*'], ['*']]) assert.deepEqual((await ws.take()).recipients, recipients)
@@ -36,7 +26,7 @@ for (const [kind, dispatch] of Object.entries(dispatchers))
 
     it('with `sync.enabled` stores for the offline like a server does, and publishes to the rest', async () => {
       cluster = await Cluster.start(redis, { namespace: 'walk', sync: { enabled: true } })
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       await dispatch(cluster, [1, 2].map(n => ({ t: 'KEPT', d: { n }, to: [...SERVERS, 'away'] })), { sync: true })
       await dispatch(cluster, [
         { t: 'LOST', o: { sync: false }, to: ['away', 'node'] }, { t: 'ALL', to: ['*'] }, { t: 'ALL' }, { event: 'DISCONNECT_CLIENT', to: ['away'] }
@@ -50,7 +40,7 @@ for (const [kind, dispatch] of Object.entries(dispatchers))
 
     it('without it stores nothing', async () => {
       cluster = await Cluster.start(redis, { namespace: 'walk', sync: { enabled: true } })
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       await dispatch(cluster, [{ t: 'ONLINE', to: [...SERVERS, 'away'] }])
       for (const at of SERVERS) await users[at].type('ONLINE')
       await cluster.fence(...Object.values(users))
@@ -59,7 +49,7 @@ for (const [kind, dispatch] of Object.entries(dispatchers))
 
     it('`DispatchEvent("DISCONNECT_CLIENT")` is op 5, and closes the recipients with 1000', async () => {
       cluster = await Cluster.start(redis, { namespace: 'walk' })
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const second = await cluster.login('lua2', 'lua1')
       const ws = await cluster.watch('ws')
       await dispatch(cluster, [{ event: 'DISCONNECT_CLIENT', to: ['lua1', 'node'] }])
@@ -75,7 +65,7 @@ for (const [kind, dispatch] of Object.entries(dispatchers))
 
     it('`excluding` removes ids from the recipient list', async () => {
       cluster = await Cluster.start(redis, { namespace: 'walk' })
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       const ws = await cluster.watch('ws')
       for (const at of SERVERS) await dispatch(cluster, [{ t: `NOT_${at}`, to: SERVERS, excluding: [at] }])
       for (const at of SERVERS) assert.deepEqual((await ws.take()).recipients, SERVERS.filter(name => name !== at))
@@ -88,7 +78,7 @@ describe('9 op 5 from servers', () => {
   for (const from of SERVERS)
     it(`of the type DISCONNECT_CLIENT closes the recipients with 1000, wherever they are, sent by ${from}`, async () => {
       cluster = await Cluster.start(redis, { namespace: 'walk' })
-      const users = await loginAll()
+      const users = await cluster.loginAll()
       for (const at of SERVERS) {
         await cluster.send(from, { op: 5, t: 'DISCONNECT_CLIENT' }, [at])
         assert.equal(await users[at].closed, 1000)
@@ -99,7 +89,7 @@ describe('9 op 5 from servers', () => {
 
   it('of another type is nothing that clients see', async () => {
     cluster = await Cluster.start(redis, { namespace: 'walk' })
-    const users = await loginAll()
+    const users = await cluster.loginAll()
     await cluster.send('node', { op: 5, t: 'SOMETHING' })
     await cluster.send('node', { op: 5, t: 'SOMETHING' }, SERVERS)
     await cluster.fence(...Object.values(users))
@@ -109,7 +99,7 @@ describe('9 op 5 from servers', () => {
 
 it('9 a dispatcher of Lua with {"*"} and `excluding` spares the excluded at mesa-lua', async () => {
   cluster = await Cluster.start(redis, { namespace: 'walk' })
-  const users = await loginAll()
+  const users = await cluster.loginAll()
   await dispatchers.Lua(cluster, SERVERS.map(at => ({ t: `NOT_${at}`, to: ['*'], excluding: [at] })))
   await cluster.fence(...Object.values(users))
   for (const at of LUA) assert.deepEqual(users[at].types, SERVERS.filter(name => name !== at).map(name => `NOT_${name}`))

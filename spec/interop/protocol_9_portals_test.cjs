@@ -1,21 +1,13 @@
 // PROTOCOL 9 (and the channels of 8 that belong to it) in a mixed cluster: portals.
 const assert = require('node:assert/strict')
-const { after, afterEach, before, describe, it } = require('node:test')
-const { Cluster, LUA, SERVERS, until } = require('./cluster.cjs')
+const { describe, it } = require('node:test')
+const { Cluster, LUA, SERVERS, until, useRedis } = require('./cluster.cjs')
 const { startPortal } = require('./programs.cjs')
-const { startRedis } = require('./redis.cjs')
 
 const KINDS = ['Node', 'Lua']
 
-let redis, cluster
-
-before(async () => { redis = await startRedis() })
-after(() => redis.stop())
-afterEach(async () => {
-  await cluster?.stop()
-  cluster = undefined
-  await redis.client.flushall()
-})
+const redis = useRedis()
+let cluster
 
 const start = (portal = { enabled: true }, each) => Cluster.start(redis, { namespace: 'walk', portal }, each)
 const pool = () => redis.client.smembers('available_portals_pool_walk')
@@ -174,17 +166,12 @@ describe('9 `available_portals_pool`', () => {
 
       // Servers that start later find it in the set.
       const later = await start({ enabled: true }, { beside: true })
-      try {
-        for (const at of SERVERS) {
-          const guest = await later.join(at)
-          await until(async () => { // they read it when they have come up
-            await chatter(guest, 1, 'LATER')
-            return portal.events.some(event => event[3] === 'LATER' && event[4].n === 1)
-          })
-          await portal.take(event => event[3] === 'LATER')
-        }
-      } finally {
-        await later.stop()
+      for (const at of SERVERS) {
+        const guest = await later.join(at)
+        await until(async () => { // they read it when they have come up
+          await chatter(guest, 1, at)
+          return heard(portal, at) > 0
+        })
       }
     })
 

@@ -128,6 +128,18 @@ class Inbox {
   }
 }
 
+// The lines that a program writes, as they come.
+function linesOf(stream) {
+  const lines = new Inbox()
+  let rest = ''
+  stream.setEncoding('utf8').on('data', text => {
+    const parts = (rest + text).split('\n')
+    rest = parts.pop()
+    parts.forEach(line => lines.push(line))
+  })
+  return lines
+}
+
 // The next heartbeat that asks for the first time. A busy machine may answer one too late for its interval: then it is repeated, and counts for nothing.
 async function nextHeartbeat(client) {
   for (;;) {
@@ -137,4 +149,4 @@ async function nextHeartbeat(client) {
   }
 }
 
-module.exports = { Inbox, enterFolderOfVersion, nextHeartbeat, startMesaLua, startNodeMesa }
+module.exports = { Inbox, enterFolderOfVersion, linesOf, nextHeartbeat, startMesaLua, startNodeMesa }

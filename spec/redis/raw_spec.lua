@@ -82,13 +82,7 @@ describe("raw servers on one Redis", function()
     anna, bert = login(a, "anna"), login(b, "bert")
     c:expect_presence({ "anna", "bert" }, 2)
   end)
-  after_each(function()
-    for _, node in ipairs { a, b } do
-      for _, client in ipairs(node.clients) do client:drop() end
-      node.clients = {}
-    end
-    c:expect_presence({}, 0)
-  end)
+  after_each(function() c:drop_clients() end)
 
   local function expect(client, data, binary)
     local message = heard(client)

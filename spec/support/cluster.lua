@@ -98,6 +98,15 @@ function cluster:expect_presence(ids, count, timeout)
   end
 end
 
+-- Ends all connections, and waits until nobody is known any more.
+function cluster:drop_clients()
+  for _, node in ipairs(self.nodes) do
+    for _, client in ipairs(node.clients) do client:drop() end
+    node.clients = {}
+  end
+  self:expect_presence({}, 0)
+end
+
 function cluster:stop()
   local failure
   for _, node in ipairs(self.nodes) do
