@@ -209,7 +209,7 @@ local function impossible(c)
     local needs_envelope = {
       ["scripts.auth"] = type(c.scripts) == "table" and c.scripts.auth ~= nil,
       ["sync.enabled"] = c.sync.enabled,
-      redis = c.redis ~= nil,
+      ["portal.enabled"] = c.portal.enabled,
       ["reconnect.enabled"] = c.reconnect.enabled,
       ["client.enforceEqualVersions"] = c.client.enforceEqualVersions,
       ["options.storeMessages"] = c.options.storeMessages > 0,

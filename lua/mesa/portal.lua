@@ -10,6 +10,10 @@ local portals = require "mesa.portals"
 
 local decode = core.json.decode
 
+-- The channel of each connection that portals have subscribed through. A lease names it, so that servers can tell whether the
+-- portal is subscribed, and which subscribers of `portal` are portals without a lease.
+local channels = setmetatable({}, { __mode = "k" })
+
 local LEASE_MS = 15000 -- a portal that crashed is out of the pool after this time
 
 ---@class mesa.Portal
@@ -104,7 +108,7 @@ end
 --- Enters the pool, or stays in it: the lease says that this portal lives. A Redis that came back empty (`anew`) has forgotten it
 --- while servers that lived through it have not: they are told that it left and came, so that it takes its turn once.
 function Portal:_enter(anew)
-  run(self, { { "SET", self._lease, 1, "PX", LEASE_MS }, { "SADD", self._pool, self.id } }, function(err, replies)
+  run(self, { { "SET", self._lease, channels[self.redis], "PX", LEASE_MS }, { "SADD", self._pool, self.id } }, function(err, replies)
     if self._closed then return end
     if err then
       if anew then self:_report(errors.new("cannot enter the pool of portals: " .. err, "REDIS"), "enter") end
@@ -130,6 +134,7 @@ function Portal:close(done)
   end
   core.timer_stop(self._refresh)
   run(self, { { "SREM", self._pool, self.id }, { "DEL", self._lease }, update_of(self, false) }, function(err)
+    self.redis:unsubscribe(channels[self.redis], self._presence)
     self.redis:unsubscribe(self._channel, self._listener)
     if self._own then self.redis:close() end
     if done then done(err) end
@@ -161,7 +166,10 @@ local function new(connection, options)
   }, Portal)
   self._lease = cluster.name("mesa:portal", config.namespace) .. ":" .. self.id
   function self._listener(payload) self:_on_update(payload) end
+  function self._presence() end
+  channels[redis] = channels[redis] or "mesa:portals:" .. uuid()
   redis:subscribe(self._channel, self._listener, function()
+    if not self._subscribed then redis:subscribe(channels[redis], self._presence) end
     self._subscribed = true
     self:_enter(true)
   end)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "core/cluster.h"
 #include "fuzz.h"
 
@@ -14,6 +15,29 @@ static void check_ids(const struct mesa_cluster_ids *ids)
         REQUIRE(ids->at[i].p != NULL);
         REQUIRE(mesa_utf8_valid(ids->at[i].p, ids->at[i].len));
     }
+}
+
+static void check_raw(struct mesa_span text, const struct mesa_cluster_message *m)
+{
+    struct mesa_span raw, value;
+    struct mesa_buf encoded;
+    if (m->kind == MESA_CLUSTER_ENVELOPE) {
+        REQUIRE(m->raw.len == 0);
+        return;
+    }
+    REQUIRE(!m->sync && m->envelope.op == MESA_OP_INTERNAL);
+    REQUIRE(mesa_json_find(text, "raw", &raw) && *raw.p == '"');
+    if (m->kind == MESA_CLUSTER_TEXT) {
+        const char *bytes = m->raw.len > 0 ? m->raw.data : "";
+        REQUIRE(mesa_utf8_valid(bytes, m->raw.len));
+        REQUIRE(mesa_json_string_is(raw, bytes, m->raw.len));
+        return;
+    }
+    REQUIRE(mesa_json_find(text, "binary", &value) && *value.p == 't');
+    mesa_buf_init(&encoded);
+    if (mesa_base64_encode(&encoded, (struct mesa_span){m->raw.data, m->raw.len}) == MESA_OK)
+        REQUIRE(mesa_json_string_is(raw, encoded.len > 0 ? encoded.data : "", encoded.len));
+    mesa_buf_deinit(&encoded);
 }
 
 static void check_message(struct mesa_span text)
@@ -34,6 +58,7 @@ static void check_message(struct mesa_span text)
     REQUIRE(e.op == m.envelope.op && mesa_span_eq(e.d, m.envelope.d));
     check_ids(&m.recipients);
     check_ids(&m.excluding);
+    check_raw(text, &m);
     mesa_cluster_message_deinit(&m);
 }
 

@@ -1,16 +1,23 @@
 // spec/server/fixtures/lab.lua on the Node library, as far as the side-by-side test needs it.
 // Usage: node node_lab.cjs '<configuration as JSON>'; prints "listening on 127.0.0.1:<port>" on standard error.
+// `middleware` in the configuration: middleware of this name counts connections in Redis under the key "seen".
 const { readFileSync } = require('fs')
 const http = require('http')
 const https = require('https')
 const { default: Mesa, Message } = require('@cryb/mesa')
 
 const config = JSON.parse(process.argv[2] || '{}')
-const { tls, ...mesaConfig } = config
+const { tls, middleware, ...mesaConfig } = config
 const httpServer = tls
   ? https.createServer({ cert: readFileSync(tls.cert), key: readFileSync(tls.key) })
   : http.createServer()
 const server = new Mesa({ ...mesaConfig, server: httpServer })
+
+if (middleware)
+  server.use(({ redis }) => {
+    const [key] = server.mapMiddlewareNamespace(['seen'], middleware)
+    return { onConnection: () => redis.incr(key) }
+  })
 
 const reply = (client, type, data) => client.send(new Message(0, data, type), true)
 const toMessage = ({ op = 0, d = {}, t, o }) => new Message(op, d, t, o)

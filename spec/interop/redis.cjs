@@ -6,7 +6,7 @@ const net = require('node:net')
 const os = require('node:os')
 const path = require('node:path')
 const Redis = require('ioredis')
-const { Inbox } = require('./support.cjs')
+const { linesOf } = require('./support.cjs')
 
 const BINARY = path.resolve(__dirname, '../..', process.env.MESA_BIN || 'build/mesa-lua')
 const START_MS = 10000
@@ -44,6 +44,9 @@ async function startRedis() {
   return {
     uri,
     client,
+    // It hangs without closing, until it goes on.
+    hang: () => child.kill('SIGSTOP'),
+    goOn: () => child.kill('SIGCONT'),
     async stop() {
       client.disconnect()
       child.kill('SIGKILL')
@@ -59,15 +62,9 @@ function startProgram(uri, source) {
   fs.writeFileSync(script, `local Mesa, uri = require "mesa", ${JSON.stringify(uri)}\n${source}`)
   const child = spawn(BINARY, ['--no-watch', script], { stdio: ['ignore', 'pipe', 'pipe'] })
   running.add(child)
-  const lines = new Inbox()
+  const lines = linesOf(child.stdout)
   let log = ''
-  let rest = ''
   child.stderr.setEncoding('utf8').on('data', text => { log += text })
-  child.stdout.setEncoding('utf8').on('data', text => {
-    const parts = (rest + text).split('\n')
-    rest = parts.pop()
-    parts.forEach(line => lines.push(line))
-  })
   const ended = once(child, 'close').then(([code, signal]) => {
     running.delete(child)
     fs.rmSync(dir, { recursive: true, force: true })

@@ -155,4 +155,16 @@ class Inbox {
   }
 }
 
-module.exports = { BINARY, Inbox, Process, enterFolderOfVersion, startExample, startMesaLua, startNodeMesa }
+// The lines that a program writes, as they come.
+function linesOf(stream) {
+  const lines = new Inbox()
+  let rest = ''
+  stream.setEncoding('utf8').on('data', text => {
+    const parts = (rest + text).split('\n')
+    rest = parts.pop()
+    parts.forEach(line => lines.push(line))
+  })
+  return lines
+}
+
+module.exports = { BINARY, Inbox, Process, enterFolderOfVersion, linesOf, startExample, startMesaLua, startNodeMesa }

@@ -17,13 +17,7 @@ describe("two servers on one Redis", function()
     anna, bert = a:login "anna", b:login "bert"
     c:expect_presence({ "anna", "bert" }, 2)
   end)
-  after_each(function()
-    for _, node in ipairs { a, b } do
-      for _, client in ipairs(node.clients) do client:drop() end
-      node.clients = {}
-    end
-    c:expect_presence({}, 0)
-  end)
+  after_each(function() c:drop_clients() end)
 
   it("reach a user wherever the user is", function()
     assert.same({ ok = true, value = "true" }, send(anna, { t = "HI", d = { n = 1 } }, { "bert" }))

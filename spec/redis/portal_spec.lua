@@ -40,7 +40,7 @@ describe("a portal", function()
   end
 
   local function prints(line)
-    started:stdout_contains(line:gsub("%p", "%%%0"))
+    started:stdout_contains((line:gsub("%p", "%%%0"))) -- gsub has a second result
   end
 
   it("is in the pool while it lives", function()
@@ -149,6 +149,30 @@ describe("a portal", function()
     server:stdout_contains("left\t" .. id:gsub("%p", "%%%0"), 25000) -- at the latest when its lease ends
     assert.same({}, store:command("SMEMBERS", "available_portals_pool"))
     assert.same({ id = id, ready = false }, cjson.decode(news:expect()))
+    server:stop()
+  end)
+
+  it("that is killed takes none with it that has no lease, however many share a connection", function()
+    started = harness.launch([[
+      local Mesa = require "mesa"
+      local connection = Mesa.redis.connect(os.getenv "REDIS_URL")
+      Mesa.Portal(connection) Mesa.Portal(connection)
+    ]], { env = { REDIS_URL = store.uri } })
+    for _ = 1, 2 do assert.is_true(cjson.decode(news:expect()).ready) end
+    local node = store:subscribe "portal" -- as a portal of Node
+    store:command("SADD", "available_portals_pool", "node")
+    local server = harness.start(([[
+      local Mesa = require "mesa"
+      local server = Mesa.new { port = 0, host = "127.0.0.1", redis = { uri = %q, lease = 500 }, portal = { enabled = true } }
+      server:use(function() return { onPortalLeave = function(id) print("left", id) end } end)
+    ]]):format(store.uri))
+    loop.sleep(500) -- several looks at who is there
+    started:signal "sigkill"
+    server:stdout_contains("left\t%S+%s+left\t", 25000)
+    loop.sleep(500)
+    assert.same({ "node" }, store:command("SMEMBERS", "available_portals_pool"))
+    assert.equal(1, store:command("PUBSUB", "NUMSUB", "portal")[2])
+    node:close()
     server:stop()
   end)
 

@@ -12,11 +12,15 @@ local record = [[
   end)
 ]]
 
+local function enter(c, id)
+  c.redis:command("PUBLISH", "available_portals_pool", cjson.encode { id = id, ready = true })
+  c.redis:command("SADD", "available_portals_pool", id)
+end
+
 -- Enters the pool as Node's portal does: a connection that is subscribed, another that announces it.
 local function portal(c, id)
   local subscriber = c.redis:subscribe "portal"
-  c.redis:command("PUBLISH", "available_portals_pool", cjson.encode { id = id, ready = true })
-  c.redis:command("SADD", "available_portals_pool", id)
+  enter(c, id)
   return subscriber
 end
 
@@ -164,6 +168,19 @@ describe("a server with portal.enabled", function()
     expect_event(anna, "join only")
     expect_event(anna, "leave only")
     assert.same({}, c.redis:command("SMEMBERS", "available_portals_pool"))
+  end)
+
+  it("keeps one that enters the pool before it has subscribed", function()
+    start()
+    local anna = a:join()
+    enter(c, "early") -- on another connection than it subscribes with: so does Node's
+    expect_event(anna, "join early")
+    loop.sleep(600) -- the server looks five times a second
+    local subscriber = c.redis:subscribe "portal"
+    loop.sleep(2500)
+    assert.same({ "early" }, c.redis:command("SMEMBERS", "available_portals_pool"))
+    anna:send { op = 0, t = "EVENTS" }
+    subscriber:expect(function(text) return text:find "EVENTS" end)
   end)
 
   it("keeps one that lost its connection for a while", function()

@@ -4,6 +4,7 @@ local harness = require "spec.support.harness"
 local loop = require "spec.support.loop"
 local process = require "spec.support.process"
 local redis = require "spec.support.redis"
+local to_lua = require "spec.support.to_lua"
 
 local cluster = {}
 cluster.__index = cluster
@@ -13,13 +14,27 @@ function cluster.start(options)
   return setmetatable({ redis = redis.start(options), nodes = {} }, cluster)
 end
 
--- A mesa-lua lab; `config.redis` has the lease and the like. options: see harness.lab
-function cluster:lab(config, options)
+-- The configuration with the Redis of the cluster.
+local function with_redis(self, config)
   config = config or {}
   config.redis = config.redis or {}
   config.redis.uri = self.redis.uri
   config.redis.lease = config.redis.lease or 1000
-  local node = harness.lab(config, options)
+  return config
+end
+
+-- A mesa-lua lab; `config.redis` has the lease and the like. options: see harness.lab
+function cluster:lab(config, options)
+  local node = harness.lab(with_redis(self, config), options)
+  self.nodes[#self.nodes + 1] = node
+  return node
+end
+
+-- A mesa-lua server with a script of the spec's own, which sees `config`. options: see harness.start
+function cluster:script(config, source, options)
+  config = with_redis(self, config)
+  config.port, config.host = 0, "127.0.0.1"
+  local node = harness.start("local config = " .. to_lua(config) .. "\n" .. source, options)
   self.nodes[#self.nodes + 1] = node
   return node
 end
@@ -81,6 +96,15 @@ function cluster:expect_presence(ids, count, timeout)
     error(("expected %d connections and the users %s, found %s and %s"):format(
       count, table.concat(ids, ","), tostring(number), table.concat(found, ",")), 2)
   end
+end
+
+-- Ends all connections, and waits until nobody is known any more.
+function cluster:drop_clients()
+  for _, node in ipairs(self.nodes) do
+    for _, client in ipairs(node.clients) do client:drop() end
+    node.clients = {}
+  end
+  self:expect_presence({}, 0)
 end
 
 function cluster:stop()

@@ -41,7 +41,8 @@ typedef void (*mesa_broker_closed_fn)(void *ctx);
 
 /* A message of this server, after its own connections got it. */
 struct mesa_publication {
-    struct mesa_frame *frame;    /* the envelope as a text frame */
+    struct mesa_frame *frame;    /* the envelope as a text frame, or what raw clients get */
+    bool raw;                    /* the latter; never with `sync` */
     const struct mesa_span *ids; /* each once; NULL: everybody */
     const bool *taken;           /* whether a connection here took it, for each id */
     size_t id_count;

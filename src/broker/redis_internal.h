@@ -47,6 +47,8 @@ struct mesa_redis_portal {
     struct mesa_list link; /* broker.portals */
     uint64_t connection;   /* Redis's id of its subscribed connection; 0: unknown */
     unsigned missed;       /* refreshes of the pool in a row that did not have it */
+    bool leased;           /* as of the latest one */
+    uint64_t doubted_ms;   /* since when it has seemed dead; 0: it does not */
     size_t id_len;
     char id[];
 };

@@ -2,13 +2,15 @@
  *
  * A portal that crashed stays in the pool. Nothing in the protocol says which portal a subscription
  * belongs to, so this is how the dead are found at every tick:
- * - A portal of mesa-lua has a lease (mesa:portal:<id>): it is known to live.
+ * - A portal of mesa-lua has a lease (mesa:portal:<id>) and tells its subscription from others, so
+ *   that one that died does not count as one of theirs.
  * - No subscriber of `portal` at all: every other one is dead.
- * - Fewer subscribers than portals: those are dead whose subscribed connection was seen when they
+ * - Fewer other subscribers than other portals: those are dead whose subscribed connection was seen when they
  *   joined (the newest one with a single channel) and is gone by now; and when as many subscribers
  *   as there are portals known to live are left, all the others are.
  * - Otherwise nobody is known to be dead: a portal whose connection was replaced subscribes again,
  *   which makes the numbers equal.
+ * A portal of Node enters the pool before it has subscribed: who seems dead has to seem so for a while.
  * Redis takes the dead out of the pool and tells all servers, once however many find them.
  */
 #include <inttypes.h>
@@ -18,7 +20,7 @@
 
 #include "broker/redis_internal.h"
 
-enum { PORTALS_MAX = 10000, ID_MAX = 512, MISSES_MAX = 2 };
+enum { PORTALS_MAX = 10000, ID_MAX = 512, MISSES_MAX = 2, DOUBT_MS = 2000 };
 
 static struct mesa_redis_portal *portal_of(struct mesa_list *link)
 {
@@ -115,6 +117,7 @@ static void refresh(struct mesa_redis_broker *r, const struct mesa_redis_reply *
         struct mesa_redis_portal *p = portal_of(it);
         bool there = is_among(leased, id_of(p)) || is_among(others, id_of(p));
         p->missed = there ? 0 : p->missed + 1;
+        p->leased = is_among(leased, id_of(p));
         if (p->missed >= MISSES_MAX)
             leave(r, p);
     }
@@ -126,7 +129,7 @@ static void refresh(struct mesa_redis_broker *r, const struct mesa_redis_reply *
 
 /* What is compared at a tick: the pool, then the connections. */
 struct census {
-    int64_t subscribers; /* of the channel `portal`, less those of portals with a lease */
+    int64_t subscribers; /* of the channel `portal`, without those of portals with a lease */
     struct mesa_buf ids; /* of the portals without one, each followed by NUL */
     size_t count;
 };
@@ -193,6 +196,27 @@ static void look_at(void *ctx, uint64_t id)
         l->newest = id;
 }
 
+/* Of `ids`, which seem dead or do not, those that have seemed so for long enough are buried. */
+static void doubt(struct mesa_redis_broker *r, struct mesa_span *ids, size_t count, bool seem_dead)
+{
+    uint64_t now = mesa_loop_now(r->loop);
+    size_t dead = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct mesa_redis_portal *p = find(r, ids[i]);
+        if (p != NULL && (!seem_dead || p->doubted_ms == 0))
+            p->doubted_ms = seem_dead ? now : 0;
+        if (seem_dead && (p == NULL || now - p->doubted_ms >= DOUBT_MS))
+            ids[dead++] = ids[i];
+    }
+    bury(r, ids, dead);
+}
+
+static void trust_all(struct mesa_redis_broker *r)
+{
+    MESA_LIST_FOREACH(it, &r->portals)
+        portal_of(it)->doubted_ms = 0;
+}
+
 static void find_dead(struct mesa_redis_broker *r, const struct census *n, struct mesa_span list)
 {
     struct mesa_span *dead = calloc(n->count, sizeof *dead);
@@ -206,14 +230,14 @@ static void find_dead(struct mesa_redis_broker *r, const struct census *n, struc
         each_connection(list, look_at, &l);
         if (p == NULL || p->connection == 0)
             unknown[unknown_count++] = mesa_redis_text(id);
-        else if (l.found)
-            alive++;
-        else if (dead_count < surplus)
+        else if (!l.found && dead_count < surplus)
             dead[dead_count++] = mesa_redis_text(id);
+        else
+            p->doubted_ms = 0;
+        alive += l.found;
     }
-    bury(r, dead, dead_count);
-    if (surplus > dead_count && (int64_t)alive >= n->subscribers)
-        bury(r, unknown, unknown_count);
+    doubt(r, dead, dead_count, true);
+    doubt(r, unknown, unknown_count, surplus > dead_count && (int64_t)alive >= n->subscribers);
     free(dead);
     free(unknown);
 }
@@ -224,10 +248,11 @@ static void associate(struct mesa_redis_broker *r, struct mesa_span list)
     struct mesa_redis_portal *fresh = NULL;
     MESA_LIST_FOREACH(it, &r->portals) {
         struct mesa_redis_portal *p = portal_of(it);
-        if (p->connection == 0 && fresh != NULL)
+        if (p->connection != 0 || p->leased)
+            continue;
+        if (fresh != NULL)
             return; /* two: nobody can say whose is whose */
-        if (p->connection == 0)
-            fresh = p;
+        fresh = p;
     }
     struct look l = {.r = r};
     each_connection(list, look_at, &l);
@@ -243,10 +268,12 @@ static void on_connections(struct mesa_redis_call *c, const struct mesa_redis_re
         /* A Redis that does not let us list connections leaves the numbers. */
         bool refused = mesa_redis_reply_error(reply) != NULL;
         struct mesa_span list = refused ? MESA_SPAN("") : mesa_redis_reply_string(reply);
-        if (n->subscribers < (int64_t)n->count)
+        if (n->subscribers < (int64_t)n->count) {
             find_dead(r, n, list);
-        else
+        } else {
+            trust_all(r);
             associate(r, list);
+        }
     }
     census_free(n);
 }
@@ -265,8 +292,7 @@ static void on_pool(struct mesa_redis_call *c, const struct mesa_redis_reply *re
         return;
     }
     mesa_buf_init(&n->ids);
-    n->subscribers = mesa_redis_reply_integer(mesa_redis_reply_element(reply, 0)) -
-                     (int64_t)mesa_redis_reply_count(leased);
+    n->subscribers = mesa_redis_reply_integer(mesa_redis_reply_element(reply, 0));
     enum mesa_status rc = MESA_OK;
     for (size_t i = 0; rc == MESA_OK && i < mesa_redis_reply_count(others); i++, n->count++) {
         struct mesa_span id = mesa_redis_reply_string(mesa_redis_reply_element(others, i));

@@ -398,11 +398,16 @@ static const char put_back_body[] =
 
 static const char portals_body[] =
     "local ids, leased, others = call('SMEMBERS', POOL), {}, {}\n"
+    "local function subscribers(channel) return tonumber(call('PUBSUB', 'NUMSUB', channel)[2]) end\n"
+    "local count, seen = subscribers('portal'..S), {}\n"
     "for i = 1, #ids do\n"
-    "  local list = call('EXISTS', PORTAL..ids[i]) == 1 and leased or others\n"
+    "  local connection = call('GET', PORTAL..ids[i])\n"
+    "  local list = connection and leased or others\n"
     "  list[#list + 1] = ids[i]\n"
+    "  if connection and not seen[connection] then count = count - subscribers(connection) end\n"
+    "  if connection then seen[connection] = true end\n"
     "end\n"
-    "return {tonumber(call('PUBSUB', 'NUMSUB', 'portal'..S)[2]), leased, others}\n";
+    "return {count, leased, others}\n";
 
 static const char no_portal_body[] =
     "for i = 1, #ARGV do\n"

@@ -18,7 +18,8 @@
  *   mesa:takes:<node>    set of the users the node has taken something of
  *   mesa:order           hash: "last", the order of the latest take; "born", where it began. What was
  *                        taken before "born" was lost by Redis.
- *   mesa:portal:<id>     a lease of a portal that has one
+ *   mesa:portal:<id>     a lease of a portal that has one: the name of a channel, mesa:portals:<random>, that its
+ *                        connection is subscribed to as long as to `portal`; portals may share one
  * and channels: mesa:kept (a user: something was put back), mesa:node:<node> (for one node alone),
  * mesa:handover: "take <node> <asked> h<node>-<token> <user>": the node has the user's newest
  * connection; the others see to it that theirs have confirmed everything, or put it back. "parted <node> <user>": that
@@ -55,7 +56,7 @@ enum mesa_redis_script {
                                bounds, (order of the take it came from or "0", envelopes joined by commas,
                                their ms joined; zeros: now)... -> as ROUTE; a user who is online is
                                published on mesa:kept */
-    MESA_SCRIPT_PORTALS, /* -> {subscribers of portal, {ids of the pool with a lease}, {without}} */
+    MESA_SCRIPT_PORTALS, /* -> {subscribers of portal but those with a lease, {ids of the pool with one}, {without}} */
     MESA_SCRIPT_NO_PORTAL, /* id...: takes dead portals out of the pool and tells everybody, once */
     MESA_SCRIPT_COUNT_
 };

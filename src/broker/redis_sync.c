@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/base64.h"
 #include "base/utf8.h"
 #include "broker/redis_internal.h"
 
@@ -38,11 +39,26 @@ static enum mesa_status write_ids(struct mesa_buf *out, const struct mesa_span *
     return rc == MESA_OK ? mesa_buf_push(out, ']') : rc;
 }
 
+/* What raw clients get, behind the rest. */
+static enum mesa_status write_raw(struct mesa_buf *out, const struct mesa_frame *f)
+{
+    struct mesa_span payload = mesa_frame_payload(f);
+    enum mesa_status rc = mesa_buf_printf(out, ",\"raw\":");
+    if (rc == MESA_OK && f->opcode == MESA_WS_TEXT)
+        rc = mesa_json_put_string(out, payload.p, payload.len);
+    if (rc != MESA_OK || f->opcode == MESA_WS_TEXT)
+        return rc;
+    rc = mesa_buf_push(out, '"');
+    if (rc == MESA_OK)
+        rc = mesa_base64_encode(out, payload);
+    return rc == MESA_OK ? mesa_buf_printf(out, "\",\"binary\":true") : rc;
+}
+
 static enum mesa_status write_publication(struct mesa_redis_broker *r,
                                           const struct mesa_publication *p)
 {
     struct mesa_buf *out = &r->scratch;
-    struct mesa_span json = mesa_frame_payload(p->frame);
+    struct mesa_span json = p->raw ? MESA_SPAN(MESA_CLUSTER_RAW) : mesa_frame_payload(p->frame);
     mesa_buf_reset(out, 256 * 1024);
     enum mesa_status rc = mesa_buf_append(out, r->echo.data, r->echo.len);
     if (rc == MESA_OK)
@@ -56,6 +72,8 @@ static enum mesa_status write_publication(struct mesa_redis_broker *r,
         if (rc == MESA_OK)
             rc = write_ids(out, p->excluding, p->excluding_count);
     }
+    if (rc == MESA_OK && p->raw)
+        rc = write_raw(out, p->frame);
     return rc == MESA_OK ? mesa_buf_push(out, '}') : rc;
 }
 

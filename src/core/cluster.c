@@ -4,9 +4,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/base64.h"
 #include "core/json_scan.h"
 
-enum { MEMBERS_MAX = 4 };
+enum { MEMBERS_MAX = 6 };
 
 /* A key that is looked for, and the last value seen under it. */
 struct member {
@@ -173,6 +174,36 @@ static enum mesa_status read_ids(struct mesa_span value, unsigned max_depth,
 
 /* -- messages -- */
 
+static bool is_true(struct mesa_span value)
+{
+    return value.p != NULL && *value.p == 't';
+}
+
+static enum mesa_status decode_binary(struct mesa_span text, struct mesa_cluster_message *m,
+                                      struct mesa_json_error *err)
+{
+    struct mesa_buf encoded;
+    mesa_buf_init(&encoded);
+    enum mesa_status rc = mesa_json_unescape(text, &encoded);
+    if (rc == MESA_OK)
+        rc = mesa_base64_decode(&m->raw, (struct mesa_span){encoded.data, encoded.len});
+    mesa_buf_deinit(&encoded);
+    return rc == MESA_EPROTO ? refuse("raw is not base64", err) : rc;
+}
+
+static enum mesa_status read_raw(struct mesa_span raw, struct mesa_span binary,
+                                 struct mesa_cluster_message *m, struct mesa_json_error *err)
+{
+    if (*raw.p != '"')
+        return refuse("raw is not a string", err);
+    if (binary.p != NULL && *binary.p != 't' && *binary.p != 'f')
+        return refuse("binary is not true or false", err);
+    if (m->envelope.op != MESA_OP_INTERNAL || !mesa_envelope_type_is(&m->envelope, "RAW"))
+        return refuse("raw without the envelope of a raw message", err);
+    m->kind = is_true(binary) ? MESA_CLUSTER_BINARY : MESA_CLUSTER_TEXT;
+    return is_true(binary) ? decode_binary(raw, m, err) : mesa_json_unescape(raw, &m->raw);
+}
+
 static enum mesa_status interpret(const struct member *members, unsigned max_depth,
                                   struct mesa_cluster_message *m, struct mesa_json_error *err)
 {
@@ -190,7 +221,9 @@ static enum mesa_status interpret(const struct member *members, unsigned max_dep
         rc = read_ids(recipients, max_depth, &m->recipients, err);
     if (rc == MESA_OK && excluding.p != NULL && *excluding.p == '[')
         rc = read_ids(excluding, max_depth, &m->excluding, err);
-    m->sync = members[3].value.p != NULL && *members[3].value.p == 't';
+    if (rc == MESA_OK && members[4].value.p != NULL)
+        rc = read_raw(members[4].value, members[5].value, m, err);
+    m->sync = m->kind == MESA_CLUSTER_ENVELOPE && is_true(members[3].value);
     for (size_t i = 0; rc == MESA_OK && i < m->recipients.count; i++) {
         if (mesa_span_eq(m->recipients.at[i], MESA_SPAN("*")))
             m->everybody = true;
@@ -202,8 +235,9 @@ enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsign
                                             struct mesa_cluster_message *out,
                                             struct mesa_json_error *err)
 {
-    struct member members[MEMBERS_MAX] = {
-        {.key = "message"}, {.key = "recipients"}, {.key = "excluding"}, {.key = "sync"}};
+    struct member members[MEMBERS_MAX] = {{.key = "message"},   {.key = "recipients"},
+                                          {.key = "excluding"}, {.key = "sync"},
+                                          {.key = "raw"},       {.key = "binary"}};
     enum mesa_status rc = read_object(len > 0 ? text : "", len, max_depth, members, err);
     if (rc != MESA_OK)
         return rc;
@@ -220,6 +254,7 @@ void mesa_cluster_message_deinit(struct mesa_cluster_message *m)
 {
     ids_deinit(&m->recipients);
     ids_deinit(&m->excluding);
+    mesa_buf_deinit(&m->raw);
 }
 
 /* -- portals -- */

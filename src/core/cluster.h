@@ -20,11 +20,20 @@ struct mesa_cluster_ids {
     struct mesa_buf bytes;
 };
 
+/* What a message on the channel `ws` is for the connections of. */
+enum mesa_cluster_kind {
+    MESA_CLUSTER_ENVELOPE, /* servers that speak the protocol */
+    MESA_CLUSTER_TEXT,     /* raw servers */
+    MESA_CLUSTER_BINARY,
+};
+
 /* A message on the channel `ws`. */
 struct mesa_cluster_message {
     struct mesa_envelope envelope; /* spans into the text */
-    bool everybody;                /* "*" is among the recipients */
-    bool sync;                     /* to be kept for recipients who turn out to be offline */
+    enum mesa_cluster_kind kind;
+    struct mesa_buf raw; /* what raw clients get, decoded; of an envelope empty */
+    bool everybody;      /* "*" is among the recipients */
+    bool sync;           /* to be kept for recipients who turn out to be offline */
     struct mesa_cluster_ids recipients;
     struct mesa_cluster_ids excluding; /* without the key: none */
 };
@@ -32,7 +41,11 @@ struct mesa_cluster_message {
 /* {"message": envelope, "recipients": [ids], "excluding"?: [ids], "sync"?: true}. Ids are strings, or integers,
  * which become their decimal strings; null is nobody (a Node server publishes it for a client
  * without an id). Other keys are validated and ignored; of duplicate keys the last one counts.
+ * A raw message has "raw": its text, or, with "binary": true, the base64 of its bytes. Its envelope
+ * is MESA_CLUSTER_RAW, which servers that know nothing of it do not show to their clients, and it
+ * is never kept.
  * MESA_EPROTO/MESA_EUTF8 with *err, MESA_ENOMEM: nothing to deinit. */
+#define MESA_CLUSTER_RAW "{\"op\":5,\"d\":{},\"t\":\"RAW\"}"
 enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsigned max_depth,
                                             struct mesa_cluster_message *out,
                                             struct mesa_json_error *err);

@@ -117,10 +117,10 @@ static const char *check_cluster(const struct mesa_config *c)
 {
     if (c->portal.enabled && !c->redis.enabled)
         return "portal.enabled needs redis";
+    if (c->raw && c->portal.enabled)
+        return "portal.enabled needs the Mesa envelope: it cannot be used with raw";
     if (!c->redis.enabled)
         return NULL;
-    if (c->raw)
-        return "redis needs the Mesa envelope: it cannot be used with raw";
     if (c->redis.sentinel_count > 0 && c->redis.name == NULL)
         return "redis.name is missing: redis.sentinels needs the name of the master";
     if (c->redis.path != NULL && (c->redis.host != NULL || c->redis.sentinel_count > 0))

@@ -32,6 +32,8 @@ static const struct metric metrics[] = {
     COUNTER(auth_timeout, "authentication_timeout_total",
             "Clients closed for late authentication."),
     COUNTER(cluster_in, "cluster_received_total", "Messages from elsewhere in the cluster."),
+    COUNTER(cluster_skipped, "cluster_skipped_total",
+            "Of these, envelopes for a raw server or the other way round."),
     COUNTER(cluster_out, "cluster_sent_total", "Messages published to the cluster."),
     {"mesa_redis_up", "gauge", "Whether Redis can be reached.",
      offsetof(struct mesa_metrics, redis_up)},

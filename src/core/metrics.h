@@ -33,6 +33,7 @@ struct mesa_metrics {
     uint64_t sync_stored, sync_redelivered, sync_dropped;
     uint64_t auth_accepted, auth_refused, auth_timeout;
     uint64_t cluster_in, cluster_out; /* messages from and to the rest of the cluster */
+    uint64_t cluster_skipped;         /* of cluster_in: not what connections here speak */
     uint64_t redis_up, redis_lost, redis_unavailable; /* connected now; times lost; sends refused */
     uint64_t script_slow;                             /* handlers that held the loop for too long */
     uint64_t script_errors, reloads, reload_failures;

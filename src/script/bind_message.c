@@ -201,6 +201,15 @@ static bool is_disconnect_type(lua_State *L, int type)
            strcmp(lua_tostring(L, type), "DISCONNECT_CLIENT") == 0;
 }
 
+void mesa_script_push_raw(lua_State *L, struct mesa_span bytes, bool binary)
+{
+    lua_createtable(L, 0, 2);
+    lua_pushlstring(L, bytes.p, bytes.len);
+    lua_setfield(L, -2, "data");
+    lua_pushboolean(L, binary);
+    lua_setfield(L, -2, "binary");
+}
+
 void mesa_script_check_bytes(lua_State *L, int index, int options, struct message_ref *out)
 {
     size_t len;

@@ -232,7 +232,11 @@ enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int mes
     struct mesa_task *t = sent.count > 0 ? mesa_task_begin(s->vm) : NULL;
     if (t != NULL) {
         lua_State *co = mesa_task_state(t);
-        lua_pushvalue(L, message);
+        if (mesa_server_config(s->server)->raw)
+            mesa_script_push_raw(L, mesa_frame_payload(m->frame),
+                                 m->frame->opcode == MESA_WS_BINARY);
+        else
+            lua_pushvalue(L, message);
         lua_insert(L, -2);
         lua_xmove(L, co, 3);
         mesa_task_run(t, 2, NULL, NULL);

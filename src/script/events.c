@@ -352,7 +352,7 @@ static void on_undeliverable_dropped(void *ctx, struct mesa_span id, struct mesa
 }
 
 /* Without a handler for it nothing is made: this is every message of the cluster. */
-static void on_delivered(void *ctx, struct mesa_span json, struct mesa_client *const *clients,
+static void on_delivered(void *ctx, const struct mesa_frame *f, struct mesa_client *const *clients,
                          size_t client_count)
 {
     struct script_server *s = ctx;
@@ -366,7 +366,10 @@ static void on_delivered(void *ctx, struct mesa_span json, struct mesa_client *c
     if (t == NULL)
         return;
     lua_State *co = mesa_task_state(t);
-    mesa_script_push_stored(s->vm, co, json);
+    if (mesa_server_config(s->server)->raw)
+        mesa_script_push_raw(co, mesa_frame_payload(f), f->opcode == MESA_WS_BINARY);
+    else
+        mesa_script_push_stored(s->vm, co, mesa_frame_payload(f));
     lua_createtable(co, (int)client_count, 0);
     for (size_t i = 0; i < client_count; i++) {
         mesa_script_push_client(co, s, clients[i]);

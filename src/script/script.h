@@ -266,6 +266,8 @@ enum { MESA_MESSAGE_FIELDS = 7 };
  * Raises with the reason when it cannot be sent; holds nothing then. */
 void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, int fields,
                                struct message_ref *out);
+/* Pushes {data=, binary=}, the message of a raw server. */
+void mesa_script_push_raw(lua_State *L, struct mesa_span bytes, bool binary);
 /* From the string at `index` and perhaps {binary = true} at `options`, in raw mode. Raises like the above. */
 void mesa_script_check_bytes(lua_State *L, int index, int options, struct message_ref *out);
 

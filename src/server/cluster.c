@@ -34,15 +34,19 @@ static void deliver(struct mesa_server *s, struct mesa_frame *f, const struct me
     if (mesa_server_deliver(s, f, to, sync, told ? on_taken : NULL, &t) != MESA_OK)
         mesa_server_report(s, NULL, "MEMORY", "no memory to deliver a message of the cluster");
     if (t.count > 0 && s->hooks.on_delivered != NULL)
-        s->hooks.on_delivered(s->ctx, mesa_frame_payload(f), t.at, t.count);
+        s->hooks.on_delivered(s->ctx, f, t.at, t.count);
     for (size_t i = 0; i < t.count; i++)
         mesa_client_unref(t.at[i]);
     free(t.at);
 }
 
-/* What clients may see of an envelope of the cluster: op, d and t. */
-static enum mesa_status make_frame(struct mesa_frame **out, const struct mesa_envelope *e)
+/* What clients may see of a message of the cluster: op, d and t, or what raw ones get. */
+static enum mesa_status make_frame(struct mesa_frame **out, const struct mesa_cluster_message *c)
 {
+    const struct mesa_envelope *e = &c->envelope;
+    if (c->kind != MESA_CLUSTER_ENVELOPE)
+        return mesa_frame_new(out, c->kind == MESA_CLUSTER_TEXT ? MESA_WS_TEXT : MESA_WS_BINARY,
+                              c->raw.data, c->raw.len);
     struct mesa_buf type;
     struct mesa_outgoing m = {.op = e->op, .d = e->d};
     enum mesa_status rc = MESA_OK;
@@ -71,10 +75,14 @@ static void on_delivery(void *ctx, const struct mesa_cluster_message *m)
         return;
     mesa_server_enter(s);
     s->metrics.cluster_in++;
-    if (m->envelope.op == MESA_OP_INTERNAL) { /* never for clients to see, whatever its type */
+    bool raw = m->kind != MESA_CLUSTER_ENVELOPE;
+    if (!raw &&
+        m->envelope.op == MESA_OP_INTERNAL) { /* never for clients to see, whatever its type */
         if (mesa_envelope_type_is(&m->envelope, "DISCONNECT_CLIENT"))
             mesa_server_disconnect(s, &to, false);
-    } else if (make_frame(&f, &m->envelope) == MESA_OK) {
+    } else if (raw != s->cfg.raw) {
+        s->metrics.cluster_skipped++;
+    } else if (make_frame(&f, m) == MESA_OK) {
         deliver(s, f, &to, m->sync);
         mesa_frame_unref(f);
     } else {

@@ -140,20 +140,23 @@ static bool send_to_id(const struct sending *m, struct mesa_span id)
     return taken;
 }
 
+enum content { CONTENT_MESSAGE, CONTENT_MESSAGE_KEPT, CONTENT_INTERNAL };
+
 /* Brings the message to where else its recipients may be. */
 static enum mesa_status publish(struct mesa_server *s, struct mesa_frame *f,
-                                const struct recipients *r, const bool *taken, bool sync)
+                                const struct recipients *r, const bool *taken, enum content content)
 {
     if (s->dead || (!r->everybody && r->ids.count == 0))
         return MESA_OK;
     const struct mesa_publication p = {
         .frame = f,
+        .raw = s->cfg.raw && content != CONTENT_INTERNAL,
         .ids = r->everybody ? NULL : r->ids.ids,
         .taken = taken,
         .id_count = r->ids.count,
         .excluding = r->excluding.ids,
         .excluding_count = r->excluding.count,
-        .sync = sync && s->cfg.sync.enabled,
+        .sync = content == CONTENT_MESSAGE_KEPT && s->cfg.sync.enabled,
     };
     enum mesa_status rc = s->broker->ops->send(s->broker, &p);
     if (rc == MESA_EUNAVAILABLE)
@@ -175,7 +178,8 @@ static enum mesa_status send_to_ids(const struct sending *m, const struct recipi
     }
     for (size_t i = 0; i < r->ids.count; i++)
         taken[i] = !m->s->dead && send_to_id(m, r->ids.ids[i]);
-    enum mesa_status rc = publish(m->s, m->f, r, taken, sync);
+    enum mesa_status rc =
+        publish(m->s, m->f, r, taken, sync ? CONTENT_MESSAGE_KEPT : CONTENT_MESSAGE);
     if (taken != inline_taken)
         free(taken);
     return rc;
@@ -197,7 +201,7 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
     mesa_server_enter(s);
     if (r.everybody) {
         send_to_everybody(&m, &r);
-        rc = publish(s, f, &r, NULL, false);
+        rc = publish(s, f, &r, NULL, CONTENT_MESSAGE);
     } else {
         rc = send_to_ids(&m, &r, sync);
     }
@@ -256,7 +260,7 @@ static enum mesa_status publish_disconnect(struct mesa_server *s, const struct r
     bool *taken = calloc(r->ids.count + 1, sizeof *taken);
     enum mesa_status rc = taken != NULL ? mesa_envelope_frame(&f, &m) : MESA_ENOMEM;
     if (rc == MESA_OK) {
-        rc = publish(s, f, r, taken, false);
+        rc = publish(s, f, r, taken, CONTENT_INTERNAL);
         mesa_frame_unref(f);
     }
     free(taken);

@@ -62,8 +62,9 @@ struct mesa_server_hooks {
                              size_t id_count);
     void (*on_redeliver)(void *ctx, struct mesa_client *c, const struct mesa_backlog *backlog);
     void (*on_undeliverable_dropped)(void *ctx, struct mesa_span id, struct mesa_span json);
-    /* A message from elsewhere in the cluster was queued to these clients. */
-    void (*on_delivered)(void *ctx, struct mesa_span json, struct mesa_client *const *clients,
+    /* A message from elsewhere in the cluster was queued to these clients: an envelope, with cfg.raw
+     * text or binary. */
+    void (*on_delivered)(void *ctx, const struct mesa_frame *f, struct mesa_client *const *clients,
                          size_t client_count);
     /* A portal joined or left the cluster. */
     void (*on_portal)(void *ctx, struct mesa_span id, bool joined);

@@ -52,6 +52,50 @@ TEST(everybody_but_some)
     mesa_cluster_message_deinit(&m);
 }
 
+static void check_raw(const char *more, enum mesa_cluster_kind kind, const void *want, size_t len)
+{
+    char text[256];
+    snprintf(text, sizeof text, "{\"message\":%s,\"recipients\":[\"a\"],\"sync\":true%s}",
+             MESA_CLUSTER_RAW, more);
+    CHECK_OR_RETURN(parse(text) == MESA_OK);
+    CHECK_EQ_INT(m.kind, kind);
+    CHECK_EQ_MEM(m.raw.data, m.raw.len, want, len);
+    CHECK_EQ_INT(m.sync, kind == MESA_CLUSTER_ENVELOPE);
+    check_id(&m.recipients, 0, "a");
+    mesa_cluster_message_deinit(&m);
+}
+
+TEST(raw_messages)
+{
+    check_raw("", MESA_CLUSTER_ENVELOPE, "", 0);
+    check_raw(",\"binary\":7", MESA_CLUSTER_ENVELOPE, "", 0);
+    check_raw(",\"raw\":\"\"", MESA_CLUSTER_TEXT, "", 0);
+    check_raw(",\"raw\":\"a\\u0000\\ud83d\\ude00\"", MESA_CLUSTER_TEXT, "a\0\xf0\x9f\x98\x80", 6);
+    check_raw(",\"raw\":\"AP8=\",\"binary\":false", MESA_CLUSTER_TEXT, "AP8=", 4);
+    check_raw(",\"raw\":\"AP8=\",\"binary\":true", MESA_CLUSTER_BINARY, "\0\xff", 2);
+    check_raw(",\"raw\":\"\\/\\u002b==\",\"raw\":\"\",\"binary\":true", MESA_CLUSTER_BINARY, "", 0);
+    check_raw(",\"raw\":\"\\/Q\\u003d=\",\"binary\":true", MESA_CLUSTER_BINARY, "\xfd", 1);
+}
+
+TEST(raw_messages_of_the_wrong_shape_are_refused)
+{
+#define RAW "{\"message\":" MESA_CLUSTER_RAW ",\"recipients\":[],\"raw\":"
+    check_refused(RAW "1}", "raw is not a string");
+    check_refused(RAW "null}", "raw is not a string");
+    check_refused(RAW "[\"x\"]}", "raw is not a string");
+    check_refused(RAW "\"x\",\"binary\":\"true\"}", "binary is not true or false");
+    check_refused(RAW "\"x\",\"binary\":null}", "binary is not true or false");
+    check_refused(RAW "\"AA\",\"binary\":true}", "raw is not base64");
+    check_refused(RAW "\"AB==\",\"binary\":true}", "raw is not base64");
+#undef RAW
+    const char *why = "raw without the envelope of a raw message";
+    check_refused("{\"message\":{\"op\":0,\"t\":\"RAW\"},\"recipients\":[],\"raw\":\"x\"}", why);
+    check_refused("{\"message\":{\"op\":5},\"recipients\":[],\"raw\":\"x\"}", why);
+    check_refused("{\"message\":{\"op\":5,\"t\":\"DISCONNECT_CLIENT\"},\"recipients\":[],"
+                  "\"raw\":\"x\"}",
+                  why);
+}
+
 TEST(numbers_are_ids_and_null_is_nobody)
 {
     CHECK_OR_RETURN(parse("{\"message\":{\"op\":0},\"recipients\":[7,null,-1e2,\"\"]}") == MESA_OK);
