@@ -18,6 +18,23 @@ describe("answers from compiled handlers", function()
     return server:join()
   end
 
+  -- A connection of the user "one", who has got many answers.
+  local function answered_user(script)
+    local client = start(script .. [[
+      server:on("connection", function(client)
+        client:authenticate(function(data, done) done(nil, { id = data.id }) end)
+      end)
+      server:on("message", function(message, client) client:send(Message(0, message.data, "MINE")) end)
+    ]])
+    client:send { op = 2, d = { id = "one" } }
+    client:expect(22)
+    for n = 1, ROUNDS do
+      client:send { op = 0, t = "GO", d = { n = n } }
+      assert.equal(n, client:expect("MINE").d.n)
+    end
+    return client
+  end
+
   it("each have their own data, several in a handler", function()
     local client = start [[
       server:on("message", function(message, client)
@@ -99,21 +116,11 @@ describe("answers from compiled handlers", function()
   end)
 
   it("to a user reach all connections of the user, and middleware hears of them", function()
-    local first = start [[
+    local first = answered_user [[
       server:use(function()
         return { onMessageSent = function(message, clients) print("sent:", message.type, #clients) end }
       end)
-      server:on("connection", function(client)
-        client:authenticate(function(data, done) done(nil, { id = data.id }) end)
-      end)
-      server:on("message", function(message, client) client:send(Message(0, message.data, "MINE")) end)
     ]]
-    first:send { op = 2, d = { id = "one" } }
-    first:expect(22)
-    for n = 1, ROUNDS do
-      first:send { op = 0, t = "GO", d = { n = n } }
-      assert.equal(n, first:expect("MINE").d.n)
-    end
     local second = server:login "one"
     first:send { op = 0, t = "GO", d = { n = 0 } }
     assert.equal(0, first:expect("MINE").d.n)
@@ -123,18 +130,7 @@ describe("answers from compiled handlers", function()
   end)
 
   it("to a user reach the second connection as soon as there is one", function()
-    local first = start [[
-      server:on("connection", function(client)
-        client:authenticate(function(data, done) done(nil, { id = data.id }) end)
-      end)
-      server:on("message", function(message, client) client:send(Message(0, message.data, "MINE")) end)
-    ]]
-    first:send { op = 2, d = { id = "one" } }
-    first:expect(22)
-    for n = 1, ROUNDS do
-      first:send { op = 0, t = "GO", d = { n = n } }
-      assert.equal(n, first:expect("MINE").d.n)
-    end
+    local first = answered_user ""
     local second = server:login "one"
     for n = 1, 3 do
       first:send { op = 0, t = "GO", d = { n = -n } }
