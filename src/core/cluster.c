@@ -6,7 +6,7 @@
 
 #include "core/json_scan.h"
 
-enum { MEMBERS_MAX = 4 };
+enum { MEMBERS_MAX = 6 };
 
 /* A key that is looked for, and the last value seen under it. */
 struct member {
@@ -173,6 +173,13 @@ static enum mesa_status read_ids(struct mesa_span value, unsigned max_depth,
 
 /* -- messages -- */
 
+static uint64_t read_number(struct mesa_span value)
+{
+    int64_t number;
+    bool is_number = value.p != NULL && *value.p >= '0' && *value.p <= '9';
+    return is_number && mesa_json_integer(value, &number) ? (uint64_t)number : 0;
+}
+
 static enum mesa_status interpret(const struct member *members, unsigned max_depth,
                                   struct mesa_cluster_message *m, struct mesa_json_error *err)
 {
@@ -190,7 +197,9 @@ static enum mesa_status interpret(const struct member *members, unsigned max_dep
         rc = read_ids(recipients, max_depth, &m->recipients, err);
     if (rc == MESA_OK && excluding.p != NULL && *excluding.p == '[')
         rc = read_ids(excluding, max_depth, &m->excluding, err);
-    m->sync = members[3].value.p != NULL && *members[3].value.p == 't';
+    m->sync = (members[3].value.p != NULL && *members[3].value.p == 't') ||
+              (members[4].value.p == NULL && !m->envelope.no_sync);
+    m->number = read_number(members[5].value);
     for (size_t i = 0; rc == MESA_OK && i < m->recipients.count; i++) {
         if (mesa_span_eq(m->recipients.at[i], MESA_SPAN("*")))
             m->everybody = true;
@@ -203,7 +212,8 @@ enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsign
                                             struct mesa_json_error *err)
 {
     struct member members[MEMBERS_MAX] = {
-        {.key = "message"}, {.key = "recipients"}, {.key = "excluding"}, {.key = "sync"}};
+        {.key = "message"}, {.key = "recipients"}, {.key = "excluding"},
+        {.key = "sync"},    {.key = "origin"},     {.key = "number"}};
     enum mesa_status rc = read_object(len > 0 ? text : "", len, max_depth, members, err);
     if (rc != MESA_OK)
         return rc;

@@ -105,12 +105,14 @@ struct sending {
     mesa_sent_fn sent;
     void *ctx;
     enum mesa_keep keep; /* for those who turn out not to have received it */
+    uint64_t number;
 };
 
 /* Whether the client took it. */
 static bool send_to(const struct sending *m, struct mesa_client *c)
 {
-    enum mesa_status rc = mesa_unread_send(c, m->f, m->keep);
+    const struct mesa_kept_frame kept = {m->f, m->keep, m->number};
+    enum mesa_status rc = mesa_unread_send(c, &kept);
     if (rc != MESA_OK && rc != MESA_EAGAIN)
         return false;
     if (m->sent != NULL)
@@ -132,7 +134,6 @@ static bool send_to_id(const struct sending *m, struct mesa_span id)
 {
     struct mesa_client *c = NULL;
     bool taken = false;
-    m->s->sends++;
     while ((c = mesa_server_next_of(m->s, id, c)) != NULL)
         taken |= send_to(m, c);
     return taken;
@@ -152,6 +153,7 @@ static enum mesa_status publish(struct mesa_server *s, struct mesa_frame *f,
         .excluding = r->excluding.ids,
         .excluding_count = r->excluding.count,
         .sync = sync && s->cfg.sync.enabled,
+        .send = s->sends,
     };
     enum mesa_status rc = s->broker->ops->send(s->broker, &p);
     if (rc == MESA_EUNAVAILABLE)
@@ -174,6 +176,8 @@ static enum mesa_status send_to_ids(const struct sending *m, const struct recipi
     for (size_t i = 0; i < r->ids.count; i++)
         taken[i] = !m->s->dead && send_to_id(m, r->ids.ids[i]);
     enum mesa_status rc = publish(m->s, m->f, r, taken, sync);
+    if (rc != MESA_OK && !m->s->dead)
+        mesa_server_unkept(m->s, r->ids.ids, r->ids.count, m->s->sends);
     if (taken != inline_taken)
         free(taken);
     return rc;
@@ -191,8 +195,9 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
         return rc;
 
     const struct sending m = {s, mesa_frame_ref(f), sent, ctx,
-                              sync && !r.everybody ? MESA_KEEP_SENT : MESA_KEEP_NOT};
+                              sync && !r.everybody ? MESA_KEEP_OWN : MESA_KEEP_NOT, 0};
     mesa_server_enter(s);
+    s->sends++;
     if (r.everybody) {
         send_to_everybody(&m, &r);
         rc = publish(s, f, &r, NULL, false);
@@ -206,15 +211,16 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
 }
 
 enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
-                                     const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
-                                     void *ctx)
+                                     const struct mesa_recipients *to, bool sync,
+                                     uint64_t number, mesa_sent_fn sent, void *ctx)
 {
     struct recipients r;
     enum mesa_status rc = recipients_init(&r, to);
     if (rc != MESA_OK)
         return rc;
-    const struct sending m = {s, f, sent, ctx,
-                              sync && !r.everybody ? MESA_KEEP_DELIVERED : MESA_KEEP_NOT};
+    enum mesa_keep keep = number > 0 ? MESA_KEEP_NUMBERED : MESA_KEEP_HERE;
+    const struct sending m = {s,    f, sent, ctx, sync && !r.everybody ? keep : MESA_KEEP_NOT,
+                              number};
     if (r.everybody)
         send_to_everybody(&m, &r);
     for (size_t i = 0; i < r.ids.count && !s->dead; i++)

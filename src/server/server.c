@@ -14,7 +14,6 @@ static void destroy(struct mesa_server *s)
     mesa_loop_remove_turn(&s->turn);
     mesa_listener_free(s->listener);
     mesa_listener_free(s->admin);
-    mesa_hand_over_deinit(s);
     if (s->broker != NULL)
         s->broker->ops->free(s->broker);
     mesa_registry_free(s->registry);
@@ -179,7 +178,6 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
     s->cfg = *cfg;
     mesa_list_init(&s->dirty);
     mesa_list_init(&s->gone);
-    mesa_hand_over_init(s);
     mesa_list_init(&s->guests);
     mesa_list_init(&s->guest);
     mesa_buf_init(&s->gather.bytes);
