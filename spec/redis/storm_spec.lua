@@ -23,7 +23,8 @@ local function take(user, message, node, homes)
   if message.t ~= "STORM" then return end
   local key, home = d.from .. ":" .. d.n, homes[tonumber(d.from)]
   if user.seen[key] then
-    assert(message.s or user.seen[key] == home and node ~= home, ("%s got %s again without s"):format(user.id, key))
+    local beside = user.seen[key] == home and node ~= home
+    assert(message.s or beside, ("%s got %s again without s"):format(user.id, key))
     user.repeated = user.repeated + 1
     return
   end
@@ -39,7 +40,9 @@ local session = {}
 session.__index = session
 
 local function connect(node, user, homes)
-  local self = setmetatable({ node = node, user = user, homes = homes, read_to = 1, count = 0, at_ping = 0, confirmed = 0 }, session)
+  local self = setmetatable({
+    node = node, user = user, homes = homes, read_to = 1, count = 0, at_ping = 0, confirmed = 0,
+  }, session)
   if math.random(PROCESSES) == 1 then
     local args = { "luajit", "spec/redis/fixtures/storm_client.lua", node.port, user.id }
     self.process = process.spawn("/usr/bin/env", { args = args })
@@ -100,7 +103,8 @@ storm.__index = storm
 -- the senders are on the other one, and so are all users from then on.
 local function start(options)
   local self = setmetatable({
-    noticed = options.noticed, kills = options.kills, cluster = cluster.start(), nodes = {}, users = {}, sessions = {}, sent = {}, homes = {},
+    noticed = options.noticed, kills = options.kills, cluster = cluster.start(),
+    nodes = {}, users = {}, sessions = {}, senders = {}, homes = {}, sent = {},
     total = 0, killed = 0, heard = 0, unconfirmed = 0,
   }, storm)
   for i = 1, 2 do
@@ -108,7 +112,6 @@ local function start(options)
   end
   self.cluster:settle(2)
   for i = 1, USERS do self.users[i] = new_user("user" .. i) end
-  self.senders = {}
   for k = 1, SENDERS do
     self.homes[k] = self.nodes[self.kills and 2 or k % 2 + 1]
     self.senders[k] = self.homes[k]:login("sender" .. k)
