@@ -270,6 +270,8 @@ describe("what a server says", function()
       end)
     ]]
     local bert = a:login "bert"
+    send(bert, { t = "HERE" }, { "bert" }) -- it has taken what there was when this arrives
+    bert:expect "HERE"
     bert:send { op = 0, t = "LEAVE" }
     expect_numbers(bert, { 1 })
     bert:expect_close(4001)

@@ -10,7 +10,7 @@
  *   mesa:counts          hash incarnation -> its connections in connected_clients_count
  *   mesa:number          the latest number: each message to ids gets one, in the order in which they are
  *                        published. Microseconds since 1970, or one more than the one before.
- *   mesa:live:<user>     list of "<number, 16 digits><bytes since it was empty> <node:send or -> <envelope>":
+ *   mesa:live:<user>     list of "<number, 16 digits><node:send or -> <envelope>":
  *                        published, and not confirmed yet. Of the node's own messages, which it does not
  *                        hear of, it knows which of its sends they were.
  *   mesa:given:<user>    list of "<number, 16 digits><envelope>": taken by a connection that came after it

@@ -65,6 +65,8 @@ struct mesa_server {
     uint64_t sends;             /* messages to ids so far */
     uint64_t seen;              /* the number of the latest message from elsewhere */
     uint64_t gaps;              /* how often some of those may have been missed */
+    struct mesa_list confirming; /* clients that received something the broker does not know of */
+    struct mesa_timer confirm_timer;
     struct mesa_turn turn;
     struct mesa_list dirty;     /* clients with frames queued in this turn */
     struct mesa_list gone;      /* clients to give back at the end of the turn */
@@ -104,6 +106,7 @@ struct mesa_client {
     struct mesa_request *request;               /* NULL until somebody asks */
     struct mesa_outq outq;
     struct mesa_list link;   /* the server's dirty or gone */
+    struct mesa_list confirming; /* the server's */
     struct mesa_timer timer; /* the earliest of what is due below */
     uint64_t heartbeat_due_ms;
     uint64_t deadline_ms; /* of authentication while open, of draining while closing; 0: none */
@@ -259,8 +262,9 @@ void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what);
 /* `missed`: messages may have been since then. */
 void mesa_unread_after_take(struct mesa_client *c, const struct mesa_take *what,
                             const struct mesa_backlog *backlog, bool missed);
-/* Tells the broker what was received. */
+/* Tells the broker in a moment what was received: what is confirmed until then goes along. */
 void mesa_unread_tell(struct mesa_client *c);
+void mesa_unread_on_confirm_timer(struct mesa_timer *t);
 /* Messages from elsewhere may be missed from now on. */
 void mesa_unread_gap(struct mesa_client *c);
 /* How many messages mesa_unread_leave fills in at most. */

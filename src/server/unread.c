@@ -11,6 +11,8 @@
 
 #include "server/internal.h"
 
+enum { CONFIRM_MS = 10 /* until the broker is told */ };
+
 struct item {
     struct mesa_frame *frame; /* NULL once it is sent, if it is kept elsewhere */
     uint64_t position;        /* in the queue of the client; of those that wait it has no meaning yet */
@@ -181,7 +183,8 @@ void mesa_unread_ask(struct mesa_client *c)
     mesa_client_push(c, c->server->confirm);
 }
 
-void mesa_unread_tell(struct mesa_client *c)
+/* What is known to be received has no need to be kept. */
+static void tell_now(struct mesa_client *c)
 {
     struct mesa_unread *u = c->unread;
     if (u == NULL || !u->covered)
@@ -195,6 +198,29 @@ void mesa_unread_tell(struct mesa_client *c)
     u->told_live = live;
     u->told_sends = u->sends;
     u->told_given = given;
+}
+
+void mesa_unread_tell(struct mesa_client *c)
+{
+    struct mesa_server *s = c->server;
+    if (c->unread == NULL || !c->unread->covered || !mesa_list_empty(&c->confirming))
+        return;
+    mesa_list_append(&s->confirming, &c->confirming);
+    if (!mesa_timer_armed(&s->confirm_timer))
+        mesa_loop_arm(s->loop, &s->confirm_timer, CONFIRM_MS);
+}
+
+void mesa_unread_on_confirm_timer(struct mesa_timer *t)
+{
+    struct mesa_server *s = MESA_CONTAINER_OF(t, struct mesa_server, confirm_timer);
+    mesa_server_enter(s);
+    while (!mesa_list_empty(&s->confirming)) {
+        struct mesa_client *c =
+            MESA_CONTAINER_OF(s->confirming.next, struct mesa_client, confirming);
+        mesa_list_remove(&c->confirming);
+        tell_now(c);
+    }
+    mesa_server_leave(s);
 }
 
 void mesa_unread_confirmed(struct mesa_client *c)
@@ -296,7 +322,7 @@ size_t mesa_unread_leave(struct mesa_client *c, bool vanished, struct mesa_span 
         if (u->items[i].keep == MESA_KEEP_OWN)
             u->sends = u->items[i].send;
     }
-    mesa_unread_tell(c);
+    tell_now(c);
     for (size_t i = vanished ? u->first : u->sent; i < u->count; i++) {
         const struct item *item = &u->items[i];
         if (item->keep != MESA_KEEP_HERE || has_witness(c, item))
@@ -323,6 +349,7 @@ void mesa_unread_free(struct mesa_client *c)
     struct mesa_unread *u = c->unread;
     if (u == NULL)
         return;
+    mesa_list_remove(&c->confirming);
     u->sent = u->count;
     drop_sent(u);
     free(u->items);

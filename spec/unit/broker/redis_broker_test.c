@@ -309,6 +309,7 @@ TEST(what_can_still_be_confirmed_elsewhere_is_waited_for)
     CHECK_EQ_STR(n2.last, "");
     CHECK(n2.upto >= n1.number);
     send_to(&n2, "a", "2", true);
+    WAIT_FOR(n1.delivered, 2);
     n1.b->ops->user_online(n1.b, span("a"));
     CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} "); /* it was not confirmed in time */
     end();
