@@ -28,7 +28,8 @@ struct mesa_backlog {
     size_t count;
     /* What a broker for more than one server took: it keeps them until `confirm`, for whoever comes
      * after, and nothing is to be put back. */
-    uint64_t upto; /* what is delivered with a number up to this is among them, or others confirmed it */
+    uint64_t
+        upto; /* what is delivered with a number up to this is among them, or others confirmed it */
     uint64_t last; /* the last stamp there was; 0: none */
 };
 

@@ -259,7 +259,7 @@ static enum mesa_status memory_send(struct mesa_broker *b, const struct mesa_pub
 static void memory_take(struct mesa_broker *b, struct mesa_span id, const struct mesa_take *what,
                         mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx)
 {
-    (void)what; /* nothing is kept of what was taken */
+    (void)what;   /* nothing is kept of what was taken */
     (void)wanted; /* here it is taken at once */
     struct memory_broker *m = self(b);
     struct mesa_list taken, dropped;
@@ -321,7 +321,8 @@ static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
     struct backlog *q;
     if (unread->count == 0 || find_or_add(m, id, &q) != MESA_OK)
         return;
-    put_in_front(m, q, unread); /* without memory the older ones are lost, as they would be to the bounds */
+    put_in_front(
+        m, q, unread); /* without memory the older ones are lost, as they would be to the bounds */
 
     struct mesa_list dropped;
     mesa_list_init(&dropped);

@@ -37,7 +37,8 @@ static void become_available(struct mesa_redis_broker *r)
         return;
     mesa_redis_presence_restore(r);
     mesa_redis_portals_check(r);
-    set_available(r, true); /* backlogs are asked for before what the connections here have already */
+    set_available(r,
+                  true); /* backlogs are asked for before what the connections here have already */
     mesa_redis_send_kept(r);
     mesa_loop_arm(r->loop, &r->tick, r->cfg->redis.lease_ms / 5);
 }

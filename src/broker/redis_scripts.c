@@ -31,46 +31,43 @@ static const struct {
 
 /* -- presence -- */
 
-static const char presence[] =
-    "local function keeps(inc) return inc:find('+', 1, true) end\n"
-    "local function remains(key, id)\n"
-    "  if call('HINCRBY', key, id, -1) > 0 then return true end\n"
-    "  call('HDEL', key, id)\n"
-    "end\n"
-    "local function leave(inc, id)\n"
-    "  if keeps(inc) then remains(KEEPERS, id) end\n"
-    "  if not remains(ONLINE, id) then call('SREM', CLIENTS, id) end\n"
-    "end\n";
+static const char presence[] = "local function keeps(inc) return inc:find('+', 1, true) end\n"
+                               "local function remains(key, id)\n"
+                               "  if call('HINCRBY', key, id, -1) > 0 then return true end\n"
+                               "  call('HDEL', key, id)\n"
+                               "end\n"
+                               "local function leave(inc, id)\n"
+                               "  if keeps(inc) then remains(KEEPERS, id) end\n"
+                               "  if not remains(ONLINE, id) then call('SREM', CLIENTS, id) end\n"
+                               "end\n";
 
 /* A part of what an incarnation left behind; true when that was all. */
-static const char reaping[] =
-    "local function reap(inc)\n"
-    "  local ids = call('SPOP', USERS..inc, 500)\n"
-    "  for i = 1, #ids do\n"
-    "    leave(inc, ids[i])\n"
-    "    local ok, err = pcall(settle, ids[i], #ARGV + 1)\n"
-    "    if not ok then errors[#errors + 1] = text(err) end\n"
-    "  end\n"
-    "  if #ids == 500 then return false end\n"
-    "  local n = tonumber(call('HGET', COUNTS, inc) or 0)\n"
-    "  if n ~= 0 then call('DECRBY', COUNT, n) end\n"
-    "  call('HDEL', COUNTS, inc)\n"
-    "  call('SREM', NODES, inc)\n"
-    "  call('DEL', LEASE..inc)\n"
-    "  return true\n"
-    "end\n";
+static const char reaping[] = "local function reap(inc)\n"
+                              "  local ids = call('SPOP', USERS..inc, 500)\n"
+                              "  for i = 1, #ids do\n"
+                              "    leave(inc, ids[i])\n"
+                              "    local ok, err = pcall(settle, ids[i], #ARGV + 1)\n"
+                              "    if not ok then errors[#errors + 1] = text(err) end\n"
+                              "  end\n"
+                              "  if #ids == 500 then return false end\n"
+                              "  local n = tonumber(call('HGET', COUNTS, inc) or 0)\n"
+                              "  if n ~= 0 then call('DECRBY', COUNT, n) end\n"
+                              "  call('HDEL', COUNTS, inc)\n"
+                              "  call('SREM', NODES, inc)\n"
+                              "  call('DEL', LEASE..inc)\n"
+                              "  return true\n"
+                              "end\n";
 
 static const char begin_body[] = "call('SADD', NODES, me)\n"
                                  "call('SET', LEASE..me, 1, 'PX', ARGV[2])\n";
 
-static const char online_body[] =
-    "for i = 2, #ARGV do\n"
-    "  if call('SADD', USERS..me, ARGV[i]) == 1 then\n"
-    "    call('HINCRBY', ONLINE, ARGV[i], 1)\n"
-    "    if keeps(me) then call('HINCRBY', KEEPERS, ARGV[i], 1) end\n"
-    "  end\n"
-    "  call('SADD', CLIENTS, ARGV[i])\n"
-    "end\n";
+static const char online_body[] = "for i = 2, #ARGV do\n"
+                                  "  if call('SADD', USERS..me, ARGV[i]) == 1 then\n"
+                                  "    call('HINCRBY', ONLINE, ARGV[i], 1)\n"
+                                  "    if keeps(me) then call('HINCRBY', KEEPERS, ARGV[i], 1) end\n"
+                                  "  end\n"
+                                  "  call('SADD', CLIENTS, ARGV[i])\n"
+                                  "end\n";
 
 static const char finish_body[] = "bounds(3)\n"
                                   "if tonumber(ARGV[2]) ~= 0 then\n"
@@ -132,8 +129,8 @@ static const char store_end[] = "return append\n"
 
 enum { PARTS_MAX = 6 };
 
-#define SETTLING                                                                                   \
-    presence, mesa_redis_lua_numbers, mesa_redis_lua_store, mesa_redis_lua_collect,                \
+#define SETTLING                                                                    \
+    presence, mesa_redis_lua_numbers, mesa_redis_lua_store, mesa_redis_lua_collect, \
         mesa_redis_lua_settle
 
 static const struct {

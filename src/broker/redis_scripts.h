@@ -35,17 +35,17 @@ enum mesa_redis_script {
     MESA_SCRIPT_BEGIN,  /* inc, lease ms: announces an incarnation */
     MESA_SCRIPT_ONLINE, /* inc, id...: users it has */
     MESA_SCRIPT_FINISH, /* inc, its connections, bounds, earlier incs... -> changes: replaces them */
-    MESA_SCRIPT_PART,   /* inc, id, "1": it has the user no more, bounds, (number, envelope)... -> changes: what
+    MESA_SCRIPT_PART, /* inc, id, "1": it has the user no more, bounds, (number, envelope)... -> changes: what
                                goes back, each behind its number. Without anybody to confirm it, all that
                                is not confirmed goes to the store. */
-    MESA_SCRIPT_COUNT,  /* inc, delta */
-    MESA_SCRIPT_TEND,   /* inc, lease ms, bounds -> {state, {dropped id, json...}, {error...}}; state
+    MESA_SCRIPT_COUNT, /* inc, delta */
+    MESA_SCRIPT_TEND,  /* inc, lease ms, bounds -> {state, {dropped id, json...}, {error...}}; state
                                0: all is well, 1: call again, -1: this incarnation was removed */
-    MESA_SCRIPT_LEAVE,  /* inc, bounds -> changes */
-    MESA_SCRIPT_ROUTE,  /* origin, its count of sends, envelope, bounds, +id (has a connection at the origin,
+    MESA_SCRIPT_LEAVE, /* inc, bounds -> changes */
+    MESA_SCRIPT_ROUTE, /* origin, its count of sends, envelope, bounds, +id (has a connection at the origin,
                                which confirms) or -id ... -> {{stored id...}, {dropped id, json...}, {error...},
                                1 or 0: not all that was to be kept until it is confirmed is} */
-    MESA_SCRIPT_TAKE,   /* id, inc, mode ("take", "drop" or "nothing"), after, seen, upto or "", whom to wait for
+    MESA_SCRIPT_TAKE, /* id, inc, mode ("take", "drop" or "nothing"), after, seen, upto or "", whom to wait for
                                ("beside": other connections at the node, "wait": those elsewhere, "no"), bounds
                                -> {1, upto}: they may still confirm something, or {0, upto, {number and
                                envelope...}, {dropped...}, {error...}}: what is stored, and of what is not

@@ -88,8 +88,8 @@ static enum mesa_status sort_out(struct mesa_redis_broker *r, const struct mesa_
         struct mesa_span e = mesa_redis_reply_string(mesa_redis_reply_element(list, i));
         size_t before = p->bytes.len, at = e.len < NUMBER_DIGITS ? e.len : NUMBER_DIGITS;
         p->last = read_number(e);
-        enum mesa_status rc = normalise(
-            &p->bytes, (struct mesa_span){e.p + at, e.len - at}, r->cfg->limits.max_depth);
+        enum mesa_status rc = normalise(&p->bytes, (struct mesa_span){e.p + at, e.len - at},
+                                        r->cfg->limits.max_depth);
         if (rc == MESA_ENOMEM)
             return rc;
         if (rc != MESA_OK) {

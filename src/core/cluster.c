@@ -211,9 +211,9 @@ enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsign
                                             struct mesa_cluster_message *out,
                                             struct mesa_json_error *err)
 {
-    struct member members[MEMBERS_MAX] = {
-        {.key = "message"}, {.key = "recipients"}, {.key = "excluding"},
-        {.key = "sync"},    {.key = "origin"},     {.key = "number"}};
+    struct member members[MEMBERS_MAX] = {{.key = "message"},   {.key = "recipients"},
+                                          {.key = "excluding"}, {.key = "sync"},
+                                          {.key = "origin"},    {.key = "number"}};
     enum mesa_status rc = read_object(len > 0 ? text : "", len, max_depth, members, err);
     if (rc != MESA_OK)
         return rc;

@@ -96,7 +96,8 @@ static enum mesa_status accept_check(struct mesa_client *c, uint32_t check, stru
     if (rc == MESA_OK) {
         mesa_client_state_answer(&c->state, check, true);
         enum mesa_take_mode mode = c->state.should_sync ? MESA_TAKE : MESA_TAKE_DROP;
-        bool early = s->confirm != NULL; /* it is answered later; what announce sends comes behind it */
+        bool early =
+            s->confirm != NULL; /* it is answered later; what announce sends comes behind it */
         mesa_client_push(c, f);
         if (!c->closed && early)
             mesa_redelivery_begin(c, mode);

@@ -61,15 +61,15 @@ struct mesa_server {
     struct mesa_metrics metrics;
     /* The same for everybody. With cfg.raw the heartbeat is a ping and the others are NULL. */
     struct mesa_frame *hello, *heartbeat, *ack;
-    struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
-    uint64_t sends;             /* messages to ids so far */
-    uint64_t seen;              /* the number of the latest message from elsewhere */
-    uint64_t gaps;              /* how often some of those may have been missed */
+    struct mesa_frame *confirm;  /* a ping whose pong says what was received; NULL: not asked for */
+    uint64_t sends;              /* messages to ids so far */
+    uint64_t seen;               /* the number of the latest message from elsewhere */
+    uint64_t gaps;               /* how often some of those may have been missed */
     struct mesa_list confirming; /* clients that received something the broker does not know of */
     struct mesa_timer confirm_timer;
     struct mesa_turn turn;
-    struct mesa_list dirty;     /* clients with frames queued in this turn */
-    struct mesa_list gone;      /* clients to give back at the end of the turn */
+    struct mesa_list dirty; /* clients with frames queued in this turn */
+    struct mesa_list gone;  /* clients to give back at the end of the turn */
     struct mesa_gather gather;
     size_t open_count;        /* clients not closing */
     size_t live_count;        /* connections the transport still has, those of guests included */
@@ -105,9 +105,9 @@ struct mesa_client {
     struct mesa_packed_request *packed_request; /* NULL once it has been unpacked */
     struct mesa_request *request;               /* NULL until somebody asks */
     struct mesa_outq outq;
-    struct mesa_list link;   /* the server's dirty or gone */
+    struct mesa_list link;       /* the server's dirty or gone */
     struct mesa_list confirming; /* the server's */
-    struct mesa_timer timer; /* the earliest of what is due below */
+    struct mesa_timer timer;     /* the earliest of what is due below */
     uint64_t heartbeat_due_ms;
     uint64_t deadline_ms; /* of authentication while open, of draining while closing; 0: none */
     uint64_t received_ms; /* when anything came last */
@@ -119,7 +119,7 @@ struct mesa_client {
     struct mesa_pending_close *pending_close;
     uint64_t pushed; /* frames ever queued; minus what waits: frames ever written */
     uint32_t refs;
-    uint16_t fetching;           /* takes that have no answer yet */
+    uint16_t fetching;             /* takes that have no answer yet */
     enum mesa_take_mode take_mode; /* of the next one */
     char server_id[MESA_SERVER_ID_LEN];
     bool closed : 1;
@@ -221,8 +221,8 @@ void mesa_unread_list_deinit(struct mesa_unread_list *u);
 /* -- recipients.c -- */
 /* Sends a message from elsewhere in the cluster to the connections here. `sent` may be NULL. */
 enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
-                                     const struct mesa_recipients *to, bool sync,
-                                     uint64_t number, mesa_sent_fn sent, void *ctx);
+                                     const struct mesa_recipients *to, bool sync, uint64_t number,
+                                     mesa_sent_fn sent, void *ctx);
 
 /* -- cluster.c -- */
 extern const struct mesa_broker_hooks mesa_server_broker_hooks;
@@ -244,6 +244,7 @@ struct mesa_kept_frame {
     struct mesa_frame *frame;
     enum mesa_keep keep;
     uint64_t number; /* 0: none */
+    uint64_t send;   /* of MESA_KEEP_OWN */
 };
 /* Sends a message of the cluster to a client. While kept messages are on their way, it waits behind them. The statuses of
  * mesa_client_send. */

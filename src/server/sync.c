@@ -422,10 +422,8 @@ void mesa_redelivery_begin(struct mesa_client *c, enum mesa_take_mode mode)
     }
     if (!is_kept(c))
         mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
-    *t = (struct taking){.client = mesa_client_ref(c),
-                         .what = {.mode = mode},
-                         .gaps = s->gaps,
-                         .id_len = id.len};
+    *t = (struct taking){
+        .client = mesa_client_ref(c), .what = {.mode = mode}, .gaps = s->gaps, .id_len = id.len};
     memcpy(t->id, id.p, id.len);
     mesa_unread_before_take(c, &t->what);
     c->take_mode = mode;

@@ -15,9 +15,9 @@ enum { CONFIRM_MS = 10 /* until the broker is told */ };
 
 struct item {
     struct mesa_frame *frame; /* NULL once it is sent, if it is kept elsewhere */
-    uint64_t position;        /* in the queue of the client; of those that wait it has no meaning yet */
-    uint64_t floor;           /* its number is higher */
-    uint64_t send;            /* of a message of this server: the count of its sends */
+    uint64_t position; /* in the queue of the client; of those that wait it has no meaning yet */
+    uint64_t floor;    /* its number is higher */
+    uint64_t send;     /* of a message of this server: the count of its sends */
     enum mesa_keep keep;
 };
 
@@ -98,7 +98,7 @@ static enum mesa_status add(struct mesa_client *c, const struct mesa_kept_frame 
     u->items[u->count++] = (struct item){.frame = mesa_frame_ref(m->frame),
                                          .position = position,
                                          .floor = m->number > 0 ? m->number - 1 : c->server->seen,
-                                         .send = c->server->sends,
+                                         .send = m->send,
                                          .keep = m->keep};
     u->bytes += m->frame->len;
     return MESA_OK;

@@ -16,7 +16,7 @@ struct node {
     uint64_t number;    /* of what was delivered last */
     uint64_t upto;      /* of what was taken last */
     uint64_t stamps[8]; /* and of each of it */
-    char last[256]; /* what was delivered, or taken, last */
+    char last[256];     /* what was delivered, or taken, last */
     char error[256];
 };
 
