@@ -35,9 +35,9 @@ struct mesa_backlog {
 
 typedef void (*mesa_backlog_fn)(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog);
 /* Whether the backlog is still of use; and whether the user has other connections here, which may be
- * about to confirm some of it. */
+ * about to confirm some of it. `first`: what this server sends from now on is not part of it. */
 enum mesa_wanted { MESA_UNWANTED, MESA_WANTED, MESA_WANTED_BESIDE };
-typedef enum mesa_wanted (*mesa_backlog_wanted_fn)(void *ctx);
+typedef enum mesa_wanted (*mesa_backlog_wanted_fn)(void *ctx, bool first);
 
 /* What a connection asks for. */
 struct mesa_take {

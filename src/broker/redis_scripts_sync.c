@@ -203,13 +203,14 @@ const char mesa_redis_lua_settle[] =
 
 /* -- bodies -- */
 
-/* Who cannot be numbered, because Redis is full or read-only, is published all the same. */
+/* What cannot be kept, because it is too big, or Redis is full or read-only, is published all the same,
+ * without a number. */
 const char mesa_redis_lua_route[] =
     "local send, json = ARGV[2], ARGV[3]\n"
     "bounds(4)\n"
     "local ids, online, stored, kept, append = {}, {}, {}, 1\n"
     "local ok, n = pcall(number)\n"
-    "if not ok then errors[1], n, kept = text(n), false, 0 end\n"
+    "if not ok then errors[1], n = text(n), false end\n"
     "local element = n and #json <= bytes and digits(n)..'- '..json\n"
     "local own = element and digits(n)..me..':'..send..' '..json\n"
     "for i = 7, #ARGV do ids[i - 6] = ARGV[i]:sub(2) end\n"
@@ -220,7 +221,8 @@ const char mesa_redis_lua_route[] =
     "  if here or keepers[at > 0 and at or 500] then\n"
     "    online[#online + 1] = cjson.encode(id)\n"
     "    local err = element and keep(id, here and own or element)\n"
-    "    if err then errors[#errors + 1], kept = text(err), 0 end\n"
+    "    errors[#errors + 1] = err and text(err) or nil\n"
+    "    if err or not element then kept = 0 end\n"
     "  elseif call('SISMEMBER', CLIENTS, id) == 1 then\n"
     "    online[#online + 1] = cjson.encode(id)\n"
     "  elseif #json > bytes then\n"
@@ -234,7 +236,7 @@ const char mesa_redis_lua_route[] =
     "end\n"
     "if #online > 0 then\n"
     "  call('PUBLISH', WS, '{\"origin\":\"'..me..'\",\"message\":'..json..',\"recipients\":['..\n"
-    "    table.concat(online, ',')..'],\"sync\":true'..(n and ',\"number\":'..digits(n)..'}' or '}'))\n"
+    "    table.concat(online, ',')..'],\"sync\":true'..(element and ',\"number\":'..digits(n)..'}' or '}'))\n"
     "end\n"
     "return {stored, dropped, errors, kept}\n";
 

@@ -13,7 +13,8 @@
 
 enum {
     RETRY_MS = 10,
-    WAIT_MS = 200, /* in which connections that live confirm what they were sent */
+    WAIT_MS = 200,     /* in which connections that live confirm what they were sent */
+    CHANNEL_MS = 5000, /* in which the channel of messages comes back */
     NUMBER_DIGITS = 16,
     CONFIRMS_MAX = 500, /* users in one run of the script */
 };
@@ -24,7 +25,7 @@ struct taking {
     mesa_backlog_wanted_fn wanted;
     mesa_backlog_fn fn;
     void *ctx;
-    uint64_t due_ms;
+    uint64_t begun_ms;
     char upto[NUMBER_DIGITS + 1]; /* "": Redis was not asked yet */
     size_t id_len;
     char id[];
@@ -134,14 +135,19 @@ static void deliver_parcel(struct mesa_redis_broker *r, struct taking *t,
 
 /* -- taking -- */
 
-static void postpone(struct mesa_redis_broker *r, struct taking *t,
-                     const struct mesa_redis_reply *reply)
+static void postpone(struct mesa_redis_broker *r, struct taking *t)
 {
-    struct mesa_span upto = mesa_redis_reply_string(mesa_redis_reply_element(reply, 1));
-    snprintf(t->upto, sizeof t->upto, "%.*s", (int)upto.len, upto.p);
     mesa_list_append(&r->waiting, &t->link);
     if (!mesa_timer_armed(&r->retry))
         mesa_loop_arm(r->loop, &r->retry, RETRY_MS);
+}
+
+static void wait_for_others(struct mesa_redis_broker *r, struct taking *t,
+                            const struct mesa_redis_reply *reply)
+{
+    struct mesa_span upto = mesa_redis_reply_string(mesa_redis_reply_element(reply, 1));
+    snprintf(t->upto, sizeof t->upto, "%.*s", (int)upto.len, upto.p);
+    postpone(r, t);
 }
 
 static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
@@ -154,7 +160,7 @@ static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *r
     else if (reply == NULL)
         end(t, MESA_EUNAVAILABLE, NULL);
     else if (count == 2)
-        postpone(r, t, reply);
+        wait_for_others(r, t, reply);
     else if (count == 5)
         deliver_parcel(r, t, reply);
     else
@@ -164,35 +170,46 @@ static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *r
 static const char *whom_to_wait_for(const struct mesa_redis_broker *r, const struct taking *t,
                                     enum mesa_wanted wanted)
 {
-    if (mesa_loop_now(r->loop) >= t->due_ms)
+    if (mesa_loop_now(r->loop) >= t->begun_ms + WAIT_MS)
         return "no";
     return wanted == MESA_WANTED_BESIDE ? "beside" : "wait";
 }
 
-static void fetch(struct mesa_redis_broker *r, struct taking *t)
+static enum mesa_status ask(struct mesa_redis_broker *r, struct taking *t, enum mesa_wanted wanted)
 {
     static const char *const modes[] = {
         [MESA_TAKE] = "take", [MESA_TAKE_DROP] = "drop", [MESA_TAKE_NOTHING] = "nothing"};
     char after[24], seen[24];
     struct mesa_redis_bounds bounds;
-    enum mesa_wanted wanted = t->wanted(t->ctx);
-    enum mesa_status rc = wanted == MESA_UNWANTED ? MESA_ECLOSED : MESA_EUNAVAILABLE;
-    /* Without both connections nobody could say what comes behind the backlog. */
-    if (wanted != MESA_UNWANTED && r->up && mesa_redis_ready(r->subscriber)) {
-        snprintf(after, sizeof after, "%" PRIu64, t->what.after);
-        snprintf(seen, sizeof seen, "%" PRIu64, t->what.seen);
-        mesa_redis_write_bounds(r, &bounds);
-        struct mesa_span args[10] = {
-            {t->id, t->id_len},
-            mesa_redis_text(r->incarnation),
-            mesa_redis_text(modes[t->what.mode]),
-            mesa_redis_text(after),
-            mesa_redis_text(seen),
-            mesa_redis_text(t->upto),
-            mesa_redis_text(whom_to_wait_for(r, t, wanted)),
-        };
-        mesa_redis_put_bounds(&bounds, &args[7]);
-        rc = mesa_redis_do(r, MESA_SCRIPT_TAKE, args, 10, on_taken, t);
+    snprintf(after, sizeof after, "%" PRIu64, t->what.after);
+    snprintf(seen, sizeof seen, "%" PRIu64, t->what.seen);
+    mesa_redis_write_bounds(r, &bounds);
+    struct mesa_span args[10] = {
+        {t->id, t->id_len},
+        mesa_redis_text(r->incarnation),
+        mesa_redis_text(modes[t->what.mode]),
+        mesa_redis_text(after),
+        mesa_redis_text(seen),
+        mesa_redis_text(t->upto),
+        mesa_redis_text(whom_to_wait_for(r, t, wanted)),
+    };
+    mesa_redis_put_bounds(&bounds, &args[7]);
+    return mesa_redis_do(r, MESA_SCRIPT_TAKE, args, 10, on_taken, t);
+}
+
+/* Without both connections nobody could say what comes behind the backlog. */
+static void fetch(struct mesa_redis_broker *r, struct taking *t)
+{
+    bool hears = mesa_redis_ready(r->subscriber);
+    enum mesa_wanted wanted = t->wanted(t->ctx, r->up && hears && t->upto[0] == '\0');
+    enum mesa_status rc = MESA_EUNAVAILABLE;
+    if (wanted == MESA_UNWANTED) {
+        rc = MESA_ECLOSED;
+    } else if (r->up && hears) {
+        rc = ask(r, t, wanted);
+    } else if (r->up && mesa_loop_now(r->loop) < t->begun_ms + CHANNEL_MS) {
+        postpone(r, t);
+        return;
     }
     if (rc != MESA_OK)
         end(t, rc, NULL);
@@ -234,7 +251,7 @@ void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, const struct me
     t->wanted = wanted;
     t->fn = fn;
     t->ctx = ctx;
-    t->due_ms = mesa_loop_now(r->loop) + WAIT_MS;
+    t->begun_ms = mesa_loop_now(r->loop);
     t->id_len = id.len;
     memcpy(t->id, id.p, id.len);
     mesa_redis_send_confirms(r);

@@ -352,12 +352,16 @@ static bool is_wanted(const struct taking *t)
     return !c->closed && mesa_span_eq(mesa_client_id(c), (struct mesa_span){t->id, t->id_len});
 }
 
-static enum mesa_wanted ask_wanted(void *ctx)
+static enum mesa_wanted ask_wanted(void *ctx, bool first)
 {
     struct taking *t = ctx;
     struct mesa_client *other = NULL;
     if (!is_wanted(t))
         return MESA_UNWANTED;
+    if (first) {
+        t->gaps = t->client->server->gaps;
+        mesa_unread_asked(t->client);
+    }
     do
         other = mesa_server_next_of(t->client->server, mesa_client_id(t->client), other);
     while (other == t->client);

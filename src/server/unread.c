@@ -11,7 +11,10 @@
 
 #include "server/internal.h"
 
-enum { CONFIRM_MS = 10 /* until the broker is told */ };
+enum {
+    CONFIRM_MS = 10, /* until the broker is told */
+    AGAIN_MS = 1000, /* until what was refused is asked for again */
+};
 
 struct item {
     struct mesa_frame *frame; /* NULL once it is sent, if it is kept elsewhere */
@@ -31,6 +34,9 @@ struct mesa_unread {
     uint64_t taken;    /* the stamp up to which it was given what was kept */
     uint64_t seen;     /* what was delivered to it before something may have been missed */
     uint64_t sends;    /* this server's, of those it confirmed */
+    uint64_t before_ask,
+        before_take;   /* the server's, of those that what was asked for or taken includes */
+    uint64_t again_ms; /* when what it could not be given is asked for again */
     uint64_t told_live, told_sends, told_given; /* to the broker */
     bool asking, holding;
     bool covered; /* it was sent everything with a number beyond `upto` since then */
@@ -137,6 +143,15 @@ static enum mesa_status send_now(struct mesa_client *c, const struct mesa_kept_f
     return rc;
 }
 
+static void ask_again(struct mesa_client *c)
+{
+    uint64_t now_ms = mesa_loop_now(c->server->loop);
+    if (c->fetching > 0 || now_ms < c->unread->again_ms)
+        return;
+    c->unread->again_ms = now_ms + AGAIN_MS;
+    mesa_redelivery_again(c);
+}
+
 enum mesa_status mesa_unread_send(struct mesa_client *c, const struct mesa_kept_frame *m)
 {
     if (c->closed)
@@ -146,6 +161,10 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, const struct mesa_kept_
         return mesa_client_send(c, m->frame);
     if (m->number > 0 && m->number <= u->upto)
         return MESA_OK; /* it is part of its backlog */
+    if (m->number > 0 && !u->covered && !u->holding && u->seen > 0) {
+        ask_again(c); /* something before it was missed: it is given both then */
+        return MESA_OK;
+    }
     if (u->holding && u->bytes + m->frame->len <= c->server->cfg.limits.max_backpressure)
         return add(c, m, 0);
     if (u->holding)
@@ -160,7 +179,8 @@ void mesa_unread_release(struct mesa_client *c)
     for (struct mesa_unread *u; (u = c->unread) != NULL && u->sent < u->count;) {
         struct item *item = &u->items[u->sent];
         struct mesa_frame *f = mesa_frame_ref(item->frame);
-        bool is_in_backlog = item->keep == MESA_KEEP_NUMBERED && item->floor < u->upto;
+        bool is_in_backlog = (item->keep == MESA_KEEP_NUMBERED && item->floor < u->upto) ||
+                             (item->keep == MESA_KEEP_OWN && item->send <= u->before_take);
         item->position = c->pushed;
         mark_sent(u);
         if (!is_in_backlog)
@@ -267,6 +287,12 @@ void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what)
     u->holding = u->holding || !u->covered;
 }
 
+void mesa_unread_asked(struct mesa_client *c)
+{
+    if (c->unread != NULL && !c->unread->covered)
+        c->unread->before_ask = c->server->sends;
+}
+
 void mesa_unread_after_take(struct mesa_client *c, const struct mesa_take *what,
                             const struct mesa_backlog *backlog, bool missed)
 {
@@ -277,6 +303,7 @@ void mesa_unread_after_take(struct mesa_client *c, const struct mesa_take *what,
         u->taken = backlog->last > backlog->upto ? backlog->last : backlog->upto;
     if (what->seen != UINT64_MAX) {
         u->upto = u->seen = backlog->upto;
+        u->before_take = what->mode == MESA_TAKE ? u->before_ask : 0;
         u->covered = !missed;
     }
     u->told_live = u->told_sends = u->told_given = 0;

@@ -104,9 +104,10 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
     }
 }
 
-static enum mesa_wanted wanted(void *ctx)
+static enum mesa_wanted wanted(void *ctx, bool first)
 {
     (void)ctx;
+    (void)first;
     return MESA_WANTED;
 }
 
