@@ -147,6 +147,21 @@ describe("what a user was sent", function()
     expect_waiting(c, "bert", 0)
   end)
 
+  it("comes once to a connection that authenticates again meanwhile", function()
+    local paced = c:lab { sync = { enabled = true, redeliveryInterval = 40 } }
+    c:settle(3)
+    numbered(anna, "bert", 1, 6)
+    assert(loop.wait(function() return #kept(c, "bert") == 6 end, 3000))
+    local bert = paced:join()
+    for _ = 1, 2 do bert:send { op = 2, d = { id = "bert" } } end -- the second before the first has got anything
+    for n = 1, 6 do
+      assert.equal(n, bert:expect("N").d.n)
+      if n == 3 then bert:send { op = 2, d = { id = "bert" } } end
+    end
+    expect_waiting(c, "bert", 0)
+    bert:expect_silence(60, function(m) return m.op == 22 end)
+  end)
+
   it("is received by whoever declined the backlog", function()
     numbered(anna, "bert", 1, 1)
     assert(loop.wait(function() return #kept(c, "bert") == 1 end, 3000))

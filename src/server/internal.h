@@ -114,6 +114,7 @@ struct mesa_client {
     struct mesa_client_state state;
     struct mesa_rate rate;
     struct mesa_redelivery *redelivery; /* NULL: none */
+    struct mesa_taking *taking;         /* the latest that has no answer yet */
     struct mesa_unread *unread;         /* NULL: nobody asks what was received */
     struct mesa_outq *stored;           /* NULL, or one ring for each enum mesa_stored */
     struct mesa_pending_close *pending_close;

@@ -30,7 +30,7 @@ struct mesa_redelivery {
 };
 
 /* A backlog on its way from the broker. */
-struct taking {
+struct mesa_taking {
     struct mesa_client *client;
     struct mesa_take what;
     uint64_t gaps; /* the server's, when it was begun */
@@ -327,26 +327,19 @@ static struct mesa_redelivery *redelivery_new(struct mesa_span id,
     return r;
 }
 
-static enum mesa_status redeliver(struct mesa_client *c, struct mesa_span id,
-                                  const struct mesa_backlog *backlog)
+static void redeliver(struct mesa_client *c, struct mesa_redelivery *r,
+                      const struct mesa_backlog *backlog)
 {
     struct mesa_server *s = c->server;
-    struct mesa_redelivery *r = redelivery_new(id, backlog);
-    if (r == NULL) {
-        if (!is_kept(c))
-            s->broker->ops->put_back(s->broker, id, backlog);
-        return MESA_ENOMEM;
-    }
     r->older = c->redelivery;
     c->redelivery = r;
     if (s->hooks.on_redeliver != NULL)
         s->hooks.on_redeliver(s->ctx, c, backlog);
     if (!c->closed)
         mesa_redelivery_continue(c);
-    return MESA_OK;
 }
 
-static bool is_wanted(const struct taking *t)
+static bool is_wanted(const struct mesa_taking *t)
 {
     const struct mesa_client *c = t->client;
     return !c->closed && mesa_span_eq(mesa_client_id(c), (struct mesa_span){t->id, t->id_len});
@@ -354,7 +347,7 @@ static bool is_wanted(const struct taking *t)
 
 static enum mesa_wanted ask_wanted(void *ctx, bool first)
 {
-    struct taking *t = ctx;
+    struct mesa_taking *t = ctx;
     struct mesa_client *other = NULL;
     if (!is_wanted(t))
         return MESA_UNWANTED;
@@ -368,29 +361,41 @@ static enum mesa_wanted ask_wanted(void *ctx, bool first)
     return other != NULL ? MESA_WANTED_BESIDE : MESA_WANTED;
 }
 
-static enum mesa_status use(struct taking *t, const struct mesa_backlog *backlog)
+static enum mesa_status use(struct mesa_taking *t, const struct mesa_backlog *backlog)
 {
     struct mesa_client *c = t->client;
     struct mesa_server *s = c->server;
-    enum mesa_status rc = MESA_OK;
+    struct mesa_span id = {t->id, t->id_len};
+    struct mesa_redelivery *r = NULL;
+    bool drops = t->what.mode == MESA_TAKE_DROP;
+    if (backlog->count > 0 && !drops) {
+        r = redelivery_new(id, backlog);
+        if (r == NULL && !is_kept(c))
+            s->broker->ops->put_back(s->broker, id, backlog);
+        if (r == NULL)
+            return MESA_ENOMEM;
+    }
     mesa_unread_after_take(c, &t->what, backlog, t->gaps != s->gaps);
-    c->take_mode = MESA_TAKE;
-    if (t->what.mode == MESA_TAKE_DROP)
+    if (!c->backlog_missed)
+        c->take_mode = MESA_TAKE;
+    if (drops)
         s->metrics.sync_dropped += backlog->count;
-    else if (backlog->count > 0)
-        rc = redeliver(c, (struct mesa_span){t->id, t->id_len}, backlog);
+    if (r != NULL)
+        redeliver(c, r, backlog);
     if (!c->closed)
         mesa_unread_tell(c);
-    return rc;
+    return MESA_OK;
 }
 
 static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog)
 {
-    struct taking *t = ctx;
+    struct mesa_taking *t = ctx;
     struct mesa_client *c = t->client;
     struct mesa_server *s = c->server; /* NULL when the client left meanwhile */
     bool wanted = s != NULL && is_wanted(t);
     c->fetching--;
+    if (c->taking == t)
+        c->taking = NULL;
     if (s != NULL)
         mesa_server_enter(s);
 
@@ -419,18 +424,22 @@ void mesa_redelivery_begin(struct mesa_client *c, enum mesa_take_mode mode)
     if (!s->cfg.sync.enabled)
         return;
     struct mesa_span id = mesa_client_id(c);
-    struct taking *t = malloc(sizeof *t + id.len);
+    c->take_mode = mode;
+    c->backlog_missed = true;
+    if (c->taking != NULL && is_wanted(c->taking))
+        return; /* it is begun when that has been answered */
+    struct mesa_taking *t = malloc(sizeof *t + id.len);
     if (t == NULL) {
         mesa_server_report(s, c, "MEMORY", "no memory to redeliver kept messages");
         return;
     }
     if (!is_kept(c))
         mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
-    *t = (struct taking){
+    *t = (struct mesa_taking){
         .client = mesa_client_ref(c), .what = {.mode = mode}, .gaps = s->gaps, .id_len = id.len};
     memcpy(t->id, id.p, id.len);
     mesa_unread_before_take(c, &t->what);
-    c->take_mode = mode;
+    c->taking = t;
     c->backlog_missed = false;
     c->fetching++;
     s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, &t->what, ask_wanted,
@@ -439,10 +448,6 @@ void mesa_redelivery_begin(struct mesa_client *c, enum mesa_take_mode mode)
 
 void mesa_redelivery_again(struct mesa_client *c)
 {
-    if (!c->state.authenticated || c->closed || !is_kept(c))
-        return;
-    if (c->fetching > 0)
-        c->backlog_missed = true; /* perhaps what it waits for was taken before */
-    else
+    if (c->state.authenticated && !c->closed && is_kept(c))
         mesa_redelivery_begin(c, c->take_mode);
 }

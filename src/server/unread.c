@@ -146,7 +146,7 @@ static enum mesa_status send_now(struct mesa_client *c, const struct mesa_kept_f
 static void ask_again(struct mesa_client *c)
 {
     uint64_t now_ms = mesa_loop_now(c->server->loop);
-    if (c->fetching > 0 || now_ms < c->unread->again_ms)
+    if (now_ms < c->unread->again_ms)
         return;
     c->unread->again_ms = now_ms + AGAIN_MS;
     mesa_redelivery_again(c);
@@ -161,7 +161,7 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, const struct mesa_kept_
         return mesa_client_send(c, m->frame);
     if (m->number > 0 && m->number <= u->upto)
         return MESA_OK; /* it is part of its backlog */
-    if (m->number > 0 && !u->covered && !u->holding && u->seen > 0) {
+    if (m->number > 0 && !u->covered && u->seen > 0 && c->fetching == 0) {
         ask_again(c); /* something before it was missed: it is given both then */
         return MESA_OK;
     }
