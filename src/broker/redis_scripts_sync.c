@@ -132,7 +132,10 @@ const char mesa_redis_lua_keep[] =
     "end\n";
 
 const char mesa_redis_lua_collect[] =
-    "local function number_of(e) return tonumber(e:sub(1, 16)) or 0 end\n"
+    "local function number_of(e)\n"
+    "  local n = tonumber(e:sub(1, 16))\n"
+    "  return n and n < 9e15 and n or 0\n"
+    "end\n"
     /* Lists of elements, {number, json, from where}, each in order. Whatever else the keys hold goes. */
     "local function read(key)\n"
     "  if call('TYPE', key).ok == 'list' then return call('LRANGE', key, 0, -1) end\n"
@@ -160,13 +163,13 @@ const char mesa_redis_lua_collect[] =
     "end\n"
     "local function add_stored(list, id)\n"
     "  local body, n, numbers = load(id)\n"
-    "  local p, last = 0, 0\n"
+    "  local p, at, last = 0, 1, 0\n"
     "  while n > 0 and p < #body do\n"
     "    local to = skip(body, p + 1)\n"
     "    if to >= #body then to = #body + 1 end\n"
-    "    last = math.max(last + 1, tonumber(numbers:sub(1, 16)) or now)\n"
+    "    last = math.max(last + 1, tonumber(numbers:sub(at, at + 15)) or now)\n"
     "    list[#list + 1] = { last, body:sub(p + 1, to - 1), 'stored' }\n"
-    "    p, numbers = to, numbers:sub(17)\n"
+    "    p, at = to, at + 16\n"
     "  end\n"
     "end\n"
     /* By number, and then each has one of its own. */
