@@ -203,7 +203,7 @@ void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason,
         return;
     struct mesa_server *s = c->server;
     mesa_server_enter(s);
-    mark_closed(c, false);
+    mark_closed(c, drop);
     if (!drop)
         mesa_client_flush(c);
     if (c->conn == NULL)
