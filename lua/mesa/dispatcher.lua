@@ -139,7 +139,7 @@ function Dispatcher:_route(text, recipients)
   local sync = self.config.sync
   local ok, err
   for first = 1, #recipients, ROUTE_MAX do
-    local arguments = { "EVALSHA", self._script_hash, 0, "", text, sync.maxMessages, sync.maxBytes, sync.maxAge }
+    local arguments = { "EVALSHA", self._script_hash, 0, "", 0, text, sync.maxMessages, sync.maxBytes, sync.maxAge }
     for i = first, math.min(first + ROUTE_MAX - 1, #recipients) do arguments[#arguments + 1] = "-" .. recipients[i] end
     local n = #arguments
     arguments[n + 1] = function(failure, reply, code)

@@ -36,6 +36,7 @@ local function on_frame(self, frame)
   end
   if frame.opcode == ws_frame.PING then
     self.pings = self.pings + 1
+    if self.on_ping then self.on_ping() end
     if self.answers_pings then
       self:send_frame(ws_frame.PONG, frame.payload)
     end
@@ -130,7 +131,8 @@ local function parse_response(head)
 end
 
 -- Connects; the client, or nil, a text, and the HTTP response when there was one.
--- options: ca, receive_buffer, headers, protocol, timeout, heartbeats (answer op 1), pings, sink, close_answer
+-- options: ca, receive_buffer, headers, protocol, timeout, heartbeats (answer op 1), pings (answer them), on_ping (called before), sink,
+-- close_answer
 function ws_client.connect(address, path, options)
   options = options or {}
   local wire, err = stream.connect(address, options)
@@ -140,7 +142,7 @@ function ws_client.connect(address, path, options)
   local self = setmetatable({
     stream = wire, inbox = {}, pongs = {}, pings = 0, received = 0, frames = 0,
     chunks = {}, buffered = 0, needed = 2, sink = options.sink,
-    answers_heartbeats = options.heartbeats, answers_pings = options.pings ~= false,
+    answers_heartbeats = options.heartbeats, answers_pings = options.pings ~= false, on_ping = options.on_ping,
     answers_close = options.close_answer ~= false,
   }, ws_client)
 

@@ -19,24 +19,37 @@
 
 struct mesa_broker; /* implementations embed it first */
 
-/* Stored messages taken for one user, oldest first; `json` are envelopes without "s". Valid during the callback. */
+/* Messages for one user, oldest first; `json` are envelopes without "s". Valid during the callback. */
 struct mesa_backlog {
     const struct mesa_span *json;
-    const uint64_t *
-        stored_ms; /* when each was stored, in the broker's own clock, to be handed back to put_back unchanged. NULL: unknown, counts as now */
+    /* One for each, growing, in the broker's own measure, to be handed back to put_back unchanged. NULL: unknown,
+     * counts as now. */
+    const uint64_t *stamps;
     size_t count;
-    /* Under this number the broker still keeps them, for whoever comes after this server has died,
-     * until they are confirmed or put back. 0: it does not. */
-    uint64_t hold;
-    /* When the other servers were told that the user's newest connection is here, in an order that all
-     * servers share. 0: not known yet, or there are none. */
-    uint64_t asked;
+    /* What a broker for more than one server took: it keeps them until `confirm`, for whoever comes
+     * after, and nothing is to be put back. */
+    uint64_t
+        upto; /* what is delivered with a number up to this is among them, or others confirmed it */
+    uint64_t last; /* the last stamp there was; 0: none */
 };
 
 typedef void (*mesa_backlog_fn)(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog);
-/* Whether the backlog is still of use, and whether it may be taken: asked again until it is one or the other. `asked`: see mesa_backlog. */
-enum mesa_wanted { MESA_UNWANTED, MESA_NOT_YET, MESA_WANTED };
-typedef enum mesa_wanted (*mesa_backlog_wanted_fn)(void *ctx, uint64_t asked);
+/* Whether the backlog is still of use; and whether the user has other connections here, which may be
+ * about to confirm some of it. `first`: what this server sends from now on is not part of it. */
+enum mesa_wanted { MESA_UNWANTED, MESA_WANTED, MESA_WANTED_BESIDE };
+typedef enum mesa_wanted (*mesa_backlog_wanted_fn)(void *ctx, bool first);
+
+/* What a connection asks for. */
+struct mesa_take {
+    enum mesa_take_mode {
+        MESA_TAKE,
+        MESA_TAKE_DROP,    /* the backlog is to be dropped */
+        MESA_TAKE_NOTHING, /* only to know which messages came before */
+    } mode;
+    uint64_t after; /* of what is kept it was given what was taken up to this stamp */
+    uint64_t seen;  /* and what was delivered up to this number */
+};
+
 typedef void (*mesa_broker_closed_fn)(void *ctx);
 
 /* A message of this server, after its own connections got it. */
@@ -48,7 +61,8 @@ struct mesa_publication {
     size_t id_count;
     const struct mesa_span *excluding; /* of everybody */
     size_t excluding_count;
-    bool sync; /* to be kept for ids that are offline everywhere */
+    bool sync;     /* to be kept for ids that are offline everywhere, and until it is confirmed */
+    uint64_t send; /* a count of this server that grows */
 };
 
 /* Something a portal may want to know (PROTOCOL 9). */
@@ -73,15 +87,13 @@ struct mesa_broker_hooks {
     void (*on_dropped)(void *ctx, struct mesa_span id, struct mesa_span json);
     /* A message from elsewhere in the cluster, for connections here. */
     void (*on_delivery)(void *ctx, const struct mesa_cluster_message *m);
-    /* Something was put back for a user who is online: it can be taken. */
+    /* There may be something to take for a user who is online. */
     void (*on_kept)(void *ctx, struct mesa_span id);
-    /* Another server, `by`, has had a newer connection of `id` than those here since `asked`, and answers for what is sent from now on. What was sent
-     * before has to be confirmed, or be given to hand_over with `request`. */
-    void (*on_hand_over)(void *ctx, struct mesa_span id, uint64_t by, uint64_t asked,
-                         struct mesa_span request);
-    /* It does not any more: its connection is gone, or this server has the newest. Without an id: all of
-     * `by`; with `by` 0: whoever it was. */
-    void (*on_returned)(void *ctx, struct mesa_span id, uint64_t by);
+    /* It is not certain that what was sent with this count is kept until the connections of these ids confirm
+     * it: whoever cares puts it back. */
+    void (*on_unkept)(void *ctx, const struct mesa_span *ids, size_t id_count, uint64_t send);
+    /* Messages from elsewhere may have been missed: on_available comes when they can be taken. */
+    void (*on_gap)(void *ctx);
     void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
     /* Redis can be reached and knows of all that is here, after it did not: what was sent to users
      * here meanwhile may have been stored. Or it cannot be reached any more. */
@@ -100,28 +112,24 @@ struct mesa_broker_ops {
     void (*disconnected)(struct mesa_broker *b);
     /* The first connection of `id` on this server was authenticated. */
     void (*user_online)(struct mesa_broker *b, struct mesa_span id);
-    /* The last one left. `unread` are messages that it may not have received, the oldest first: they go
+    /* The last one left. `unread` are messages that it may not have received and nobody keeps: they go
      * back in front of what was stored since then. */
     void (*user_offline)(struct mesa_broker *b, struct mesa_span id,
-                         const struct mesa_backlog *unread, size_t count);
+                         const struct mesa_backlog *unread);
     /* Brings a message to where else its recipients are, and keeps it for those who are offline, within sync.maxMessages, maxBytes and maxAge: the oldest go first.
      * MESA_EUNAVAILABLE: the cluster cannot be reached. MESA_ENOMEM. */
     enum mesa_status (*send)(struct mesa_broker *b, const struct mesa_publication *p);
-    /* Takes the whole backlog of `id`, when no other server has anything left to put back in front of it.
-     * MESA_EUNAVAILABLE, MESA_EIO: it may still be stored; MESA_ECLOSED: not wanted any more. */
-    void (*take)(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wanted_fn wanted,
-                 mesa_backlog_fn fn, void *ctx);
-    /* Of what was taken with `hold`, the first `from` were received and those from `to` on are taken
-     * care of. All of it: it is kept no more. */
-    void (*confirm)(struct mesa_broker *b, struct mesa_span id, uint64_t hold, size_t from,
-                    size_t to);
-    /* Puts back messages that were not received, the oldest first, in front of what is stored, or `behind` it; their holds
-     * end. The bounds hold, the oldest go first. */
-    void (*put_back)(struct mesa_broker *b, struct mesa_span id, const struct mesa_backlog *unread,
-                     size_t count, bool behind);
-    /* The answer to on_hand_over, with what goes back; `more`: there will be another one. */
-    void (*hand_over)(struct mesa_broker *b, struct mesa_span id, struct mesa_span request,
-                      const struct mesa_backlog *unread, size_t count, bool more);
+    /* Takes the backlog of `id`: what is stored, and what other connections did not confirm, after they have
+     * had a moment for it. MESA_EUNAVAILABLE, MESA_EIO: it may still be stored; MESA_ECLOSED: not wanted any more. */
+    void (*take)(struct mesa_broker *b, struct mesa_span id, const struct mesa_take *what,
+                 mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
+    /* A connection of `id` has received all that was delivered up to the number `live`, all that this server
+     * sent up to its count `send`, and all that was taken up to the stamp `given` (0: nothing new). */
+    void (*confirm)(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
+                    uint64_t given);
+    /* Puts back messages that were not received and that nobody keeps, in front of what was stored later. The bounds
+     * hold, the oldest go first. If the user is online, on_kept follows. */
+    void (*put_back)(struct mesa_broker *b, struct mesa_span id, const struct mesa_backlog *unread);
     /* Tells one portal. */
     void (*tell_portal)(struct mesa_broker *b, const struct mesa_portal_event *e);
 };

@@ -256,9 +256,10 @@ static enum mesa_status memory_send(struct mesa_broker *b, const struct mesa_pub
     return rc;
 }
 
-static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wanted_fn wanted,
-                        mesa_backlog_fn fn, void *ctx)
+static void memory_take(struct mesa_broker *b, struct mesa_span id, const struct mesa_take *what,
+                        mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx)
 {
+    (void)what;   /* nothing is kept of what was taken */
     (void)wanted; /* here it is taken at once */
     struct memory_broker *m = self(b);
     struct mesa_list taken, dropped;
@@ -266,7 +267,7 @@ static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog
     mesa_list_init(&dropped);
     struct backlog *q = mesa_map_get(m->by_id, id.p, id.len);
     enum mesa_status rc = MESA_OK;
-    struct mesa_backlog backlog = {NULL, NULL, 0, 0, 0};
+    struct mesa_backlog backlog = {0};
     struct mesa_span *json = NULL;
     uint64_t *stored_ms = NULL;
 
@@ -288,7 +289,7 @@ static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog
         stored_ms[backlog.count++] = s->stored_ms;
     }
     backlog.json = json;
-    backlog.stored_ms = stored_ms;
+    backlog.stamps = stored_ms;
     fn(ctx, rc, rc == MESA_OK ? &backlog : NULL);
 
     MESA_LIST_FOREACH_SAFE(it, tmp, &taken) {
@@ -299,32 +300,29 @@ static void memory_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog
     report_dropped(m, &dropped);
 }
 
-static enum mesa_status put_in_front(struct memory_broker *m, struct backlog *q,
-                                     const struct mesa_backlog *part)
+static void put_in_front(struct memory_broker *m, struct backlog *q,
+                         const struct mesa_backlog *unread)
 {
-    for (size_t i = part->count; i-- > 0;) {
-        uint64_t stored_ms = part->stored_ms != NULL ? part->stored_ms[i] : mesa_loop_now(m->loop);
-        struct stored *s = stored_new(q, part->json[i], stored_ms);
+    for (size_t i = unread->count; i-- > 0;) {
+        uint64_t stored_ms = unread->stamps != NULL ? unread->stamps[i] : mesa_loop_now(m->loop);
+        struct stored *s = stored_new(q, unread->json[i], stored_ms);
         if (s == NULL)
-            return MESA_ENOMEM;
+            return;
         mesa_list_append(q->messages.next, &s->link); /* in front of the first */
         q->count++;
         q->bytes += s->len;
     }
-    return MESA_OK;
 }
 
 static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
-                            const struct mesa_backlog *unread, size_t count, bool behind)
+                            const struct mesa_backlog *unread)
 {
-    (void)behind; /* whoever waits for a backlog: here nobody does */
     struct memory_broker *m = self(b);
     struct backlog *q;
-    if (count == 0 || find_or_add(m, id, &q) != MESA_OK)
+    if (unread->count == 0 || find_or_add(m, id, &q) != MESA_OK)
         return;
-    /* Without memory the older ones are lost, as they would be to the bounds. */
-    while (count > 0 && put_in_front(m, q, &unread[count - 1]) == MESA_OK)
-        count--;
+    put_in_front(
+        m, q, unread); /* without memory the older ones are lost, as they would be to the bounds */
 
     struct mesa_list dropped;
     mesa_list_init(&dropped);
@@ -333,29 +331,15 @@ static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
     report_dropped(m, &dropped);
 }
 
-static void memory_user_offline(struct mesa_broker *b, struct mesa_span id,
-                                const struct mesa_backlog *unread, size_t count)
-{
-    memory_put_back(b, id, unread, count, false);
-}
-
 /* What was taken is in the memory of the same process: there is nobody to keep it for. */
-static void memory_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t hold, size_t from,
-                           size_t to)
+static void memory_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
+                           uint64_t given)
 {
     (void)b;
     (void)id;
-    (void)hold;
-    (void)from;
-    (void)to;
-}
-
-static void memory_hand_over(struct mesa_broker *b, struct mesa_span id, struct mesa_span request,
-                             const struct mesa_backlog *unread, size_t count, bool more)
-{
-    (void)request; /* nobody asks */
-    (void)more;
-    memory_put_back(b, id, unread, count, false);
+    (void)live;
+    (void)send;
+    (void)given;
 }
 
 static const struct mesa_broker_ops memory_ops = {
@@ -364,12 +348,11 @@ static const struct mesa_broker_ops memory_ops = {
     .connected = memory_changed,
     .disconnected = memory_changed,
     .user_online = memory_user_online,
-    .user_offline = memory_user_offline,
+    .user_offline = memory_put_back,
     .send = memory_send,
     .take = memory_take,
     .confirm = memory_confirm,
     .put_back = memory_put_back,
-    .hand_over = memory_hand_over,
     .tell_portal = memory_tell_portal,
 };
 

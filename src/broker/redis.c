@@ -36,9 +36,10 @@ static void become_available(struct mesa_redis_broker *r)
     if (r->closing || r->up || !r->loaded || !mesa_redis_ready(r->subscriber))
         return;
     mesa_redis_presence_restore(r);
-    mesa_redis_send_kept(r);
     mesa_redis_portals_check(r);
-    set_available(r, true);
+    set_available(r,
+                  true); /* backlogs are asked for before what the connections here have already */
+    mesa_redis_send_kept(r);
     mesa_loop_arm(r->loop, &r->tick, r->cfg->redis.lease_ms / 5);
 }
 
@@ -107,7 +108,6 @@ static void on_lost(void *ctx, const char *why)
     r->loaded = false;
     mesa_loop_cancel(r->loop, &r->tick);
     set_available(r, false);
-    mesa_redis_part_all(r);
     if (r->closing) {
         closed(r);
         return;
@@ -122,21 +122,24 @@ static void on_failed(void *ctx, const char *why)
     report_away(ctx, why);
 }
 
-/* What was published meanwhile is lost, and so are portals' news. */
+/* What was published meanwhile was missed, and so were portals' news. */
 static void on_subscriber_ready(void *ctx)
 {
     struct mesa_redis_broker *r = ctx;
-    if (r->up)
-        mesa_redis_portals_check(r);
-    else
+    if (!r->up) {
         become_available(r);
+        return;
+    }
+    mesa_redis_portals_check(r);
+    r->base.hooks.on_available(r->base.hooks_ctx, true);
 }
 
 static void on_subscriber_lost(void *ctx, const char *why)
 {
     struct mesa_redis_broker *r = ctx;
     char line[300];
-    mesa_redis_part_all(r);
+    if (!r->freeing)
+        r->base.hooks.on_gap(r->base.hooks_ctx);
     if (!mesa_redis_ready(r->commands) || r->closing)
         return; /* Redis is away altogether: that has been told */
     snprintf(line, sizeof line, "messages of the cluster cannot arrive: %.200s", why);
@@ -154,7 +157,9 @@ static void on_tick(struct mesa_timer *t)
 
 static void on_turn(struct mesa_turn *t)
 {
-    mesa_redis_presence_count(MESA_CONTAINER_OF(t, struct mesa_redis_broker, turn));
+    struct mesa_redis_broker *r = MESA_CONTAINER_OF(t, struct mesa_redis_broker, turn);
+    mesa_redis_presence_count(r);
+    mesa_redis_send_confirms(r);
 }
 
 /* -- what arrives -- */
@@ -167,7 +172,6 @@ static void on_message(struct mesa_redis_broker *r, const char *text, size_t len
         return; /* the connections here have it */
     enum mesa_status rc = mesa_cluster_message_parse(text, len, r->cfg->limits.max_depth, &m, &err);
     if (rc == MESA_OK) {
-        mesa_redis_part_catch(r, &m);
         r->base.hooks.on_delivery(r->base.hooks_ctx, &m);
         mesa_cluster_message_deinit(&m);
         return;
@@ -185,10 +189,6 @@ static void on_published(void *ctx, struct mesa_span channel, struct mesa_span t
         return;
     if (mesa_span_eq(channel, mesa_redis_span(&r->channel)))
         on_message(r, text.p, text.len);
-    else if (mesa_span_eq(channel, mesa_redis_span(&r->own)))
-        mesa_redis_part_token(r, text);
-    else if (mesa_span_eq(channel, mesa_redis_span(&r->handover)))
-        mesa_redis_handover_news(r, text);
     else if (mesa_span_eq(channel, mesa_redis_span(&r->kept_channel)))
         r->base.hooks.on_kept(r->base.hooks_ctx, text);
     else if (r->cfg->portal.enabled)
@@ -218,16 +218,13 @@ static void on_left(struct mesa_redis_call *c, const struct mesa_redis_reply *re
         mesa_loop_arm(c->broker->loop, &c->broker->closing_timer, 0);
 }
 
-void mesa_redis_leave(struct mesa_redis_broker *r)
+static void leave(struct mesa_redis_broker *r)
 {
     struct mesa_redis_bounds bounds;
     struct mesa_span args[4] = {mesa_redis_text(r->incarnation)};
     mesa_redis_write_bounds(r, &bounds);
     mesa_redis_put_bounds(&bounds, &args[1]);
-    if (r->closing && r->up && !r->leaving && mesa_map_count(r->partings) == 0) {
-        r->leaving = true;
-        mesa_redis_do(r, MESA_SCRIPT_LEAVE, args, 4, on_left, NULL);
-    }
+    mesa_redis_do(r, MESA_SCRIPT_LEAVE, args, 4, on_left, NULL);
 }
 
 static void redis_close(struct mesa_broker *b, mesa_broker_closed_fn fn, void *ctx)
@@ -236,10 +233,12 @@ static void redis_close(struct mesa_broker *b, mesa_broker_closed_fn fn, void *c
     r->closed_fn = fn;
     r->closed_ctx = ctx;
     mesa_redis_presence_count(r);
+    mesa_redis_send_confirms(r);
     r->closing = true;
     mesa_loop_cancel(r->loop, &r->tick);
     mesa_loop_arm(r->loop, &r->closing_timer, r->up ? CLOSE_MS : 0);
-    mesa_redis_leave(r);
+    if (r->up)
+        leave(r);
 }
 
 static void redis_free(struct mesa_broker *b)
@@ -249,7 +248,6 @@ static void redis_free(struct mesa_broker *b)
     mesa_redis_free(r->commands);
     mesa_redis_free(r->subscriber);
     mesa_redis_waiting_free(r);
-    mesa_redis_part_free(r);
     mesa_loop_cancel(r->loop, &r->retry);
     mesa_loop_cancel(r->loop, &r->tick);
     mesa_loop_cancel(r->loop, &r->closing_timer);
@@ -265,8 +263,8 @@ static void redis_free(struct mesa_broker *b)
     mesa_buf_deinit(&r->channel);
     mesa_buf_deinit(&r->pool);
     mesa_buf_deinit(&r->portal);
-    mesa_buf_deinit(&r->own);
-    mesa_buf_deinit(&r->handover);
+    mesa_buf_deinit(&r->confirms);
+    free(r->confirm_lens);
     mesa_buf_deinit(&r->kept_channel);
     mesa_buf_deinit(&r->scratch);
     mesa_buf_deinit(&r->echo);
@@ -286,7 +284,6 @@ static const struct mesa_broker_ops redis_ops = {
     .take = mesa_redis_take,
     .confirm = mesa_redis_confirm,
     .put_back = mesa_redis_put_back,
-    .hand_over = mesa_redis_hand_over,
     .tell_portal = mesa_redis_tell_portal,
 };
 
@@ -314,7 +311,6 @@ static enum mesa_status make_names(struct mesa_redis_broker *r)
         struct mesa_buf *name;
         const char *text;
     } names[] = {{&r->kept_channel, "mesa:kept"},
-                 {&r->handover, "mesa:handover"},
                  {&r->channel, "ws"},
                  {&r->pool, "available_portals_pool"},
                  {&r->portal, "portal"}};
@@ -323,8 +319,6 @@ static enum mesa_status make_names(struct mesa_redis_broker *r)
         if (rc == MESA_OK)
             rc = mesa_buf_append(names[i].name, suffix.p, suffix.len);
     }
-    if (rc == MESA_OK)
-        rc = mesa_buf_printf(&r->own, "mesa:node:%s", r->node);
     return rc == MESA_OK ? mesa_buf_printf(&r->echo, "{\"origin\":\"%s\",\"message\":", r->node)
                          : rc;
 }
@@ -372,9 +366,8 @@ static enum mesa_status connect_both(struct mesa_redis_broker *r,
     if (rc == MESA_OK)
         rc = mesa_redis_new(&r->subscriber, r->loop, MESA_REDIS_SUBSCRIBER, o, &subscriber, r, err,
                             err_len);
-    const struct mesa_buf *channels[] = {&r->channel, &r->pool, &r->own, &r->kept_channel,
-                                         &r->handover};
-    size_t count = r->cfg->sync.enabled ? 5 : 2; /* the rest is about what is kept */
+    const struct mesa_buf *channels[] = {&r->channel, &r->pool, &r->kept_channel};
+    size_t count = r->cfg->sync.enabled ? 3 : 2;
     for (size_t i = 0; rc == MESA_OK && i < count; i++)
         rc = mesa_redis_subscribe(r->subscriber, mesa_redis_span(channels[i]));
     return rc;
@@ -402,8 +395,6 @@ enum mesa_status mesa_broker_redis_new(struct mesa_broker **out, struct mesa_loo
 
     mesa_redis_options_init(&options);
     enum mesa_status rc = mesa_map_new(&r->users);
-    if (rc == MESA_OK)
-        rc = mesa_map_new(&r->partings);
     if (rc == MESA_OK)
         rc = make_names(r);
     if (rc == MESA_OK)

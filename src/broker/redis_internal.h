@@ -19,7 +19,7 @@
 
 enum {
     MESA_NODE_ID_LEN = 22,
-    MESA_INCARNATION_LEN = MESA_NODE_ID_LEN + 11, /* "<node>-<number>" */
+    MESA_INCARNATION_LEN = MESA_NODE_ID_LEN + 11, /* "<node>-<number>", "<node>+<number>" */
     MESA_INCARNATIONS_KEPT = 4, /* earlier ones to be removed; older ones lose their lease anyway */
     MESA_KEPT_BYTES = 64 * 1024 * 1024, /* of what waits for Redis to return, or for its answer */
 };
@@ -61,8 +61,6 @@ struct mesa_redis_broker {
     struct mesa_buf suffix;                /* of every name: "" or "_<namespace>" */
     struct mesa_buf channel, pool, portal; /* ws, available_portals_pool, portal */
     struct mesa_buf kept_channel;          /* mesa:kept */
-    struct mesa_buf own;                   /* mesa:node:<node>, for this node alone */
-    struct mesa_buf handover;              /* mesa:handover */
     struct mesa_buf scratch;
     struct mesa_buf echo; /* how the messages of this node begin */
     char sha[MESA_SCRIPT_COUNT_][41];
@@ -80,10 +78,11 @@ struct mesa_redis_broker {
     size_t kept_messages, kept_bytes, sent_bytes;
     struct mesa_turn turn;
     struct mesa_timer tick;
-    struct mesa_map *partings; /* the oldest struct parting of a user */
-    uint64_t token;            /* the latest; of partings and takes */
-    struct mesa_list waiting;  /* takes to be tried again */
+    struct mesa_list waiting; /* takes to be tried again */
     struct mesa_timer retry;
+    struct mesa_buf confirms; /* of this turn: arguments of MESA_SCRIPT_CONFIRM in a row */
+    size_t *confirm_lens;     /* of each */
+    size_t confirm_count, confirm_cap;
     struct mesa_list portals;
     struct mesa_list *next_portal; /* the one that had the latest event */
     size_t portal_count;
@@ -94,7 +93,7 @@ struct mesa_redis_broker {
     size_t unsure; /* messages of which nobody knows whether they were kept */
     bool loaded;   /* the scripts are, on the connection there is */
     bool up;       /* all was restored */
-    bool closing, leaving, freeing;
+    bool closing, freeing;
 };
 
 static inline struct mesa_redis_broker *mesa_redis_self(struct mesa_broker *b)
@@ -132,8 +131,6 @@ static inline struct mesa_span mesa_redis_span(const struct mesa_buf *b)
 
 /* -- redis.c -- */
 void mesa_redis_error(struct mesa_redis_broker *r, const char *code, const char *text);
-/* Takes this node out of Redis, when it is closing and nobody is parting any more. */
-void mesa_redis_leave(struct mesa_redis_broker *r);
 
 /* -- redis_presence.c -- */
 /* Announces a new incarnation with all this node has. */
@@ -144,13 +141,11 @@ void mesa_redis_presence_tend(struct mesa_redis_broker *r);
 void mesa_redis_presence_count(struct mesa_redis_broker *r);
 void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id);
 void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
-                             const struct mesa_backlog *unread, size_t count);
+                             const struct mesa_backlog *unread);
 void mesa_redis_connected(struct mesa_broker *b);
 void mesa_redis_disconnected(struct mesa_broker *b);
 
 /* -- redis_sync.c: to the store, and back to it -- */
-enum { MESA_REDIS_MS_DIGITS = 13 };
-
 /* The bounds of the store as arguments of a script. */
 struct mesa_redis_bounds {
     char text[3][24];
@@ -165,59 +160,25 @@ static inline void mesa_redis_put_bounds(const struct mesa_redis_bounds *b, stru
 
 enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_publication *p);
 void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
-                         const struct mesa_backlog *unread, size_t count, bool behind);
+                         const struct mesa_backlog *unread);
+/* The user has no connection here any more (`gone`), or one less. */
+void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id, bool gone,
+                     const struct mesa_backlog *unread);
 /* What scripts that change the store say beside what was stored, at these places of a reply. */
 void mesa_redis_report_changes(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply);
+/* A list of dropped messages, {id, json, ...}; and one of errors. */
+void mesa_redis_report_dropped(struct mesa_redis_broker *r, const struct mesa_redis_reply *list);
+void mesa_redis_report_errors(struct mesa_redis_broker *r, const struct mesa_redis_reply *list);
 
-/* Messages to be put back, as MESA_SCRIPT_PUT_BACK takes them. */
-struct mesa_redis_part {
-    uint64_t hold;
-    struct mesa_buf json, times;
-};
-struct mesa_redis_parts {
-    struct mesa_redis_part *at;
-    size_t count;
-};
-enum mesa_status mesa_redis_parts_add(struct mesa_redis_parts *p, const struct mesa_backlog *unread,
-                                      size_t count);
-/* Appends a message to the last of them, which has no hold, now. */
-enum mesa_status mesa_redis_parts_append(struct mesa_redis_parts *p, const struct mesa_envelope *e);
-/* Puts `front` before the others; `front` is empty then. */
-enum mesa_status mesa_redis_parts_prepend(struct mesa_redis_parts *p,
-                                          struct mesa_redis_parts *front);
-void mesa_redis_parts_deinit(struct mesa_redis_parts *p);
-/* Puts them back where `place` says: the entry of MESA_SCRIPT_PUT_BACK, "" or "+"; `more`: the entry stays. */
-void mesa_redis_put_back_parts(struct mesa_redis_broker *r, struct mesa_span id, const char *place,
-                               bool more, const struct mesa_redis_parts *p);
-/* Appends an envelope with nothing in it but what a client may see. MESA_EPROTO: it is none. */
-enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct mesa_envelope *e);
-
-/* -- redis_take.c: from the store -- */
-void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wanted_fn wanted,
-                     mesa_backlog_fn fn, void *ctx);
-void mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t hold, size_t from,
-                        size_t to);
+/* -- redis_take.c: from the store, and until it is confirmed -- */
+void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, const struct mesa_take *what,
+                     mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
 void mesa_redis_waiting_free(struct mesa_redis_broker *r);
 void mesa_redis_on_retry(struct mesa_timer *t);
-
-/* -- redis_part.c -- */
-void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id,
-                     const struct mesa_backlog *unread, size_t count);
-/* What was taken for a user who is parting goes back in front of the rest; false: nobody is. */
-bool mesa_redis_part_prepend(struct mesa_redis_broker *r, struct mesa_span id,
-                             struct mesa_redis_parts *parts);
-/* What came on the channel of this node. */
-void mesa_redis_part_token(struct mesa_redis_broker *r, struct mesa_span text);
-/* Takes out of the recipients those who have just left. */
-void mesa_redis_part_catch(struct mesa_redis_broker *r, struct mesa_cluster_message *m);
-/* Ends all partings: tokens may be lost. */
-void mesa_redis_part_all(struct mesa_redis_broker *r);
-void mesa_redis_part_free(struct mesa_redis_broker *r);
-
-/* -- redis_handover.c: who has the newest connection of a user -- */
-void mesa_redis_handover_news(struct mesa_redis_broker *r, struct mesa_span text);
-void mesa_redis_hand_over(struct mesa_broker *b, struct mesa_span id, struct mesa_span request,
-                          const struct mesa_backlog *unread, size_t count, bool more);
+void mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
+                        uint64_t given);
+/* Tells Redis what was confirmed since the last time. */
+void mesa_redis_send_confirms(struct mesa_redis_broker *r);
 
 /* -- redis_portal.c -- */
 void mesa_redis_tell_portal(struct mesa_broker *b, const struct mesa_portal_event *e);

@@ -22,35 +22,24 @@ static struct mesa_span lease(const struct mesa_redis_broker *r, char text[24])
 
 /* -- users and connections -- */
 
-static void change_user(struct mesa_redis_broker *r, enum mesa_redis_script script,
-                        struct mesa_span id)
-{
-    const struct mesa_span args[] = {incarnation(r), id};
-    if (r->up && r->cfg->authentication.store_connected_users &&
-        mesa_redis_do(r, script, args, 2, NULL, NULL) != MESA_OK)
-        mesa_redis_error(r, "MEMORY", "no memory to tell Redis about a user");
-}
-
 void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
     if (mesa_map_set(r->users, id.p, id.len, r) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to remember that a user is online");
-    change_user(r, MESA_SCRIPT_ONLINE, id);
+    const struct mesa_span args[] = {incarnation(r), id};
+    if (r->up && r->cfg->authentication.store_connected_users &&
+        mesa_redis_do(r, MESA_SCRIPT_ONLINE, args, 2, NULL, NULL) != MESA_OK)
+        mesa_redis_error(r, "MEMORY", "no memory to tell Redis about a user");
 }
 
 void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
-                             const struct mesa_backlog *unread, size_t count)
+                             const struct mesa_backlog *unread)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
     mesa_map_remove(r->users, id.p, id.len);
-    if (r->up && r->cfg->sync.enabled && mesa_redis_ready(r->subscriber)) {
-        mesa_redis_part(r, id, unread, count);
-        return;
-    }
-    /* First: whoever finds the user offline adds behind it. */
-    mesa_redis_put_back(b, id, unread, count, false);
-    change_user(r, MESA_SCRIPT_OFFLINE, id);
+    if (r->cfg->sync.enabled || (r->up && r->cfg->authentication.store_connected_users))
+        mesa_redis_part(r, id, true, unread);
 }
 
 void mesa_redis_connected(struct mesa_broker *b)
@@ -108,6 +97,7 @@ static void on_finished(struct mesa_redis_call *c, const struct mesa_redis_reply
     if (reply == NULL || mesa_redis_reply_error(reply) != NULL)
         return;
     r->earlier_count = 0;
+    mesa_redis_report_changes(r, reply);
 }
 
 static void forget_oldest(struct mesa_redis_broker *r)
@@ -147,7 +137,8 @@ void mesa_redis_presence_restore(struct mesa_redis_broker *r)
         forget_oldest(r);
         memcpy(r->earlier[r->earlier_count++], r->incarnation, sizeof r->incarnation);
     }
-    snprintf(r->incarnation, sizeof r->incarnation, "%s-%u", r->node, ++r->number);
+    snprintf(r->incarnation, sizeof r->incarnation, "%s%c%u", r->node,
+             r->cfg->sync.enabled ? '+' : '-', ++r->number);
     if (restore(r) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to announce this node's users");
     mesa_redis_presence_tend(r);

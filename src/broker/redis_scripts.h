@@ -1,29 +1,26 @@
 /* redis_scripts.h - what must happen in Redis in one step, as Lua that Redis runs.
  *
  * Keys beyond those of PROTOCOL 8, all with the namespace's suffix:
- *   mesa:nodes           set of the incarnations (one per connection of a node) that announced themselves
+ *   mesa:nodes           set of the incarnations (one per connection of a node) that announced themselves,
+ *                        "<node>-<n>", or "<node>+<n>" of nodes that keep messages until they are confirmed
  *   mesa:lease:<inc>     exists as long as the incarnation is alive
  *   mesa:users:<inc>     set of the users it has
  *   mesa:online          hash user -> number of incarnations that have it
+ *   mesa:keepers         the same of those that keep messages
  *   mesa:counts          hash incarnation -> its connections in connected_clients_count
- *   mesa:ages            hash user -> "<length of the array, 12 digits><ms, 13 digits>...", when each of
- *                        undelivered_messages was stored. A length that is not the array's says that a
- *                        Node server changed it: what it appended counts as stored now.
- *   mesa:leaving         hash user -> "<entry> <n> ...", oldest first: who is about to put back what the user
- *                        did not read, in front of the last n of undelivered_messages. An entry is
- *                        "<inc>.<token>", or "<inc>.h<node>-<token>" when asked by the node, with a "k" once the
- *                        user has left the one that was asked.
- *   mesa:taken:<user>    hash "<order> <node>" -> "<token> <ms, 13 digits>...[...]": what the node took and nobody
- *                        has confirmed yet; "<order> <node>+" -> "<from> <to>": only these of it
- *   mesa:takes:<node>    set of the users the node has taken something of
- *   mesa:order           hash: "last", the order of the latest take; "born", where it began. What was
- *                        taken before "born" was lost by Redis.
+ *   mesa:number          the latest number: each message to ids gets one, in the order in which they are
+ *                        published. Microseconds since 1970, or one more than the one before.
+ *   mesa:live:<user>     list of "<number, 16 digits><node:send or -> <envelope>":
+ *                        published, and not confirmed yet. Of the node's own messages, which it does not
+ *                        hear of, it knows which of its sends they were.
+ *   mesa:given:<user>    list of "<number, 16 digits><envelope>": taken by a connection that came after it
+ *                        was sent, and not confirmed yet
+ *   mesa:ages            hash user -> "<length of the array, 12 digits><number, 16 digits>..." of the elements
+ *                        of undelivered_messages. A length that is not the array's says that a Node server
+ *                        changed it: what it appended is numbered when it is read.
  *   mesa:portal:<id>     a lease of a portal that has one: the name of a channel, mesa:portals:<random>, that its
  *                        connection is subscribed to as long as to `portal`; portals may share one
- * and channels: mesa:kept (a user: something was put back), mesa:node:<node> (for one node alone),
- * mesa:handover: "take <node> <asked> h<node>-<token> <user>": the node has the user's newest
- * connection; the others see to it that theirs have confirmed everything, or put it back. "parted <node> <user>": that
- * connection is gone. "gone <node>": the node is.
+ * and a channel, mesa:kept: a user who is online, and for whom there may be something to take.
  *
  * Pure: any thread. May include: base/.
  */
@@ -33,29 +30,31 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* "bounds" are three arguments: maxMessages, maxBytes, maxAge. */
+/* "bounds" are three arguments: maxMessages, maxBytes, maxAge; "changes" a reply {_, {dropped id, json...},
+ * {error...}}. */
 enum mesa_redis_script {
-    MESA_SCRIPT_BEGIN,   /* inc, lease ms: announces an incarnation */
-    MESA_SCRIPT_ONLINE,  /* inc, id...: users it has */
-    MESA_SCRIPT_FINISH,  /* inc, its connections, bounds, earlier incs...: replaces them */
-    MESA_SCRIPT_OFFLINE, /* inc, id... */
-    MESA_SCRIPT_PART,  /* inc, id, entry, channel, token, node: OFFLINE, but nobody takes the user's
-                               messages before PUT_BACK with the same entry; the token is published */
+    MESA_SCRIPT_BEGIN,  /* inc, lease ms: announces an incarnation */
+    MESA_SCRIPT_ONLINE, /* inc, id...: users it has */
+    MESA_SCRIPT_FINISH, /* inc, its connections, bounds, earlier incs... -> changes: replaces them */
+    MESA_SCRIPT_PART, /* inc, id, "1": it has the user no more, bounds, (number, envelope)... -> changes: what
+                               goes back, each behind its number. Without anybody to confirm it, all that
+                               is not confirmed goes to the store. */
     MESA_SCRIPT_COUNT, /* inc, delta */
     MESA_SCRIPT_TEND,  /* inc, lease ms, bounds -> {state, {dropped id, json...}, {error...}}; state
                                0: all is well, 1: call again, -1: this incarnation was removed */
-    MESA_SCRIPT_LEAVE, /* inc, bounds */
-    MESA_SCRIPT_ROUTE, /* origin, envelope, maxMessages, maxBytes, maxAge, +id (has a connection
-                               at the origin) or -id ... -> {{stored id...}, {dropped id, json...}, {error...}} */
-    MESA_SCRIPT_TAKE, /* id, inc, node, token, step, bounds -> {1, asked}: not now, or {0, asked, array or false, ms of
-                               each..., now, error or false, order or "0"}. Steps: "ask" other nodes to hand
-                               over, "ask or take", "take", and "anyway", whoever still has to put something back */
-    MESA_SCRIPT_CONFIRM, /* id, node, order, from, to: only these of what was taken are not received yet */
-    MESA_SCRIPT_RETURN, /* id, node, token, bounds: puts back what this take brought, if it did -> as ROUTE */
-    MESA_SCRIPT_PUT_BACK, /* id, node, entry or "" (in front of all) or "+" (behind), "1": the entry stays,
-                               bounds, (order of the take it came from or "0", envelopes joined by commas,
-                               their ms joined; zeros: now)... -> as ROUTE; a user who is online is
-                               published on mesa:kept */
+    MESA_SCRIPT_LEAVE, /* inc, bounds -> changes */
+    MESA_SCRIPT_ROUTE, /* origin, its count of sends, envelope, bounds, +id (has a connection at the origin,
+                               which confirms) or -id ... -> {{stored id...}, {dropped id, json...}, {error...},
+                               1 or 0: not all that was to be kept until it is confirmed is} */
+    MESA_SCRIPT_TAKE, /* id, inc, mode ("take", "drop" or "nothing"), after, seen, upto or "", whom to wait for
+                               ("beside": other connections at the node, "wait": those elsewhere, "no"), bounds
+                               -> {1, upto}: they may still confirm something, or {0, upto, {number and
+                               envelope...}, {dropped...}, {error...}}: what is stored, and of what is not
+                               confirmed what was taken behind `after` or published behind `seen`; nothing that is
+                               published behind `upto` */
+    MESA_SCRIPT_CONFIRM, /* node, (live, given, send: 16 digits each, id)...: the user has what was published up
+                               to the number `live`, and the node's own messages up to `send`, and what was taken up
+                               to `given` (0: nothing new) */
     MESA_SCRIPT_PORTALS, /* -> {subscribers of portal but those with a lease, {ids of the pool with one}, {without}} */
     MESA_SCRIPT_NO_PORTAL, /* id...: takes dead portals out of the pool and tells everybody, once */
     MESA_SCRIPT_COUNT_

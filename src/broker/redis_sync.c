@@ -89,7 +89,7 @@ static struct mesa_redis_call *publish_call(struct mesa_redis_broker *r,
 
 /* -- with one -- */
 
-static void report_dropped(struct mesa_redis_broker *r, const struct mesa_redis_reply *list)
+void mesa_redis_report_dropped(struct mesa_redis_broker *r, const struct mesa_redis_reply *list)
 {
     for (size_t i = 0; i + 1 < mesa_redis_reply_count(list) && !r->freeing; i += 2)
         r->base.hooks.on_dropped(r->base.hooks_ctx,
@@ -97,37 +97,67 @@ static void report_dropped(struct mesa_redis_broker *r, const struct mesa_redis_
                                  mesa_redis_reply_string(mesa_redis_reply_element(list, i + 1)));
 }
 
-void mesa_redis_report_changes(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply)
+void mesa_redis_report_errors(struct mesa_redis_broker *r, const struct mesa_redis_reply *list)
 {
-    if (mesa_redis_reply_count(reply) < 3)
-        return;
-    const struct mesa_redis_reply *errors = mesa_redis_reply_element(reply, 2);
-    report_dropped(r, mesa_redis_reply_element(reply, 1));
-    for (size_t i = 0; i < mesa_redis_reply_count(errors); i++) {
-        struct mesa_span text = mesa_redis_reply_string(mesa_redis_reply_element(errors, i));
+    for (size_t i = 0; i < mesa_redis_reply_count(list); i++) {
+        struct mesa_span text = mesa_redis_reply_string(mesa_redis_reply_element(list, i));
         char line[256];
         snprintf(line, sizeof line, "%.*s", (int)(text.len < 200 ? text.len : 200), text.p);
         mesa_redis_error(r, "SYNC", line);
     }
 }
 
-static void on_routed(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
+void mesa_redis_report_changes(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply)
+{
+    if (mesa_redis_reply_count(reply) < 3)
+        return;
+    mesa_redis_report_dropped(r, mesa_redis_reply_element(reply, 1));
+    mesa_redis_report_errors(r, mesa_redis_reply_element(reply, 2));
+}
+
+/* The arguments of a ROUTE. */
+enum { ROUTE_ORIGIN, ROUTE_SEND, ROUTE_JSON, ROUTE_BOUNDS, ROUTE_IDS = ROUTE_BOUNDS + 3 };
+
+/* Those whose connections here have it. */
+static void report_unkept(struct mesa_redis_call *c)
 {
     struct mesa_redis_broker *r = c->broker;
-    if (reply == NULL || mesa_redis_reply_count(reply) < 3) {
-        r->unsure++; /* told in one event for all of them */
-        return;
+    size_t count = 0;
+    struct mesa_span *ids = calloc(c->count, sizeof *ids);
+    for (size_t i = ROUTE_IDS; ids != NULL && i < c->count; i++) {
+        if (c->args[i].p[0] == '+')
+            ids[count++] = (struct mesa_span){c->args[i].p + 1, c->args[i].len - 1};
     }
-    const struct mesa_redis_reply *ids = mesa_redis_reply_element(reply, 0);
+    if (count > 0 && !r->freeing)
+        r->base.hooks.on_unkept(r->base.hooks_ctx, ids, count,
+                                strtoull(c->args[ROUTE_SEND].p, NULL, 10));
+    free(ids);
+}
+
+static void report_stored(struct mesa_redis_call *c, const struct mesa_redis_reply *ids)
+{
+    struct mesa_redis_broker *r = c->broker;
     size_t count = mesa_redis_reply_count(ids);
     struct mesa_span *stored = count > 0 ? calloc(count, sizeof *stored) : NULL;
-    if (stored != NULL) {
-        for (size_t i = 0; i < count; i++)
-            stored[i] = mesa_redis_reply_string(mesa_redis_reply_element(ids, i));
-        r->base.hooks.on_stored(r->base.hooks_ctx, c->args[1], stored, count);
-        free(stored);
+    if (stored == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        stored[i] = mesa_redis_reply_string(mesa_redis_reply_element(ids, i));
+    r->base.hooks.on_stored(r->base.hooks_ctx, c->args[ROUTE_JSON], stored, count);
+    free(stored);
+}
+
+static void on_routed(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
+{
+    bool done = reply != NULL && mesa_redis_reply_count(reply) == 4;
+    if (!done)
+        c->broker->unsure++; /* told in one event for all of them */
+    if (!done || mesa_redis_reply_integer(mesa_redis_reply_element(reply, 3)) != 1)
+        report_unkept(c);
+    if (done) {
+        report_stored(c, mesa_redis_reply_element(reply, 0));
+        mesa_redis_report_changes(c->broker, reply);
     }
-    mesa_redis_report_changes(r, reply);
 }
 
 /* Each id with the sign that says whether a connection of this node took it. */
@@ -156,15 +186,18 @@ static struct mesa_redis_call *route_call(struct mesa_redis_broker *r,
                                           const struct mesa_publication *p)
 {
     struct mesa_redis_bounds b;
-    struct mesa_span *args = calloc(5 + p->id_count, sizeof *args);
+    struct mesa_span *args = calloc(ROUTE_IDS + p->id_count, sizeof *args);
     struct mesa_redis_call *c = NULL;
-    size_t count = 5;
+    size_t count = ROUTE_IDS;
+    char send[24];
     if (args == NULL)
         return NULL;
     mesa_redis_write_bounds(r, &b);
-    args[0] = mesa_redis_text(r->node);
-    args[1] = mesa_frame_payload(p->frame);
-    mesa_redis_put_bounds(&b, &args[2]);
+    snprintf(send, sizeof send, "%" PRIu64, p->send);
+    args[ROUTE_ORIGIN] = mesa_redis_text(r->node);
+    args[ROUTE_SEND] = mesa_redis_text(send);
+    args[ROUTE_JSON] = mesa_frame_payload(p->frame);
+    mesa_redis_put_bounds(&b, &args[ROUTE_BOUNDS]);
     if (write_signed_ids(r, p, args, &count) == MESA_OK)
         c = mesa_redis_call_new(r, MESA_SCRIPT_ROUTE, args, count, on_routed, NULL);
     free(args);
@@ -190,161 +223,67 @@ enum mesa_status mesa_redis_send(struct mesa_broker *b, const struct mesa_public
 
 /* -- putting back -- */
 
-enum mesa_status mesa_redis_write_envelope(struct mesa_buf *out, const struct mesa_envelope *e)
-{
-    if (e->op == MESA_OP_INTERNAL)
-        return MESA_EPROTO;
-    enum mesa_status rc = MESA_OK;
-    struct mesa_outgoing m = {.op = e->op, .d = e->d};
-    struct mesa_buf type;
-    mesa_buf_init(&type);
-    if (e->t.p != NULL) {
-        rc = mesa_json_unescape(e->t, &type);
-        m.type = mesa_redis_span(&type);
-    }
-    if (rc == MESA_OK)
-        rc = mesa_envelope_write(out, &m);
-    mesa_buf_deinit(&type);
-    return rc;
-}
+enum { PART_GONE = 2, PART_BOUNDS, PART_MESSAGES = PART_BOUNDS + 3 };
 
-static void on_put_back(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
+static void on_parted(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
     struct mesa_redis_broker *r = c->broker;
     if (reply != NULL) {
         mesa_redis_report_changes(r, reply);
         return;
     }
-    if (r->freeing)
-        return;
-    /* Perhaps it was done, and then the user gets the latest twice, but not never. */
+    if (r->freeing || c->count == PART_MESSAGES)
+        return; /* the rest is done when the next incarnation replaces this one */
+    /* Perhaps it was done, and then the user gets them twice, but not never. */
     struct mesa_redis_call *again =
-        mesa_redis_call_new(r, MESA_SCRIPT_PUT_BACK, c->args, c->count, on_put_back, NULL);
+        mesa_redis_call_new(r, MESA_SCRIPT_PART, c->args, c->count, on_parted, NULL);
     if (again == NULL || !mesa_redis_keep(again))
         mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
 }
 
-static enum mesa_status write_backlog(struct mesa_redis_part *p, const struct mesa_backlog *backlog)
+static struct mesa_redis_call *part_call(struct mesa_redis_broker *r, struct mesa_span id,
+                                         bool gone, const struct mesa_backlog *unread)
 {
-    enum mesa_status rc = MESA_OK;
-    for (size_t i = 0; rc == MESA_OK && i < backlog->count; i++) {
-        if (i > 0)
-            rc = mesa_buf_push(&p->json, ',');
-        if (rc == MESA_OK)
-            rc = mesa_buf_append(&p->json, backlog->json[i].p, backlog->json[i].len);
-        if (rc == MESA_OK)
-            rc = mesa_buf_printf(&p->times, "%013" PRIu64,
-                                 backlog->stored_ms != NULL ? backlog->stored_ms[i] : 0);
-    }
-    return rc;
-}
-
-static struct mesa_redis_part *add_part(struct mesa_redis_parts *p, uint64_t hold)
-{
-    struct mesa_redis_part *more = realloc(p->at, (p->count + 1) * sizeof *more);
-    if (more == NULL)
-        return NULL;
-    p->at = more;
-    struct mesa_redis_part *added = &p->at[p->count++];
-    added->hold = hold;
-    mesa_buf_init(&added->json);
-    mesa_buf_init(&added->times);
-    return added;
-}
-
-enum mesa_status mesa_redis_parts_add(struct mesa_redis_parts *p, const struct mesa_backlog *unread,
-                                      size_t count)
-{
-    enum mesa_status rc = MESA_OK;
-    for (size_t i = 0; rc == MESA_OK && i < count; i++) {
-        struct mesa_redis_part *part = add_part(p, unread[i].hold);
-        rc = part != NULL ? write_backlog(part, &unread[i]) : MESA_ENOMEM;
-    }
-    return rc;
-}
-
-enum mesa_status mesa_redis_parts_append(struct mesa_redis_parts *p, const struct mesa_envelope *e)
-{
-    struct mesa_redis_part *last = p->count > 0 ? &p->at[p->count - 1] : NULL;
-    if (last == NULL || last->hold != 0)
-        last = add_part(p, 0);
-    enum mesa_status rc = last != NULL ? MESA_OK : MESA_ENOMEM;
-    if (rc == MESA_OK && last->json.len > 0)
-        rc = mesa_buf_push(&last->json, ',');
-    if (rc == MESA_OK)
-        rc = mesa_redis_write_envelope(&last->json, e);
-    if (rc == MESA_OK)
-        rc = mesa_buf_printf(&last->times, "%0*d", MESA_REDIS_MS_DIGITS, 0);
-    return rc;
-}
-
-enum mesa_status mesa_redis_parts_prepend(struct mesa_redis_parts *p,
-                                          struct mesa_redis_parts *front)
-{
-    struct mesa_redis_part *more = realloc(front->at, (front->count + p->count + 1) * sizeof *more);
-    if (more == NULL)
-        return MESA_ENOMEM;
-    if (p->count > 0)
-        memcpy(more + front->count, p->at, p->count * sizeof *more);
-    free(p->at);
-    *p = (struct mesa_redis_parts){more, front->count + p->count};
-    *front = (struct mesa_redis_parts){NULL, 0};
-    return MESA_OK;
-}
-
-void mesa_redis_parts_deinit(struct mesa_redis_parts *p)
-{
-    for (size_t i = 0; i < p->count; i++) {
-        mesa_buf_deinit(&p->at[i].json);
-        mesa_buf_deinit(&p->at[i].times);
-    }
-    free(p->at);
-}
-
-void mesa_redis_put_back_parts(struct mesa_redis_broker *r, struct mesa_span id, const char *place,
-                               bool more, const struct mesa_redis_parts *p)
-{
-    enum { FIRST = 7, HOLD_LEN = 24 };
+    enum { NUMBER_LEN = 24 };
     struct mesa_redis_bounds bounds;
     struct mesa_redis_call *c = NULL;
-    struct mesa_span *args = calloc(FIRST + 3 * p->count, sizeof *args);
-    char(*holds)[HOLD_LEN] = calloc(p->count + 1, sizeof *holds);
-    if (args != NULL && holds != NULL) {
+    struct mesa_span *args = calloc(PART_MESSAGES + 2 * unread->count, sizeof *args);
+    char(*numbers)[NUMBER_LEN] = calloc(unread->count + 1, sizeof *numbers);
+    if (args != NULL && numbers != NULL) {
         mesa_redis_write_bounds(r, &bounds);
-        args[0] = id;
-        args[1] = mesa_redis_text(r->node);
-        args[2] = mesa_redis_text(place);
-        args[3] = more ? MESA_SPAN("1") : MESA_SPAN("0");
-        mesa_redis_put_bounds(&bounds, &args[4]);
-        for (size_t i = 0; i < p->count; i++) {
-            snprintf(holds[i], sizeof holds[i], "%" PRIu64, p->at[i].hold);
-            args[FIRST + 3 * i] = mesa_redis_text(holds[i]);
-            args[FIRST + 3 * i + 1] = mesa_redis_span(&p->at[i].json);
-            args[FIRST + 3 * i + 2] = mesa_redis_span(&p->at[i].times);
+        args[0] = mesa_redis_text(r->incarnation);
+        args[1] = id;
+        args[PART_GONE] = gone ? MESA_SPAN("1") : MESA_SPAN("0");
+        mesa_redis_put_bounds(&bounds, &args[PART_BOUNDS]);
+        for (size_t i = 0; i < unread->count; i++) {
+            snprintf(numbers[i], sizeof numbers[i], "%" PRIu64,
+                     unread->stamps != NULL ? unread->stamps[i] : 0);
+            args[PART_MESSAGES + 2 * i] = mesa_redis_text(numbers[i]);
+            args[PART_MESSAGES + 2 * i + 1] = unread->json[i];
         }
-        c = mesa_redis_call_new(r, MESA_SCRIPT_PUT_BACK, args, FIRST + 3 * p->count, on_put_back,
-                                NULL);
+        c = mesa_redis_call_new(r, MESA_SCRIPT_PART, args, PART_MESSAGES + 2 * unread->count,
+                                on_parted, NULL);
     }
+    free(args);
+    free(numbers);
+    return c;
+}
+
+void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id, bool gone,
+                     const struct mesa_backlog *unread)
+{
+    if (!r->up && unread->count == 0)
+        return; /* who was here is known when Redis is back */
+    struct mesa_redis_call *c = part_call(r, id, gone, unread);
+    mesa_redis_send_confirms(r); /* what was confirmed does not go back */
     if (c != NULL && r->up)
         mesa_redis_call_send(c);
     else if (c == NULL || !mesa_redis_keep(c))
-        mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
-    free(args);
-    free(holds);
+        mesa_redis_error(r, "SYNC", "unread messages were lost on their way back to Redis");
 }
 
 void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
-                         const struct mesa_backlog *unread, size_t count, bool behind)
+                         const struct mesa_backlog *unread)
 {
-    struct mesa_redis_broker *r = mesa_redis_self(b);
-    struct mesa_redis_parts parts = {NULL, 0};
-    if (count == 0)
-        return;
-    /* What was taken for somebody who is parting is the first of what goes back then. */
-    bool was_taken = unread[0].hold != 0;
-    if (mesa_redis_parts_add(&parts, unread, count) != MESA_OK)
-        mesa_redis_error(r, "MEMORY", "no memory to put kept messages back");
-    else if (!was_taken || !mesa_redis_part_prepend(r, id, &parts))
-        mesa_redis_put_back_parts(r, id, behind ? "+" : "", false, &parts);
-    mesa_redis_parts_deinit(&parts);
+    mesa_redis_part(mesa_redis_self(b), id, false, unread);
 }

@@ -1,11 +1,9 @@
-/* redis_take.c - what was stored for a user, taken out of Redis.
+/* redis_take.c - what was stored for a user, or sent and not confirmed, taken out of Redis; and what
+ * was confirmed.
  *
- * Taking has two steps. The first moves the messages to mesa:taken, where they are this node's, the
- * second is the confirmation that they were received. Between the two they go back in front of the
- * store when they are put back, when the node loses its lease, or when the reply of the first step
- * was lost. Before that, the other nodes that have connections of the user are asked to hand over
- * what those have not confirmed; one that is dead, or does not answer for as long as a lease lasts, is
- * not waited for.
+ * Whatever is taken stays in Redis until a connection of the user has confirmed it, so a lost reply, or
+ * a server that dies, takes nothing along. While the user has other connections, what they have not
+ * confirmed yet is left to them for a moment: those that live are about to.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,15 +11,22 @@
 
 #include "broker/redis_internal.h"
 
-enum { RETRY_MS = 10 };
+enum {
+    RETRY_MS = 10,
+    WAIT_MS = 200,     /* in which connections that live confirm what they were sent */
+    CHANNEL_MS = 5000, /* in which the channel of messages comes back */
+    NUMBER_DIGITS = 16,
+    CONFIRMS_MAX = 500, /* users in one run of the script */
+};
 
 struct taking {
     struct mesa_list link; /* broker.waiting */
+    struct mesa_take what;
     mesa_backlog_wanted_fn wanted;
     mesa_backlog_fn fn;
     void *ctx;
-    uint64_t token, due_ms;
-    uint64_t asked; /* when the other nodes were told; 0: not yet */
+    uint64_t begun_ms;
+    char upto[NUMBER_DIGITS + 1]; /* "": Redis was not asked yet */
     size_t id_len;
     char id[];
 };
@@ -34,66 +39,58 @@ static void end(struct taking *t, enum mesa_status rc, const struct mesa_backlog
 
 /* -- what was taken -- */
 
-/* A stored envelope as mesa-lua writes it; others may have stored more in it than a client may see.
+/* Appends an envelope with nothing in it but what a client may see: others may have stored more.
  * MESA_EPROTO: it is none. */
 static enum mesa_status normalise(struct mesa_buf *out, struct mesa_span json, unsigned max_depth)
 {
     struct mesa_envelope e;
     struct mesa_json_error err;
+    struct mesa_buf type;
     enum mesa_status rc = mesa_envelope_parse(json.p, json.len, max_depth, &e, &err);
-    return rc == MESA_OK ? mesa_redis_write_envelope(out, &e) : MESA_EPROTO;
+    if (rc != MESA_OK || e.op == MESA_OP_INTERNAL)
+        return MESA_EPROTO;
+    struct mesa_outgoing m = {.op = e.op, .d = e.d};
+    mesa_buf_init(&type);
+    if (e.t.p != NULL) {
+        rc = mesa_json_unescape(e.t, &type);
+        m.type = mesa_redis_span(&type);
+    }
+    if (rc == MESA_OK)
+        rc = mesa_envelope_write(out, &m);
+    mesa_buf_deinit(&type);
+    return rc;
 }
 
-/* The digits of the text from `at` on. */
-static uint64_t read_number(struct mesa_span text, size_t at, size_t digits)
+/* The number an element begins with. */
+static uint64_t read_number(struct mesa_span text)
 {
     uint64_t number = 0;
-    for (size_t i = 0; i < digits && at + i < text.len; i++) {
-        if (text.p[at + i] >= '0' && text.p[at + i] <= '9')
-            number = number * 10 + (uint64_t)(text.p[at + i] - '0');
+    for (size_t i = 0; i < NUMBER_DIGITS && i < text.len; i++) {
+        if (text.p[i] >= '0' && text.p[i] <= '9')
+            number = number * 10 + (uint64_t)(text.p[i] - '0');
     }
     return number;
 }
 
-static uint64_t read_ms(struct mesa_span times, size_t i)
-{
-    return read_number(times, i * MESA_REDIS_MS_DIGITS, MESA_REDIS_MS_DIGITS);
-}
-
 /* What was taken, in the making. */
 struct parcel {
-    struct mesa_span *json; /* of the array, then rewritten */
-    uint64_t *ms;
+    struct mesa_span *json;
+    uint64_t *numbers;
     size_t count;
+    uint64_t last;
     struct mesa_buf bytes;
-    bool sorted_out; /* there was more in the array */
 };
 
-static void parcel_deinit(struct parcel *p)
+/* Keeps the envelopes; reports the rest, which nobody will ever confirm but with what follows. */
+static enum mesa_status sort_out(struct mesa_redis_broker *r, const struct mesa_redis_reply *list,
+                                 struct parcel *p)
 {
-    free(p->json);
-    free(p->ms);
-    mesa_buf_deinit(&p->bytes);
-}
-
-/* Keeps the envelopes that are not too old; reports the others. */
-static enum mesa_status sort_out(struct mesa_redis_broker *r, struct mesa_span id,
-                                 struct mesa_span times, uint64_t now_ms, struct parcel *p)
-{
-    size_t all = p->count;
-    p->ms = calloc(all + 1, sizeof *p->ms);
-    if (p->ms == NULL)
-        return MESA_ENOMEM;
-    p->count = 0;
-    for (size_t i = 0; i < all; i++) {
-        struct mesa_span json = p->json[i];
-        uint64_t ms = read_ms(times, i);
-        size_t before = p->bytes.len;
-        if (now_ms > ms && now_ms - ms > r->cfg->sync.max_age_ms) {
-            r->base.hooks.on_dropped(r->base.hooks_ctx, id, json);
-            continue;
-        }
-        enum mesa_status rc = normalise(&p->bytes, json, r->cfg->limits.max_depth);
+    for (size_t i = 0; i < mesa_redis_reply_count(list); i++) {
+        struct mesa_span e = mesa_redis_reply_string(mesa_redis_reply_element(list, i));
+        size_t before = p->bytes.len, at = e.len < NUMBER_DIGITS ? e.len : NUMBER_DIGITS;
+        p->last = read_number(e);
+        enum mesa_status rc = normalise(&p->bytes, (struct mesa_span){e.p + at, e.len - at},
+                                        r->cfg->limits.max_depth);
         if (rc == MESA_ENOMEM)
             return rc;
         if (rc != MESA_OK) {
@@ -101,88 +98,39 @@ static enum mesa_status sort_out(struct mesa_redis_broker *r, struct mesa_span i
             mesa_redis_error(r, "SYNC", "undelivered_messages holds something that is no message");
             continue;
         }
-        p->ms[p->count] = ms;
-        p->json[p->count++] = (struct mesa_span){NULL, p->bytes.len - before};
+        p->numbers[p->count] = p->last;
+        p->json[p->count++].len = p->bytes.len - before;
     }
-    p->sorted_out = p->count < all;
     const char *at = p->bytes.data;
     for (size_t i = 0; i < p->count; at += p->json[i++].len)
         p->json[i].p = at;
     return MESA_OK;
 }
 
-/* What is no message, or too old, goes out of what is kept as well: numbers mean the same then. */
-static void rewrite(struct mesa_redis_broker *r, struct mesa_span id, uint64_t token,
-                    const char *order, const struct parcel *p)
-{
-    struct mesa_buf key, text;
-    mesa_buf_init(&key);
-    mesa_buf_init(&text);
-    enum mesa_status rc =
-        mesa_buf_printf(&key, "mesa:taken%.*s:%.*s", (int)r->suffix.len,
-                        r->suffix.len > 0 ? r->suffix.data : "", (int)id.len, id.p);
-    char field[64];
-    snprintf(field, sizeof field, "%s %s", order, r->node);
-    if (rc == MESA_OK)
-        rc = mesa_buf_printf(&text, "%" PRIu64 " ", token);
-    for (size_t i = 0; rc == MESA_OK && i < p->count; i++)
-        rc = mesa_buf_printf(&text, "%0*" PRIu64, MESA_REDIS_MS_DIGITS, p->ms[i]);
-    for (size_t i = 0; rc == MESA_OK && i < p->count; i++) {
-        rc = mesa_buf_push(&text, i == 0 ? '[' : ',');
-        if (rc == MESA_OK)
-            rc = mesa_buf_append(&text, p->json[i].p, p->json[i].len);
-    }
-    if (rc == MESA_OK)
-        rc = mesa_buf_push(&text, ']');
-    const struct mesa_span args[] = {MESA_SPAN("HSET"), mesa_redis_span(&key),
-                                     mesa_redis_text(field), mesa_redis_span(&text)};
-    if (rc == MESA_OK)
-        rc = mesa_redis_do(r, MESA_SCRIPT_COUNT_, args, 4, NULL, NULL);
-    if (rc != MESA_OK)
-        mesa_redis_error(r, "MEMORY", "no memory to take kept messages");
-    mesa_buf_deinit(&key);
-    mesa_buf_deinit(&text);
-}
-
-static enum mesa_status unpack(struct mesa_redis_broker *r, struct mesa_span id,
-                               const struct mesa_redis_reply *reply, struct parcel *p)
-{
-    struct mesa_span array = mesa_redis_reply_string(mesa_redis_reply_element(reply, 2));
-    struct mesa_span times = mesa_redis_reply_string(mesa_redis_reply_element(reply, 3));
-    uint64_t now_ms = read_ms(mesa_redis_reply_string(mesa_redis_reply_element(reply, 4)), 0);
-    struct mesa_json_error err;
-    if (array.len == 0)
-        return MESA_OK;
-    enum mesa_status rc = mesa_cluster_elements(array.p, array.len, r->cfg->limits.max_depth,
-                                                &p->json, &p->count, &err);
-    if (rc == MESA_OK)
-        return sort_out(r, id, times, now_ms, p);
-    if (rc != MESA_ENOMEM) {
-        mesa_redis_error(r, "SYNC", "what undelivered_messages held for a user is not JSON");
-        p->sorted_out = true; /* all of it */
-        return MESA_OK;
-    }
-    return rc;
-}
-
 static void deliver_parcel(struct mesa_redis_broker *r, struct taking *t,
                            const struct mesa_redis_reply *reply)
 {
-    struct mesa_span id = {t->id, t->id_len};
-    struct mesa_span order = mesa_redis_reply_string(mesa_redis_reply_element(reply, 6));
-    struct parcel p = {0};
+    const struct mesa_redis_reply *list = mesa_redis_reply_element(reply, 2);
+    size_t count = mesa_redis_reply_count(list);
+    struct parcel p = {.json = calloc(count + 1, sizeof *p.json),
+                       .numbers = calloc(count + 1, sizeof *p.numbers)};
     mesa_buf_init(&p.bytes);
-    if (mesa_redis_reply_string(mesa_redis_reply_element(reply, 5)).len > 0)
-        mesa_redis_error(r, "SYNC", "what undelivered_messages holds for a user is not an array");
-    enum mesa_status rc = unpack(r, id, reply, &p);
-    uint64_t hold = read_number(order, 0, order.len);
-    if (rc == MESA_OK && hold > 0 && p.count == 0)
-        mesa_redis_confirm(&r->base, id, hold, 0, 0);
-    else if (rc == MESA_OK && hold > 0 && p.sorted_out)
-        rewrite(r, id, t->token, order.p, &p);
-    const struct mesa_backlog backlog = {p.json, p.ms, p.count, hold, t->asked};
+    mesa_redis_report_dropped(r, mesa_redis_reply_element(reply, 3));
+    mesa_redis_report_errors(r, mesa_redis_reply_element(reply, 4));
+    enum mesa_status rc = MESA_ENOMEM;
+    if (p.json != NULL && p.numbers != NULL)
+        rc = sort_out(r, list, &p);
+    const struct mesa_backlog backlog = {
+        .json = p.json,
+        .stamps = p.numbers,
+        .count = p.count,
+        .upto = read_number(mesa_redis_reply_string(mesa_redis_reply_element(reply, 1))),
+        .last = p.last,
+    };
     end(t, rc, rc == MESA_OK ? &backlog : NULL);
-    parcel_deinit(&p);
+    free(p.json);
+    free(p.numbers);
+    mesa_buf_deinit(&p.bytes);
 }
 
 /* -- taking -- */
@@ -194,26 +142,12 @@ static void postpone(struct mesa_redis_broker *r, struct taking *t)
         mesa_loop_arm(r->loop, &r->retry, RETRY_MS);
 }
 
-static void on_undone(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
+static void wait_for_others(struct mesa_redis_broker *r, struct taking *t,
+                            const struct mesa_redis_reply *reply)
 {
-    if (reply != NULL)
-        mesa_redis_report_changes(c->broker, reply);
-}
-
-/* Whether the take was executed is unknown: if it was, Redis is to undo it before another one. */
-static void undo(struct mesa_redis_broker *r, const struct taking *t)
-{
-    char token[24];
-    struct mesa_redis_bounds bounds;
-    snprintf(token, sizeof token, "%" PRIu64, t->token);
-    mesa_redis_write_bounds(r, &bounds);
-    struct mesa_span args[6] = {
-        {t->id, t->id_len}, mesa_redis_text(r->node), mesa_redis_text(token)};
-    mesa_redis_put_bounds(&bounds, &args[3]);
-    struct mesa_redis_call *c =
-        mesa_redis_call_new(r, MESA_SCRIPT_RETURN, args, 6, on_undone, NULL);
-    if (c == NULL || !mesa_redis_keep(c))
-        mesa_redis_error(r, "SYNC", "kept messages wait for the end of this server");
+    struct mesa_span upto = mesa_redis_reply_string(mesa_redis_reply_element(reply, 1));
+    snprintf(t->upto, sizeof t->upto, "%.*s", (int)upto.len, upto.p);
+    postpone(r, t);
 }
 
 static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
@@ -221,55 +155,61 @@ static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *r
     struct taking *t = c->ctx;
     struct mesa_redis_broker *r = c->broker;
     size_t count = reply != NULL ? mesa_redis_reply_count(reply) : 0;
-    int64_t state = count > 0 ? mesa_redis_reply_integer(mesa_redis_reply_element(reply, 0)) : -1;
-    if (count > 1 && t->asked == 0)
-        t->asked =
-            read_number(mesa_redis_reply_string(mesa_redis_reply_element(reply, 1)), 0, SIZE_MAX);
-    if (r->freeing) {
+    if (r->freeing)
         end(t, MESA_ECLOSED, NULL);
-    } else if (reply == NULL) {
-        undo(r, t);
+    else if (reply == NULL)
         end(t, MESA_EUNAVAILABLE, NULL);
-    } else if (state == 1 && count == 2) {
-        postpone(r, t);
-    } else if (state == 0 && count == 7) {
+    else if (count == 2)
+        wait_for_others(r, t, reply);
+    else if (count == 5)
         deliver_parcel(r, t, reply);
-    } else {
+    else
         end(t, MESA_EIO, NULL);
-    }
 }
 
-/* What MESA_SCRIPT_TAKE is to do: "ask" and not take, "ask or take", "take", take "anyway". NULL: nothing. */
-static const char *next_step(const struct mesa_redis_broker *r, const struct taking *t)
+static const char *whom_to_wait_for(const struct mesa_redis_broker *r, const struct taking *t,
+                                    enum mesa_wanted wanted)
 {
-    bool ready = t->wanted(t->ctx, t->asked) == MESA_WANTED;
-    if (t->asked == 0)
-        return ready ? "ask or take" : "ask";
-    if (!ready)
-        return NULL;
-    return mesa_loop_now(r->loop) >= t->due_ms ? "anyway" : "take";
+    if (mesa_loop_now(r->loop) >= t->begun_ms + WAIT_MS)
+        return "no";
+    return wanted == MESA_WANTED_BESIDE ? "beside" : "wait";
 }
 
+static enum mesa_status ask(struct mesa_redis_broker *r, struct taking *t, enum mesa_wanted wanted)
+{
+    static const char *const modes[] = {
+        [MESA_TAKE] = "take", [MESA_TAKE_DROP] = "drop", [MESA_TAKE_NOTHING] = "nothing"};
+    char after[24], seen[24];
+    struct mesa_redis_bounds bounds;
+    snprintf(after, sizeof after, "%" PRIu64, t->what.after);
+    snprintf(seen, sizeof seen, "%" PRIu64, t->what.seen);
+    mesa_redis_write_bounds(r, &bounds);
+    struct mesa_span args[10] = {
+        {t->id, t->id_len},
+        mesa_redis_text(r->incarnation),
+        mesa_redis_text(modes[t->what.mode]),
+        mesa_redis_text(after),
+        mesa_redis_text(seen),
+        mesa_redis_text(t->upto),
+        mesa_redis_text(whom_to_wait_for(r, t, wanted)),
+    };
+    mesa_redis_put_bounds(&bounds, &args[7]);
+    return mesa_redis_do(r, MESA_SCRIPT_TAKE, args, 10, on_taken, t);
+}
+
+/* Without both connections nobody could say what comes behind the backlog. */
 static void fetch(struct mesa_redis_broker *r, struct taking *t)
 {
-    char token[24];
-    const char *step = next_step(r, t);
-    struct mesa_redis_bounds bounds;
-    snprintf(token, sizeof token, "%" PRIu64, t->token);
-    mesa_redis_write_bounds(r, &bounds);
-    struct mesa_span args[8] = {{t->id, t->id_len},
-                                mesa_redis_text(r->incarnation),
-                                mesa_redis_text(r->node),
-                                mesa_redis_text(token)};
+    bool hears = mesa_redis_ready(r->subscriber);
+    enum mesa_wanted wanted = t->wanted(t->ctx, r->up && hears && t->upto[0] == '\0');
     enum mesa_status rc = MESA_EUNAVAILABLE;
-    if (r->up && step == NULL) {
+    if (wanted == MESA_UNWANTED) {
+        rc = MESA_ECLOSED;
+    } else if (r->up && hears) {
+        rc = ask(r, t, wanted);
+    } else if (r->up && mesa_loop_now(r->loop) < t->begun_ms + CHANNEL_MS) {
         postpone(r, t);
         return;
-    }
-    if (r->up) {
-        args[4] = mesa_redis_text(step);
-        mesa_redis_put_bounds(&bounds, &args[5]);
-        rc = mesa_redis_do(r, MESA_SCRIPT_TAKE, args, 8, on_taken, t);
     }
     if (rc != MESA_OK)
         end(t, rc, NULL);
@@ -284,10 +224,7 @@ void mesa_redis_on_retry(struct mesa_timer *timer)
     while (!mesa_list_empty(&waiting)) {
         struct taking *t = MESA_CONTAINER_OF(waiting.next, struct taking, link);
         mesa_list_remove(&t->link);
-        if (t->wanted(t->ctx, t->asked) == MESA_UNWANTED)
-            end(t, MESA_ECLOSED, NULL);
-        else
-            fetch(r, t);
+        fetch(r, t);
     }
 }
 
@@ -300,8 +237,8 @@ void mesa_redis_waiting_free(struct mesa_redis_broker *r)
     }
 }
 
-void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wanted_fn wanted,
-                     mesa_backlog_fn fn, void *ctx)
+void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, const struct mesa_take *what,
+                     mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
     struct taking *t = calloc(1, sizeof *t + id.len);
@@ -310,33 +247,67 @@ void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, mesa_backlog_wa
         return;
     }
     mesa_list_init(&t->link);
+    t->what = *what;
     t->wanted = wanted;
     t->fn = fn;
     t->ctx = ctx;
-    t->token = ++r->token;
-    t->due_ms = mesa_loop_now(r->loop) + r->cfg->redis.lease_ms;
+    t->begun_ms = mesa_loop_now(r->loop);
     t->id_len = id.len;
     memcpy(t->id, id.p, id.len);
+    mesa_redis_send_confirms(r);
     fetch(r, t);
 }
 
 /* -- confirming -- */
 
-void mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t hold, size_t from,
-                        size_t to)
+static enum mesa_status add_confirm(struct mesa_redis_broker *r, struct mesa_span id,
+                                    const uint64_t numbers[3])
+{
+    size_t before = r->confirms.len;
+    if (r->confirm_count == r->confirm_cap) {
+        size_t cap = r->confirm_cap > 0 ? r->confirm_cap * 2 : 16;
+        size_t *lens = realloc(r->confirm_lens, cap * sizeof *lens);
+        if (lens == NULL)
+            return MESA_ENOMEM;
+        r->confirm_lens = lens;
+        r->confirm_cap = cap;
+    }
+    enum mesa_status rc = MESA_OK;
+    for (size_t i = 0; rc == MESA_OK && i < 3; i++)
+        rc = mesa_buf_printf(&r->confirms, "%0*" PRIu64, NUMBER_DIGITS, numbers[i]);
+    if (rc == MESA_OK)
+        rc = mesa_buf_append(&r->confirms, id.p, id.len);
+    if (rc == MESA_OK)
+        r->confirm_lens[r->confirm_count++] = r->confirms.len - before;
+    else
+        r->confirms.len = before;
+    return rc;
+}
+
+void mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
+                        uint64_t given)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
-    char order[24], bounds[2][24];
-    if (hold == 0)
-        return;
-    snprintf(order, sizeof order, "%" PRIu64, hold);
-    snprintf(bounds[0], sizeof bounds[0], "%zu", from);
-    snprintf(bounds[1], sizeof bounds[1], "%zu", to);
-    const struct mesa_span args[] = {id, mesa_redis_text(r->node), mesa_redis_text(order),
-                                     mesa_redis_text(bounds[0]), mesa_redis_text(bounds[1])};
-    struct mesa_redis_call *c = mesa_redis_call_new(r, MESA_SCRIPT_CONFIRM, args, 5, NULL, NULL);
-    if (c != NULL && r->up)
-        mesa_redis_call_send(c);
-    else if (c == NULL || !mesa_redis_keep(c))
+    const uint64_t numbers[3] = {live, given, send};
+    if (!r->up)
+        return; /* it is confirmed again when Redis is back */
+    if (add_confirm(r, id, numbers) != MESA_OK)
         mesa_redis_error(r, "MEMORY", "no memory to confirm kept messages");
+    if (r->confirm_count == CONFIRMS_MAX)
+        mesa_redis_send_confirms(r);
+}
+
+void mesa_redis_send_confirms(struct mesa_redis_broker *r)
+{
+    struct mesa_span args[CONFIRMS_MAX + 1] = {mesa_redis_text(r->node)};
+    const char *at = r->confirms.data;
+    if (r->confirm_count == 0)
+        return;
+    for (size_t i = 0; i < r->confirm_count; at += r->confirm_lens[i++])
+        args[i + 1] = (struct mesa_span){at, r->confirm_lens[i]};
+    if (r->up &&
+        mesa_redis_do(r, MESA_SCRIPT_CONFIRM, args, r->confirm_count + 1, NULL, NULL) != MESA_OK)
+        mesa_redis_error(r, "MEMORY", "no memory to confirm kept messages");
+    r->confirm_count = 0;
+    mesa_buf_reset(&r->confirms, 64 * 1024);
 }

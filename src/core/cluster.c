@@ -7,7 +7,7 @@
 #include "base/base64.h"
 #include "core/json_scan.h"
 
-enum { MEMBERS_MAX = 6 };
+enum { MEMBERS_MAX = 8 };
 
 /* A key that is looked for, and the last value seen under it. */
 struct member {
@@ -204,6 +204,13 @@ static enum mesa_status read_raw(struct mesa_span raw, struct mesa_span binary,
     return is_true(binary) ? decode_binary(raw, m, err) : mesa_json_unescape(raw, &m->raw);
 }
 
+static uint64_t read_number(struct mesa_span value)
+{
+    int64_t number;
+    bool is_number = value.p != NULL && *value.p >= '0' && *value.p <= '9';
+    return is_number && mesa_json_integer(value, &number) ? (uint64_t)number : 0;
+}
+
 static enum mesa_status interpret(const struct member *members, unsigned max_depth,
                                   struct mesa_cluster_message *m, struct mesa_json_error *err)
 {
@@ -221,9 +228,11 @@ static enum mesa_status interpret(const struct member *members, unsigned max_dep
         rc = read_ids(recipients, max_depth, &m->recipients, err);
     if (rc == MESA_OK && excluding.p != NULL && *excluding.p == '[')
         rc = read_ids(excluding, max_depth, &m->excluding, err);
-    if (rc == MESA_OK && members[4].value.p != NULL)
-        rc = read_raw(members[4].value, members[5].value, m, err);
-    m->sync = m->kind == MESA_CLUSTER_ENVELOPE && is_true(members[3].value);
+    if (rc == MESA_OK && members[6].value.p != NULL)
+        rc = read_raw(members[6].value, members[7].value, m, err);
+    m->sync = m->kind == MESA_CLUSTER_ENVELOPE &&
+              (is_true(members[3].value) || (members[4].value.p == NULL && !m->envelope.no_sync));
+    m->number = read_number(members[5].value);
     for (size_t i = 0; rc == MESA_OK && i < m->recipients.count; i++) {
         if (mesa_span_eq(m->recipients.at[i], MESA_SPAN("*")))
             m->everybody = true;
@@ -235,9 +244,9 @@ enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsign
                                             struct mesa_cluster_message *out,
                                             struct mesa_json_error *err)
 {
-    struct member members[MEMBERS_MAX] = {{.key = "message"},   {.key = "recipients"},
-                                          {.key = "excluding"}, {.key = "sync"},
-                                          {.key = "raw"},       {.key = "binary"}};
+    struct member members[MEMBERS_MAX] = {
+        {.key = "message"}, {.key = "recipients"}, {.key = "excluding"}, {.key = "sync"},
+        {.key = "origin"},  {.key = "number"},     {.key = "raw"},       {.key = "binary"}};
     enum mesa_status rc = read_object(len > 0 ? text : "", len, max_depth, members, err);
     if (rc != MESA_OK)
         return rc;

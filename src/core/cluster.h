@@ -33,12 +33,14 @@ struct mesa_cluster_message {
     enum mesa_cluster_kind kind;
     struct mesa_buf raw; /* what raw clients get, decoded; of an envelope empty */
     bool everybody;      /* "*" is among the recipients */
-    bool sync;           /* to be kept for recipients who turn out to be offline */
+    bool sync;           /* to be kept for recipients who turn out not to have received it */
+    uint64_t number; /* in the order of what is kept; 0: it has none, and nobody else keeps it */
     struct mesa_cluster_ids recipients;
     struct mesa_cluster_ids excluding; /* without the key: none */
 };
 
-/* {"message": envelope, "recipients": [ids], "excluding"?: [ids], "sync"?: true}. Ids are strings, or integers,
+/* {"message": envelope, "recipients": [ids], "excluding"?: [ids], "origin"?, "sync"?: true, "number"?: n}.
+ * Without an origin, a Node server's, it is to be kept unless its options say otherwise. Ids are strings, or integers,
  * which become their decimal strings; null is nobody (a Node server publishes it for a client
  * without an id). Other keys are validated and ignored; of duplicate keys the last one counts.
  * A raw message has "raw": its text, or, with "binary": true, the base64 of its bytes. Its envelope

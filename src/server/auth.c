@@ -26,10 +26,11 @@ static enum mesa_status become(struct mesa_client *c, struct mesa_span id)
         mesa_redelivery_stop(c);
         mesa_unread_reset(c);
     }
+    const struct mesa_backlog nothing = {0};
     if (change.went_offline)
-        s->broker->ops->user_offline(s->broker, change.before, NULL, 0);
+        s->broker->ops->user_offline(s->broker, change.before, &nothing);
     else if (change.before.p != NULL)
-        mesa_server_returned(s, change.before, MESA_RELIEVED_HERE);
+        s->broker->ops->put_back(s->broker, change.before, &nothing);
     return MESA_OK;
 }
 
@@ -40,16 +41,12 @@ void mesa_client_leave_user(struct mesa_client *c, bool vanished)
     struct mesa_unread_list unread;
     if (mesa_unread_list_init(&unread, c, vanished) != MESA_OK)
         mesa_server_report(s, NULL, "MEMORY", "unread messages were lost on their way back");
+    bool unfinished = c->redelivery != NULL || c->fetching > 0;
     mesa_registry_leave(s->registry, &c->entry, &change);
-    if (mesa_hand_over_leave(c, &unread))
-        unread.count = 0;
-    if (change.went_offline) {
-        s->broker->ops->user_offline(s->broker, mesa_client_id(c), unread.parts, unread.count);
-    } else if (change.before.p != NULL) {
-        mesa_server_returned(s, mesa_client_id(c), MESA_RELIEVED_HERE);
-        s->broker->ops->put_back(s->broker, mesa_client_id(c), unread.parts, unread.count,
-                                 c->fetching > 0);
-    }
+    if (change.went_offline)
+        s->broker->ops->user_offline(s->broker, mesa_client_id(c), &unread.backlog);
+    else if (change.before.p != NULL && (unread.backlog.count > 0 || unfinished))
+        s->broker->ops->put_back(s->broker, mesa_client_id(c), &unread.backlog);
     mesa_redelivery_forget(c, vanished);
     mesa_unread_list_deinit(&unread);
     mesa_unread_free(c);
@@ -98,11 +95,16 @@ static enum mesa_status accept_check(struct mesa_client *c, uint32_t check, stru
     rc = become(c, id);
     if (rc == MESA_OK) {
         mesa_client_state_answer(&c->state, check, true);
+        enum mesa_take_mode mode = c->state.should_sync ? MESA_TAKE : MESA_TAKE_DROP;
+        bool early =
+            s->confirm != NULL; /* it is answered later; what announce sends comes behind it */
         mesa_client_push(c, f);
+        if (!c->closed && early)
+            mesa_redelivery_begin(c, mode);
         if (!c->closed)
             announce(c);
-        if (!c->closed)
-            mesa_redelivery_begin(c);
+        if (!c->closed && !early)
+            mesa_redelivery_begin(c, mode);
     }
     mesa_frame_unref(f);
     return rc;
@@ -154,6 +156,8 @@ enum mesa_status mesa_client_update(struct mesa_client *c, struct mesa_span id)
     mesa_client_ref(c);
     mesa_client_settle(c);
     enum mesa_status rc = c->closed ? MESA_ECLOSED : become(c, id);
+    if (rc == MESA_OK && s->confirm != NULL)
+        mesa_redelivery_begin(c, MESA_TAKE_NOTHING);
     if (rc == MESA_OK && first) {
         c->state.authenticated = true;
         announce(c);

@@ -47,6 +47,7 @@ enum mesa_status mesa_client_new(struct mesa_client **out, struct mesa_server *s
     c->conn = conn;
     mesa_registry_entry_init(&c->entry);
     mesa_list_init(&c->link);
+    mesa_list_init(&c->confirming);
     mesa_outq_init(&c->outq);
     mesa_client_state_init(&c->state);
     c->packed_request = mesa_request_pack(req);

@@ -27,11 +27,11 @@ static void on_taken(void *ctx, struct mesa_client *c)
 }
 
 static void deliver(struct mesa_server *s, struct mesa_frame *f, const struct mesa_recipients *to,
-                    bool sync)
+                    const struct mesa_cluster_message *m)
 {
     struct takers t = {NULL, 0, 0};
     bool told = s->hooks.on_delivered != NULL;
-    if (mesa_server_deliver(s, f, to, sync, told ? on_taken : NULL, &t) != MESA_OK)
+    if (mesa_server_deliver(s, f, to, m->sync, m->number, told ? on_taken : NULL, &t) != MESA_OK)
         mesa_server_report(s, NULL, "MEMORY", "no memory to deliver a message of the cluster");
     if (t.count > 0 && s->hooks.on_delivered != NULL)
         s->hooks.on_delivered(s->ctx, f, t.at, t.count);
@@ -83,11 +83,13 @@ static void on_delivery(void *ctx, const struct mesa_cluster_message *m)
     } else if (raw != s->cfg.raw) {
         s->metrics.cluster_skipped++;
     } else if (make_frame(&f, m) == MESA_OK) {
-        deliver(s, f, &to, m->sync);
+        deliver(s, f, &to, m);
         mesa_frame_unref(f);
     } else {
         mesa_server_report(s, NULL, "MEMORY", "no memory to deliver a message of the cluster");
     }
+    if (m->number > 0)
+        s->seen = m->number;
     mesa_server_leave(s);
 }
 
@@ -120,15 +122,30 @@ static void on_kept(void *ctx, struct mesa_span id)
     struct mesa_client *c = NULL, *newest = NULL;
     while ((c = mesa_server_next_of(s, id, c)) != NULL)
         newest = c;
-    if (newest == NULL || mesa_unread_relieved(newest))
-        return; /* or there is a newer one elsewhere */
-    if (newest->fetching > 0) {
-        newest->backlog_missed = true; /* perhaps what it waits for was taken before */
+    if (newest == NULL)
         return;
-    }
     mesa_server_enter(s);
     mesa_redelivery_again(newest);
     mesa_server_leave(s);
+}
+
+void mesa_server_unkept(void *ctx, const struct mesa_span *ids, size_t count, uint64_t send)
+{
+    struct mesa_server *s = ctx;
+    for (size_t i = 0; i < count; i++) {
+        struct mesa_client *c = NULL;
+        while ((c = mesa_server_next_of(s, ids[i], c)) != NULL)
+            mesa_unread_unkept(c, send);
+    }
+}
+
+static void on_gap(void *ctx)
+{
+    struct mesa_server *s = ctx;
+    struct mesa_client *c = NULL;
+    s->gaps++;
+    while ((c = mesa_server_next(s, c)) != NULL)
+        mesa_unread_gap(c);
 }
 
 /* -- the rest -- */
@@ -152,10 +169,8 @@ static void on_available(void *ctx, bool available)
     }
     mesa_server_enter(s);
     struct mesa_client *c = NULL;
-    while (!s->dead && (c = mesa_server_next(s, c)) != NULL) {
-        mesa_unread_unrelieve(c, 0); /* what was said meanwhile was not heard */
+    while (!s->dead && (c = mesa_server_next(s, c)) != NULL)
         mesa_redelivery_again(c);
-    }
     mesa_server_leave(s);
 }
 
@@ -182,8 +197,8 @@ const struct mesa_broker_hooks mesa_server_broker_hooks = {
     .on_dropped = on_dropped,
     .on_delivery = on_delivery,
     .on_kept = on_kept,
-    .on_hand_over = mesa_server_hand_over,
-    .on_returned = mesa_server_returned,
+    .on_unkept = mesa_server_unkept,
+    .on_gap = on_gap,
     .on_portal = on_portal,
     .on_available = on_available,
     .on_error = on_error,

@@ -69,14 +69,16 @@ struct mesa_server {
     struct mesa_registry *registry;
     struct mesa_metrics metrics;
     /* The same for everybody. With cfg.raw the heartbeat is a ping and the others are NULL. */
-    uint64_t sends; /* messages to ids so far: tells which came before a connection had its id */
-    struct mesa_frame *confirm; /* a ping whose pong says what was received; NULL: not asked for */
     struct mesa_frame *hello, *heartbeat, *ack;
+    struct mesa_frame *confirm;  /* a ping whose pong says what was received; NULL: not asked for */
+    uint64_t sends;              /* messages to ids so far */
+    uint64_t seen;               /* the number of the latest message from elsewhere */
+    uint64_t gaps;               /* how often some of those may have been missed */
+    struct mesa_list confirming; /* clients that received something the broker does not know of */
+    struct mesa_timer confirm_timer;
     struct mesa_turn turn;
-    struct mesa_list dirty;     /* clients with frames queued in this turn */
-    struct mesa_list gone;      /* clients to give back at the end of the turn */
-    struct mesa_list handovers; /* to other servers, that wait for clients to confirm */
-    struct mesa_timer handover_timer;
+    struct mesa_list dirty; /* clients with frames queued in this turn */
+    struct mesa_list gone;  /* clients to give back at the end of the turn */
     struct mesa_gather gather;
     struct mesa_broadcasts broadcasts;
     size_t open_count;        /* clients not closing */
@@ -113,28 +115,31 @@ struct mesa_client {
     struct mesa_packed_request *packed_request; /* NULL once it has been unpacked */
     struct mesa_request *request;               /* NULL until somebody asks */
     struct mesa_outq outq;
-    struct mesa_list link;   /* the server's dirty or gone */
-    struct mesa_timer timer; /* the earliest of what is due below */
+    struct mesa_list link;       /* the server's dirty or gone */
+    struct mesa_list confirming; /* the server's */
+    struct mesa_timer timer;     /* the earliest of what is due below */
     uint64_t heartbeat_due_ms;
     uint64_t deadline_ms; /* of authentication while open, of draining while closing; 0: none */
     uint64_t received_ms; /* when anything came last */
     struct mesa_client_state state;
     struct mesa_rate rate;
     struct mesa_redelivery *redelivery; /* NULL: none */
+    struct mesa_taking *taking;         /* the latest that has no answer yet */
     struct mesa_unread *unread;         /* NULL: nobody asks what was received */
     struct mesa_outq *stored;           /* NULL, or one ring for each enum mesa_stored */
     struct mesa_pending_close *pending_close;
     uint64_t broadcasts; /* how many of the server's it was given, or was not meant for */
     uint64_t pushed;     /* frames ever queued; minus what waits: frames ever written */
     uint32_t refs;
-    uint16_t fetching; /* takes that have no answer yet */
+    uint16_t fetching;             /* takes that have no answer yet */
+    enum mesa_take_mode take_mode; /* of the next one */
     char server_id[MESA_SERVER_ID_LEN];
     bool closed : 1;
     bool told : 1;       /* on_disconnect was called */
     bool close_sent : 1; /* mesa_conn_close was called */
     bool backed_up : 1;  /* the transport takes nothing until on_drained */
     bool wants_drain : 1;
-    bool backlog_missed : 1; /* it could not be fetched, or there is more now */
+    bool backlog_missed : 1; /* it could not be fetched, or there may be more now */
     bool script_paused : 1;
     bool conn_paused : 1;
 };
@@ -208,33 +213,32 @@ void mesa_server_broadcast_flush(struct mesa_server *s);
 void mesa_broadcasts_deinit(struct mesa_broadcasts *b);
 
 /* -- sync.c: what waits for users who were offline -- */
-/* Fetches the backlog of the client's id, to send it or, when the client does not want it, to drop
- * it. */
-void mesa_redelivery_begin(struct mesa_client *c);
-/* Fetches what could not be fetched before, if there was anything. */
-void mesa_redelivery_retry(struct mesa_client *c);
-/* Fetches what may have been stored while Redis did not know that the client is here. */
+/* Fetches the backlog of the client's id, to send it, to drop it, or only to know what came before. */
+void mesa_redelivery_begin(struct mesa_client *c, enum mesa_take_mode mode);
+/* Fetches what has not been fetched yet, or there is only now. */
 void mesa_redelivery_again(struct mesa_client *c);
 /* Queues what is due and fits. May close the client. */
 void mesa_redelivery_continue(struct mesa_client *c);
 /* When the next message is due; false: nothing waits for a time. */
 bool mesa_redelivery_due(const struct mesa_client *c, uint64_t *due_ms);
-/* Forgets what is wholly written. Calls no hook. */
-void mesa_redelivery_trim(struct mesa_client *c);
-/* Puts back what was not queued yet. */
+/* Forgets what is wholly written, or confirmed; whether something is queued and is not. Calls no hook. */
+bool mesa_redelivery_trim(struct mesa_client *c);
+/* Puts back what was not queued yet; what the broker keeps is forgotten. */
 void mesa_redelivery_stop(struct mesa_client *c);
 /* Puts back everything that was not written. */
 void mesa_redelivery_end(struct mesa_client *c);
-/* Whether any of it was queued and is not confirmed. */
-bool mesa_redelivery_unconfirmed(const struct mesa_client *c);
+/* Of what the broker keeps: the stamp up to which the client has received what it was given. `taken`: all. */
+uint64_t mesa_redelivery_given(const struct mesa_client *c, uint64_t taken);
+/* Gives up what is not queued; the stamp up to which the client was given something then. */
+uint64_t mesa_redelivery_give_up(struct mesa_client *c, uint64_t taken);
 /* What mesa_unread_list_init listed is somebody else's now. */
 void mesa_redelivery_forget(struct mesa_client *c, bool vanished);
-/* What a leaving client did not read, in order: what was redelivered to it and live messages. */
+/* What goes back when a client leaves its user, in order: what it was not given or, `vanished`, may not
+ * have received, and nobody keeps. */
 struct mesa_unread_list {
-    struct mesa_backlog *parts;
-    size_t count;
+    struct mesa_backlog backlog;
     struct mesa_span *json;
-    uint64_t *ms;
+    uint64_t *stamps;
 };
 enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_client *c,
                                        bool vanished);
@@ -243,75 +247,63 @@ void mesa_unread_list_deinit(struct mesa_unread_list *u);
 /* -- recipients.c -- */
 /* Sends a message from elsewhere in the cluster to the connections here. `sent` may be NULL. */
 enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
-                                     const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
-                                     void *ctx);
+                                     const struct mesa_recipients *to, bool sync, uint64_t number,
+                                     mesa_sent_fn sent, void *ctx);
 
 /* -- cluster.c -- */
 extern const struct mesa_broker_hooks mesa_server_broker_hooks;
+/* The broker's on_unkept; also for what could not be given to the broker at all. */
+void mesa_server_unkept(void *ctx, const struct mesa_span *ids, size_t count, uint64_t send);
 /* Tells one portal, with portal.enabled. `e` is the message of MESA_PORTAL_MESSAGE, else NULL. */
 void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
                              const struct mesa_envelope *e);
 
 /* -- unread.c: what a user was sent and may not have received -- */
-/* Whether a message counts as received only when the client confirmed it. */
+/* Who has a message until the client has confirmed it. */
 enum mesa_keep {
-    MESA_KEEP_NOT,
-    MESA_KEEP_SENT,      /* by this server */
-    MESA_KEEP_DELIVERED, /* by another one */
+    MESA_KEEP_NOT,      /* nobody */
+    MESA_KEEP_HERE,     /* this server, which puts it back when the connection ends */
+    MESA_KEEP_OWN,      /* the broker, under the count of this server's sends */
+    MESA_KEEP_NUMBERED, /* the broker, under its number */
+};
+struct mesa_kept_frame {
+    struct mesa_frame *frame;
+    enum mesa_keep keep;
+    uint64_t number; /* 0: none */
+    uint64_t send;   /* of MESA_KEEP_OWN */
 };
 /* Sends a message of the cluster to a client. While kept messages are on their way, it waits behind them. The statuses of
  * mesa_client_send. */
-enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, enum mesa_keep keep);
-/* Kept messages are on their way / were queued. */
-void mesa_unread_hold(struct mesa_client *c);
+enum mesa_status mesa_unread_send(struct mesa_client *c, const struct mesa_kept_frame *m);
+/* Kept messages were queued: what waits follows. */
 void mesa_unread_release(struct mesa_client *c);
 /* Asks the client to confirm what it was sent. */
 void mesa_unread_ask(struct mesa_client *c);
 void mesa_unread_confirmed(struct mesa_client *c);
-/* Forgets everything: the client is another user now. */
-void mesa_unread_reset(struct mesa_client *c);
 /* How many of the frames ever queued were received, as far as is known. */
 uint64_t mesa_unread_received(const struct mesa_client *c);
-/* The frames that go back, oldest first; all that was sent and not confirmed, with `vanished`. What
- * another connection of the user here got as well has no JSON. */
-size_t mesa_unread_count(const struct mesa_client *c, bool vanished);
-struct mesa_unread_message {
-    struct mesa_span json;
-    uint64_t number; /* in the client's queue, or behind all of it */
-};
-struct mesa_unread_message mesa_unread_message(const struct mesa_client *c, bool vanished,
-                                               size_t i);
-enum {
-    MESA_RELIEVED_HERE = 2
-}; /* by a newer connection of this server; servers have odd numbers */
-/* Another connection, or server, answers for what is sent to the user from now on; or not any more, when
- * it was this one (0: whoever it was). */
-void mesa_unread_relieve(struct mesa_client *c, uint64_t by);
-void mesa_unread_unrelieve(struct mesa_client *c, uint64_t by);
-bool mesa_unread_relieved(const struct mesa_client *c);
-/* The other servers were told of the client then. Whether that was before; no, while it is not known. */
-void mesa_unread_asked(struct mesa_client *c, uint64_t asked);
-bool mesa_unread_told_before(const struct mesa_client *c, uint64_t asked);
-bool mesa_unread_is_undecided(const struct mesa_client *c);
-/* Whether the client has anything to confirm from before `newer` came (NULL: at all). */
-bool mesa_unread_any(const struct mesa_client *c, const struct mesa_client *newer);
-/* All that the client did not confirm is somebody else's now. */
-void mesa_unread_forget(struct mesa_client *c);
+/* What was sent with this count is not kept by the broker. */
+void mesa_unread_unkept(struct mesa_client *c, uint64_t send);
+/* Says what the client has been given. From now on everything waits, if it has been given nothing. */
+void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what);
+/* What this server sends from now on comes behind what is taken. */
+void mesa_unread_asked(struct mesa_client *c);
+/* `missed`: messages may have been since then. */
+void mesa_unread_after_take(struct mesa_client *c, const struct mesa_take *what,
+                            const struct mesa_backlog *backlog, bool missed);
+/* Tells the broker in a moment what was received: what is confirmed until then goes along. */
+void mesa_unread_tell(struct mesa_client *c);
+void mesa_unread_on_confirm_timer(struct mesa_timer *t);
+/* Messages from elsewhere may be missed from now on. */
+void mesa_unread_gap(struct mesa_client *c);
+/* How many messages mesa_unread_leave fills in at most. */
+size_t mesa_unread_count(const struct mesa_client *c);
+/* The client is leaving its user: fills in what goes back and returns the number. */
+size_t mesa_unread_leave(struct mesa_client *c, bool vanished, struct mesa_span *json,
+                         uint64_t *stamps);
+/* Forgets everything: the client is another user now. */
+void mesa_unread_reset(struct mesa_client *c);
 void mesa_unread_free(struct mesa_client *c);
-
-/* -- handover.c: from the older connections of a user to the newest -- */
-enum { MESA_HAND_OVER_MS = 200 }; /* in which connections that live confirm what they were sent */
-/* Whether the user's older connections here have nothing to confirm any more; with `force` what they
- * have not confirmed goes back and the answer is yes. */
-bool mesa_hand_over_here(struct mesa_client *c, bool force);
-/* Hands over what the leaving client did not read, when another server waits for it. */
-bool mesa_hand_over_leave(struct mesa_client *c, const struct mesa_unread_list *unread);
-/* The broker's hooks of these names. */
-void mesa_server_hand_over(void *ctx, struct mesa_span id, uint64_t by, uint64_t asked,
-                           struct mesa_span request);
-void mesa_server_returned(void *ctx, struct mesa_span id, uint64_t by);
-void mesa_hand_over_init(struct mesa_server *s);
-void mesa_hand_over_deinit(struct mesa_server *s);
 
 /* -- guest.c: servers on the port of another one -- */
 /* Who serves the path of a request to the port of `host`. */

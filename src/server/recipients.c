@@ -105,12 +105,14 @@ struct sending {
     mesa_sent_fn sent;
     void *ctx;
     enum mesa_keep keep; /* for those who turn out not to have received it */
+    uint64_t number, send;
 };
 
 /* Whether the client took it. */
 static bool send_to(const struct sending *m, struct mesa_client *c)
 {
-    enum mesa_status rc = mesa_unread_send(c, m->f, m->keep);
+    const struct mesa_kept_frame kept = {m->f, m->keep, m->number, m->send};
+    enum mesa_status rc = mesa_unread_send(c, &kept);
     if (rc != MESA_OK && rc != MESA_EAGAIN)
         return false;
     if (m->sent != NULL)
@@ -134,7 +136,6 @@ static bool send_to_id(const struct sending *m, struct mesa_span id)
 {
     struct mesa_client *c = NULL;
     bool taken = false;
-    m->s->sends++;
     while ((c = mesa_server_next_of(m->s, id, c)) != NULL)
         taken |= send_to(m, c);
     return taken;
@@ -144,7 +145,8 @@ enum content { CONTENT_MESSAGE, CONTENT_MESSAGE_KEPT, CONTENT_INTERNAL };
 
 /* Brings the message to where else its recipients may be. */
 static enum mesa_status publish(struct mesa_server *s, struct mesa_frame *f,
-                                const struct recipients *r, const bool *taken, enum content content)
+                                const struct recipients *r, const bool *taken, enum content content,
+                                uint64_t send)
 {
     if (s->dead || (!r->everybody && r->ids.count == 0))
         return MESA_OK;
@@ -157,6 +159,7 @@ static enum mesa_status publish(struct mesa_server *s, struct mesa_frame *f,
         .excluding = r->excluding.ids,
         .excluding_count = r->excluding.count,
         .sync = content == CONTENT_MESSAGE_KEPT && s->cfg.sync.enabled,
+        .send = send,
     };
     enum mesa_status rc = s->broker->ops->send(s->broker, &p);
     if (rc == MESA_EUNAVAILABLE)
@@ -179,7 +182,9 @@ static enum mesa_status send_to_ids(const struct sending *m, const struct recipi
     for (size_t i = 0; i < r->ids.count; i++)
         taken[i] = !m->s->dead && send_to_id(m, r->ids.ids[i]);
     enum mesa_status rc =
-        publish(m->s, m->f, r, taken, sync ? CONTENT_MESSAGE_KEPT : CONTENT_MESSAGE);
+        publish(m->s, m->f, r, taken, sync ? CONTENT_MESSAGE_KEPT : CONTENT_MESSAGE, m->send);
+    if (rc != MESA_OK && !m->s->dead)
+        mesa_server_unkept(m->s, r->ids.ids, r->ids.count, m->send);
     if (taken != inline_taken)
         free(taken);
     return rc;
@@ -196,12 +201,16 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
     if (rc != MESA_OK)
         return rc;
 
-    const struct sending m = {s, mesa_frame_ref(f), sent, ctx,
-                              sync && !r.everybody ? MESA_KEEP_SENT : MESA_KEEP_NOT};
+    const struct sending m = {.s = s,
+                              .f = mesa_frame_ref(f),
+                              .sent = sent,
+                              .ctx = ctx,
+                              .keep = sync && !r.everybody ? MESA_KEEP_OWN : MESA_KEEP_NOT,
+                              .send = ++s->sends};
     mesa_server_enter(s);
     if (r.everybody) {
         send_to_everybody(&m, &r);
-        rc = publish(s, f, &r, NULL, CONTENT_MESSAGE);
+        rc = publish(s, f, &r, NULL, CONTENT_MESSAGE, 0);
     } else {
         rc = send_to_ids(&m, &r, sync);
     }
@@ -212,15 +221,20 @@ enum mesa_status mesa_server_send(struct mesa_server *s, struct mesa_frame *f,
 }
 
 enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f,
-                                     const struct mesa_recipients *to, bool sync, mesa_sent_fn sent,
-                                     void *ctx)
+                                     const struct mesa_recipients *to, bool sync, uint64_t number,
+                                     mesa_sent_fn sent, void *ctx)
 {
     struct recipients r;
     enum mesa_status rc = recipients_init(&r, to);
     if (rc != MESA_OK)
         return rc;
-    const struct sending m = {s, f, sent, ctx,
-                              sync && !r.everybody ? MESA_KEEP_DELIVERED : MESA_KEEP_NOT};
+    enum mesa_keep keep = number > 0 ? MESA_KEEP_NUMBERED : MESA_KEEP_HERE;
+    const struct sending m = {.s = s,
+                              .f = f,
+                              .sent = sent,
+                              .ctx = ctx,
+                              .keep = sync && !r.everybody ? keep : MESA_KEEP_NOT,
+                              .number = number};
     if (r.everybody)
         send_to_everybody(&m, &r);
     for (size_t i = 0; i < r.ids.count && !s->dead; i++)
@@ -260,7 +274,7 @@ static enum mesa_status publish_disconnect(struct mesa_server *s, const struct r
     bool *taken = calloc(r->ids.count + 1, sizeof *taken);
     enum mesa_status rc = taken != NULL ? mesa_envelope_frame(&f, &m) : MESA_ENOMEM;
     if (rc == MESA_OK) {
-        rc = publish(s, f, r, taken, CONTENT_INTERNAL);
+        rc = publish(s, f, r, taken, CONTENT_INTERNAL, 0);
         mesa_frame_unref(f);
     }
     free(taken);

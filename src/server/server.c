@@ -14,7 +14,6 @@ static void destroy(struct mesa_server *s)
     mesa_loop_remove_turn(&s->turn);
     mesa_listener_free(s->listener);
     mesa_listener_free(s->admin);
-    mesa_hand_over_deinit(s);
     if (s->broker != NULL)
         s->broker->ops->free(s->broker);
     mesa_registry_free(s->registry);
@@ -180,7 +179,8 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
     s->cfg = *cfg;
     mesa_list_init(&s->dirty);
     mesa_list_init(&s->gone);
-    mesa_hand_over_init(s);
+    mesa_list_init(&s->confirming);
+    mesa_timer_init(&s->confirm_timer, mesa_unread_on_confirm_timer);
     mesa_list_init(&s->guests);
     mesa_list_init(&s->guest);
     mesa_buf_init(&s->gather.bytes);
@@ -320,6 +320,7 @@ void mesa_server_free(struct mesa_server *s)
     mesa_server_enter(s);
     s->dead = true;
     mesa_loop_cancel(s->loop, &s->close_timer);
+    mesa_loop_cancel(s->loop, &s->confirm_timer);
     reap(s);
     struct mesa_registry_entry *e;
     while ((e = mesa_registry_next(s->registry, NULL)) != NULL)

@@ -208,7 +208,7 @@ void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason,
         mesa_client_settle(c);
     if (c->closed)
         goto out; /* by that */
-    mark_closed(c, false);
+    mark_closed(c, drop);
     if (!drop)
         mesa_client_flush(c);
     if (c->conn == NULL)

@@ -1,18 +1,21 @@
 /* sync.c - redelivery: what was kept for a user while offline goes out in order after op 22
  * (PROTOCOL 8, Sync).
  *
- * A message counts as delivered once the transport took it. What was not goes back to the broker,
- * the oldest first in line again. Each queued message remembers its number in the client's queue,
- * so that both questions are one comparison.
+ * Without a cluster a message counts as delivered once the transport took it, and what was not goes
+ * back to the broker, the oldest first in line again. In a cluster it counts when the client confirmed it,
+ * and until then it is kept where it is. Each queued message remembers its number in the client's
+ * queue, so that all these questions are one comparison.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/internal.h"
 
+enum { NO_MEMORY_MS = 1000 /* until it is tried again */ };
+
 struct item {
     size_t offset, len; /* of the envelope in `bytes` */
-    uint64_t stored_ms; /* the broker's, for going back */
+    uint64_t stamp;     /* the broker's */
     uint64_t number;    /* in the queue of the client; valid below `next` */
 };
 
@@ -22,23 +25,24 @@ struct mesa_redelivery {
     struct mesa_span id;
     const char *bytes;
     uint64_t due_ms;
-    uint64_t hold;      /* the broker's, until all is confirmed */
     size_t count, next; /* messages; the first that is not queued */
-    size_t confirmed;   /* as the broker knows */
-    bool dated;         /* stored_ms is known */
     struct item items[];
 };
 
 /* A backlog on its way from the broker. */
-struct taking {
+struct mesa_taking {
     struct mesa_client *client;
-    struct mesa_broker *broker;
-    bool wanted;
-    bool ready;      /* the user's older connections here have nothing to put back any more */
-    uint64_t due_ms; /* when they are not waited for any more */
+    struct mesa_take what;
+    uint64_t gaps; /* the server's, when it was begun */
     size_t id_len;
     char id[];
 };
+
+/* Whether the broker keeps what it gave until it is confirmed. */
+static bool is_kept(const struct mesa_client *c)
+{
+    return c->server->confirm != NULL;
+}
 
 static struct mesa_span envelope(const struct mesa_redelivery *r, size_t i)
 {
@@ -57,7 +61,7 @@ static uint64_t written(const struct mesa_client *c)
 static size_t first_unconfirmed(const struct mesa_client *c, const struct mesa_redelivery *r)
 {
     uint64_t taken = written(c);
-    size_t first = r->confirmed;
+    size_t first = 0;
     while (first < r->next && r->items[first].number < taken)
         first++;
     return first;
@@ -65,45 +69,35 @@ static size_t first_unconfirmed(const struct mesa_client *c, const struct mesa_r
 
 /* -- putting back -- */
 
-/* Those from `first` on go back; with `hold` the broker forgets what it kept of the others, too. */
-static void put_back_from(struct mesa_server *s, const struct mesa_redelivery *r, size_t first,
-                          uint64_t hold)
+/* Those from `first` on go back. */
+static void put_back_from(struct mesa_server *s, const struct mesa_redelivery *r, size_t first)
 {
     size_t count = r->count - first;
     struct mesa_span *json = calloc(count + 1, sizeof *json);
-    uint64_t *stored_ms = calloc(count + 1, sizeof *stored_ms);
-    if (json != NULL && stored_ms != NULL) {
+    uint64_t *stamps = calloc(count + 1, sizeof *stamps);
+    if (json != NULL && stamps != NULL) {
         for (size_t i = 0; i < count; i++) {
             json[i] = envelope(r, first + i);
-            stored_ms[i] = r->items[first + i].stored_ms;
+            stamps[i] = r->items[first + i].stamp;
         }
-        const struct mesa_backlog backlog = {json, r->dated ? stored_ms : NULL, count, hold, 0};
-        if (count > 0)
-            s->broker->ops->put_back(s->broker, r->id, &backlog, 1, false);
-        else
-            s->broker->ops->confirm(s->broker, r->id, hold, r->count, r->count);
+        const struct mesa_backlog backlog = {.json = json, .stamps = stamps, .count = count};
+        s->broker->ops->put_back(s->broker, r->id, &backlog);
     } else {
         mesa_server_report(s, NULL, "MEMORY", "kept messages were lost on their way back");
     }
     free(json);
-    free(stored_ms);
-}
-
-/* What is not queued is somebody else's now. */
-static void cut_off(struct mesa_client *c, struct mesa_redelivery *r)
-{
-    r->count = r->next;
-    r->confirmed = first_unconfirmed(c, r);
-    c->server->broker->ops->confirm(c->server->broker, r->id, r->hold, r->confirmed, r->count);
+    free(stamps);
 }
 
 void mesa_redelivery_stop(struct mesa_client *c)
 {
     struct mesa_redelivery *r = c->redelivery;
-    if (r == NULL || r->next == r->count)
-        return;
-    put_back_from(c->server, r, r->next, 0);
-    cut_off(c, r);
+    if (is_kept(c)) {
+        mesa_redelivery_end(c);
+    } else if (r != NULL && r->next < r->count) {
+        put_back_from(c->server, r, r->next);
+        r->count = r->next;
+    }
 }
 
 /* Only the newest of them may not be. */
@@ -112,10 +106,10 @@ static bool all_queued(const struct mesa_client *c)
     return c->redelivery == NULL || c->redelivery->next == c->redelivery->count;
 }
 
-bool mesa_redelivery_unconfirmed(const struct mesa_client *c)
+static bool is_unconfirmed(const struct mesa_client *c)
 {
     const struct mesa_redelivery *r = c->redelivery;
-    while (r != NULL && r->confirmed == r->next)
+    while (r != NULL && first_unconfirmed(c, r) == r->next)
         r = r->older;
     return r != NULL;
 }
@@ -124,28 +118,48 @@ void mesa_redelivery_end(struct mesa_client *c)
 {
     while (c->redelivery != NULL) { /* the newest first, so that the older ones end up in front */
         struct mesa_redelivery *r = c->redelivery;
+        size_t first = first_unconfirmed(c, r);
         c->redelivery = r->older;
-        put_back_from(c->server, r, first_unconfirmed(c, r), r->hold);
+        if (!is_kept(c) && first < r->count)
+            put_back_from(c->server, r, first);
         free(r);
     }
 }
 
-void mesa_redelivery_trim(struct mesa_client *c)
+bool mesa_redelivery_trim(struct mesa_client *c)
 {
     struct mesa_redelivery **at = &c->redelivery;
     while (*at != NULL) {
         struct mesa_redelivery *r = *at;
-        size_t confirmed = first_unconfirmed(c, r);
-        if (confirmed > r->confirmed || confirmed == r->count)
-            c->server->broker->ops->confirm(c->server->broker, r->id, r->hold, confirmed, r->count);
-        r->confirmed = confirmed;
-        if (confirmed == r->count) {
+        if (first_unconfirmed(c, r) == r->count) {
             *at = r->older;
             free(r);
         } else {
             at = &r->older;
         }
     }
+    return is_unconfirmed(c);
+}
+
+/* -- what the broker keeps -- */
+
+uint64_t mesa_redelivery_given(const struct mesa_client *c, uint64_t taken)
+{
+    for (const struct mesa_redelivery *r = c->redelivery; r != NULL; r = r->older) {
+        size_t first = first_unconfirmed(c, r);
+        if (first < r->count)
+            taken = r->items[first].stamp - 1;
+    }
+    return taken;
+}
+
+uint64_t mesa_redelivery_give_up(struct mesa_client *c, uint64_t taken)
+{
+    struct mesa_redelivery *r = c->redelivery;
+    if (r == NULL || r->next == r->count)
+        return taken;
+    r->count = r->next;
+    return r->items[r->next].stamp - 1;
 }
 
 /* -- sending -- */
@@ -198,16 +212,16 @@ void mesa_redelivery_continue(struct mesa_client *c)
         if (c->closed)
             return;
         if (rc != MESA_OK) {
-            mesa_redelivery_stop(c);
-            mesa_server_report(c->server, c, "SYNC", "redelivery was stopped for lack of memory");
-            return;
+            r->due_ms = now_ms + NO_MEMORY_MS;
+            mesa_server_report(c->server, c, "MEMORY", "no memory to redeliver kept messages");
+            break;
         }
     }
     if (c->closed)
         return;
-    if (all_queued(c) && c->fetching == 0 && !c->backlog_missed)
+    if (all_queued(c) && c->fetching == 0)
         mesa_unread_release(c);
-    if (mesa_redelivery_unconfirmed(c))
+    if (is_unconfirmed(c))
         mesa_unread_ask(c);
     if (!c->closed)
         mesa_client_timing_update(c);
@@ -232,83 +246,41 @@ static size_t count_redelivered(const struct mesa_client *c, bool vanished)
     return count;
 }
 
-/* One message of those that go back. */
-struct entry {
-    struct mesa_span json;
-    uint64_t ms, hold;
-    uint64_t number; /* in the client's queue */
-};
-
-/* Where a redelivered message stands among the live ones: by its number in the queue, or by the one
- * it would have; but paced ones are overtaken and still the older ones. */
-static uint64_t place(const struct mesa_client *c, const struct mesa_redelivery *r, size_t i)
-{
-    if (c->server->cfg.sync.redelivery_interval_ms > 0)
-        return 0;
-    return i < r->next ? r->items[i].number : c->pushed;
-}
-
 /* Fills in what was redelivered, from the back: the list begins with the newest. */
-static void fill_redelivered(struct mesa_client *c, bool vanished, struct entry *entries,
+static void fill_redelivered(struct mesa_client *c, bool vanished, struct mesa_unread_list *u,
                              size_t count)
 {
     for (struct mesa_redelivery *r = c->redelivery; r != NULL; r = r->older) {
         size_t first = first_unread(c, r, vanished);
-        for (size_t i = r->count; i-- > first;)
-            entries[--count] = (struct entry){envelope(r, i), r->items[i].stored_ms,
-                                              vanished ? r->hold : 0, place(c, r, i)};
+        for (size_t i = r->count; i-- > first;) {
+            u->json[--count] = envelope(r, i);
+            u->stamps[count] = r->items[i].stamp;
+        }
     }
-}
-
-/* Merges the live messages in, which are in order, too. */
-static size_t fill(struct mesa_client *c, bool vanished, struct entry *entries, size_t redelivered)
-{
-    size_t live = mesa_unread_count(c, vanished), from = live, count = 0;
-    fill_redelivered(c, vanished, entries + live, redelivered);
-    for (size_t i = 0; i < live; i++) {
-        struct mesa_unread_message m = mesa_unread_message(c, vanished, i);
-        while (from < live + redelivered && entries[from].number <= m.number)
-            entries[count++] = entries[from++];
-        if (m.json.p != NULL)
-            entries[count++] = (struct entry){m.json, 0, 0, m.number}; /* time 0: now */
-    }
-    while (from < live + redelivered)
-        entries[count++] = entries[from++];
-    return count;
 }
 
 enum mesa_status mesa_unread_list_init(struct mesa_unread_list *u, struct mesa_client *c,
                                        bool vanished)
 {
-    size_t redelivered = count_redelivered(c, vanished);
-    size_t all = redelivered + mesa_unread_count(c, vanished);
-    struct entry *entries = calloc(all + 1, sizeof *entries);
-    *u = (struct mesa_unread_list){.json = calloc(all + 1, sizeof *u->json),
-                                   .ms = calloc(all + 1, sizeof *u->ms),
-                                   .parts = calloc(all + 1, sizeof *u->parts)};
-    if (entries == NULL || u->json == NULL || u->ms == NULL || u->parts == NULL) {
-        free(entries);
+    size_t count = is_kept(c) ? mesa_unread_count(c) : count_redelivered(c, vanished);
+    *u = (struct mesa_unread_list){.json = calloc(count + 1, sizeof *u->json),
+                                   .stamps = calloc(count + 1, sizeof *u->stamps)};
+    if (u->json == NULL || u->stamps == NULL) {
         mesa_unread_list_deinit(u);
         return MESA_ENOMEM;
     }
-    size_t count = fill(c, vanished, entries, redelivered);
-    for (size_t i = 0; i < count; i++) {
-        u->json[i] = entries[i].json;
-        u->ms[i] = entries[i].ms;
-        if (i == 0 || entries[i].hold != entries[i - 1].hold)
-            u->parts[u->count++] =
-                (struct mesa_backlog){u->json + i, u->ms + i, 0, entries[i].hold, 0};
-        u->parts[u->count - 1].count++;
-    }
-    free(entries);
+    if (is_kept(c))
+        count = mesa_unread_leave(c, vanished, u->json, u->stamps);
+    else
+        fill_redelivered(c, vanished, u, count);
+    u->backlog = (struct mesa_backlog){.json = u->json, .stamps = u->stamps, .count = count};
     return MESA_OK;
 }
 
 void mesa_unread_list_deinit(struct mesa_unread_list *u)
 {
     free(u->json);
-    free(u->ms);
-    free(u->parts);
+    free(u->stamps);
     *u = (struct mesa_unread_list){0};
 }
 
@@ -317,13 +289,13 @@ void mesa_redelivery_forget(struct mesa_client *c, bool vanished)
     struct mesa_redelivery **at = &c->redelivery;
     while (*at != NULL) {
         struct mesa_redelivery *r = *at;
-        if (vanished && mesa_span_eq(r->id, mesa_client_id(c))) {
+        if (is_kept(c) || (vanished && mesa_span_eq(r->id, mesa_client_id(c)))) {
             *at = r->older;
             free(r);
             continue;
         }
         if (!vanished)
-            cut_off(c, r);
+            r->count = r->next;
         at = &r->older;
     }
 }
@@ -343,15 +315,11 @@ static struct mesa_redelivery *redelivery_new(struct mesa_span id,
 
     char *p = (char *)r + fixed;
     *r = (struct mesa_redelivery){.bytes = p, .count = backlog->count};
-    r->dated = backlog->stored_ms != NULL;
-    r->hold = backlog->hold;
     size_t at = 0;
     for (size_t i = 0; i < backlog->count; i++) {
         struct mesa_span json = backlog->json[i];
         memcpy(p + at, json.p, json.len);
-        r->items[i] = (struct item){.offset = at, .len = json.len};
-        if (r->dated)
-            r->items[i].stored_ms = backlog->stored_ms[i];
+        r->items[i] = (struct item){.offset = at, .len = json.len, .stamp = backlog->stamps[i]};
         at += json.len;
     }
     memcpy(p + at, id.p, id.len);
@@ -359,16 +327,10 @@ static struct mesa_redelivery *redelivery_new(struct mesa_span id,
     return r;
 }
 
-static void redeliver(struct mesa_client *c, struct mesa_span id,
+static void redeliver(struct mesa_client *c, struct mesa_redelivery *r,
                       const struct mesa_backlog *backlog)
 {
     struct mesa_server *s = c->server;
-    struct mesa_redelivery *r = redelivery_new(id, backlog);
-    if (r == NULL) {
-        s->broker->ops->put_back(s->broker, id, backlog, 1, false);
-        mesa_server_report(s, c, "MEMORY", "no memory to redeliver kept messages");
-        return;
-    }
     r->older = c->redelivery;
     c->redelivery = r;
     if (s->hooks.on_redeliver != NULL)
@@ -377,55 +339,75 @@ static void redeliver(struct mesa_client *c, struct mesa_span id,
         mesa_redelivery_continue(c);
 }
 
-static bool is_wanted(const struct taking *t)
+static bool is_wanted(const struct mesa_taking *t)
 {
     const struct mesa_client *c = t->client;
     return !c->closed && mesa_span_eq(mesa_client_id(c), (struct mesa_span){t->id, t->id_len});
 }
 
-static enum mesa_wanted ask_wanted(void *ctx, uint64_t asked)
+static enum mesa_wanted ask_wanted(void *ctx, bool first)
 {
-    struct taking *t = ctx;
+    struct mesa_taking *t = ctx;
+    struct mesa_client *other = NULL;
     if (!is_wanted(t))
         return MESA_UNWANTED;
-    mesa_unread_asked(t->client, asked);
-    bool late = mesa_loop_now(t->client->server->loop) >= t->due_ms;
-    if (mesa_unread_relieved(t->client)) /* it asked later, or another server has the newest now */
-        return late ? MESA_UNWANTED : MESA_NOT_YET;
-    t->ready = t->ready || mesa_hand_over_here(t->client, late);
-    return t->ready ? MESA_WANTED : MESA_NOT_YET;
+    if (first) {
+        t->gaps = t->client->server->gaps;
+        mesa_unread_asked(t->client);
+    }
+    do
+        other = mesa_server_next_of(t->client->server, mesa_client_id(t->client), other);
+    while (other == t->client);
+    return other != NULL ? MESA_WANTED_BESIDE : MESA_WANTED;
+}
+
+static enum mesa_status use(struct mesa_taking *t, const struct mesa_backlog *backlog)
+{
+    struct mesa_client *c = t->client;
+    struct mesa_server *s = c->server;
+    struct mesa_span id = {t->id, t->id_len};
+    struct mesa_redelivery *r = NULL;
+    bool drops = t->what.mode == MESA_TAKE_DROP;
+    if (backlog->count > 0 && !drops) {
+        r = redelivery_new(id, backlog);
+        if (r == NULL && !is_kept(c))
+            s->broker->ops->put_back(s->broker, id, backlog);
+        if (r == NULL)
+            return MESA_ENOMEM;
+    }
+    mesa_unread_after_take(c, &t->what, backlog, t->gaps != s->gaps);
+    if (!c->backlog_missed)
+        c->take_mode = MESA_TAKE;
+    if (drops)
+        s->metrics.sync_dropped += backlog->count;
+    if (r != NULL)
+        redeliver(c, r, backlog);
+    if (!c->closed)
+        mesa_unread_tell(c);
+    return MESA_OK;
 }
 
 static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog)
 {
-    struct taking *t = ctx;
+    struct mesa_taking *t = ctx;
     struct mesa_client *c = t->client;
     struct mesa_server *s = c->server; /* NULL when the client left meanwhile */
-    struct mesa_span id = {t->id, t->id_len};
+    bool wanted = s != NULL && is_wanted(t);
+    c->fetching--;
+    if (c->taking == t)
+        c->taking = NULL;
     if (s != NULL)
         mesa_server_enter(s);
-    c->fetching--;
 
-    if (rc == MESA_OK && s != NULL)
-        mesa_unread_asked(c, backlog->asked);
-    if (rc != MESA_OK) {
-        if (rc == MESA_EUNAVAILABLE)
-            c->backlog_missed = true; /* that Redis is away has been told */
-        else if (s != NULL && rc != MESA_ECLOSED)
+    if (wanted && rc == MESA_OK)
+        rc = use(t, backlog);
+    if (wanted && rc != MESA_OK) {
+        c->backlog_missed = true;
+        if (rc != MESA_EUNAVAILABLE) /* that Redis is away has been told */
             mesa_server_report(s, c, "SYNC", "kept messages could not be fetched");
-    } else if (backlog->count > 0) {
-        if (!t->wanted) {
-            t->broker->ops->confirm(t->broker, id, backlog->hold, backlog->count, backlog->count);
-            if (s != NULL)
-                s->metrics.sync_dropped += backlog->count;
-        } else if (!is_wanted(t)) {
-            t->broker->ops->put_back(t->broker, id, backlog, 1, false);
-        } else {
-            redeliver(c, id, backlog);
-        }
+    } else if (wanted && c->backlog_missed && !c->closed) {
+        mesa_redelivery_again(c);
     }
-    if (s != NULL && rc == MESA_OK)
-        mesa_redelivery_retry(c); /* more was put back meanwhile */
     if (s != NULL && !c->closed && c->fetching == 0 &&
         (all_queued(c) || s->cfg.sync.redelivery_interval_ms > 0))
         mesa_unread_release(c);
@@ -436,39 +418,36 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
     free(t);
 }
 
-void mesa_redelivery_begin(struct mesa_client *c)
+void mesa_redelivery_begin(struct mesa_client *c, enum mesa_take_mode mode)
 {
     struct mesa_server *s = c->server;
     if (!s->cfg.sync.enabled)
         return;
     struct mesa_span id = mesa_client_id(c);
-    struct taking *t = malloc(sizeof *t + id.len);
+    c->take_mode = mode;
+    c->backlog_missed = true;
+    if (c->taking != NULL && is_wanted(c->taking))
+        return; /* it is begun when that has been answered */
+    struct mesa_taking *t = malloc(sizeof *t + id.len);
     if (t == NULL) {
         mesa_server_report(s, c, "MEMORY", "no memory to redeliver kept messages");
         return;
     }
-    mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
-    *t = (struct taking){.client = mesa_client_ref(c),
-                         .broker = s->broker,
-                         .wanted = c->state.should_sync,
-                         .due_ms = mesa_loop_now(s->loop) + MESA_HAND_OVER_MS,
-                         .id_len = id.len};
+    if (!is_kept(c))
+        mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
+    *t = (struct mesa_taking){
+        .client = mesa_client_ref(c), .what = {.mode = mode}, .gaps = s->gaps, .id_len = id.len};
     memcpy(t->id, id.p, id.len);
+    mesa_unread_before_take(c, &t->what);
+    c->taking = t;
     c->backlog_missed = false;
     c->fetching++;
-    mesa_unread_hold(c);
-    mesa_unread_unrelieve(c, 0); /* it is the newest now */
-    s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, ask_wanted, on_taken, t);
-}
-
-void mesa_redelivery_retry(struct mesa_client *c)
-{
-    if (c->backlog_missed && !c->closed)
-        mesa_redelivery_begin(c);
+    s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, &t->what, ask_wanted,
+                         on_taken, t);
 }
 
 void mesa_redelivery_again(struct mesa_client *c)
 {
-    if (c->state.authenticated && c->state.should_sync && !c->closed && c->fetching == 0)
-        mesa_redelivery_begin(c);
+    if (c->state.authenticated && !c->closed && is_kept(c))
+        mesa_redelivery_begin(c, c->take_mode);
 }

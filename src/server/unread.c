@@ -1,19 +1,26 @@
 /* unread.c - what a user was sent in a cluster with sync, and may not have received.
  *
  * That the kernel took a message says nothing about a peer that has died. So a ping follows the
- * messages, one at a time, and its pong confirms what was sent before it. When the connection ends,
- * what was not confirmed goes back to the store: at least once, in order. Whoever left between
- * receiving and confirming gets it again, with the same "s" if it was redelivered.
+ * messages, one at a time, and its pong confirms what was sent before it. Until then the messages are
+ * kept where any other server finds them: the broker is told what was confirmed, by number, and
+ * whoever comes next is given the rest. Messages that have no number, because a Node server published
+ * them or the cluster could not be reached, are kept here, and go back when the connection ends.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/internal.h"
 
+enum {
+    CONFIRM_MS = 10, /* until the broker is told */
+    AGAIN_MS = 1000, /* until what was refused is asked for again */
+};
+
 struct item {
-    struct mesa_frame *frame;
-    uint64_t number; /* in the queue of the client; of those that wait it has no meaning yet */
-    uint64_t send;   /* the server's count of sends */
+    struct mesa_frame *frame; /* NULL once it is sent, if it is kept elsewhere */
+    uint64_t position; /* in the queue of the client; of those that wait it has no meaning yet */
+    uint64_t floor;    /* its number is higher */
+    uint64_t send;     /* of a message of this server: the count of its sends */
     enum mesa_keep keep;
 };
 
@@ -23,11 +30,16 @@ struct mesa_unread {
     size_t bytes;
     uint64_t received; /* frames of the client's queue it confirmed */
     uint64_t asked;    /* how many there were when it was asked */
-    uint64_t began;    /* the server's count of sends when the client became its user */
-    uint64_t since;    /* the same, from which on it keeps what it is sent */
-    uint64_t told;     /* when the other servers were told of the client, in their common order */
-    uint64_t relieved; /* who answers for what is sent to the user instead; 0: nobody */
+    uint64_t upto;     /* what is delivered with a number up to this it has, or will have */
+    uint64_t taken;    /* the stamp up to which it was given what was kept */
+    uint64_t seen;     /* what was delivered to it before something may have been missed */
+    uint64_t sends;    /* this server's, of those it confirmed */
+    uint64_t before_ask,
+        before_take;   /* the server's, of those that what was asked for or taken includes */
+    uint64_t again_ms; /* when what it could not be given is asked for again */
+    uint64_t told_live, told_sends, told_given; /* to the broker */
     bool asking, holding;
+    bool covered; /* it was sent everything with a number beyond `upto` since then */
 };
 
 static struct mesa_unread *get(struct mesa_client *c)
@@ -37,13 +49,28 @@ static struct mesa_unread *get(struct mesa_client *c)
     return c->unread;
 }
 
+static void let_go(struct mesa_unread *u, struct item *item)
+{
+    if (item->frame != NULL)
+        u->bytes -= item->frame->len;
+    mesa_frame_unref(item->frame);
+    item->frame = NULL;
+}
+
 static void drop_first(struct mesa_unread *u)
 {
     struct item *item = &u->items[u->first++];
-    u->bytes -= item->frame->len;
-    mesa_frame_unref(item->frame);
+    if (item->keep == MESA_KEEP_OWN)
+        u->sends = item->send;
+    let_go(u, item);
     if (u->first == u->count)
         u->first = u->sent = u->count = 0;
+}
+
+static void drop_sent(struct mesa_unread *u)
+{
+    while (u->first < u->sent)
+        drop_first(u);
 }
 
 static enum mesa_status make_room(struct mesa_unread *u)
@@ -67,15 +94,19 @@ static enum mesa_status make_room(struct mesa_unread *u)
     return MESA_OK;
 }
 
-static enum mesa_status add(struct mesa_client *c, struct mesa_frame *f, uint64_t number,
-                            enum mesa_keep keep)
+static enum mesa_status add(struct mesa_client *c, const struct mesa_kept_frame *m,
+                            uint64_t position)
 {
     struct mesa_unread *u = c->unread;
     enum mesa_status rc = make_room(u);
     if (rc != MESA_OK)
         return rc;
-    u->items[u->count++] = (struct item){mesa_frame_ref(f), number, c->server->sends, keep};
-    u->bytes += f->len;
+    u->items[u->count++] = (struct item){.frame = mesa_frame_ref(m->frame),
+                                         .position = position,
+                                         .floor = m->number > 0 ? m->number - 1 : c->server->seen,
+                                         .send = m->send,
+                                         .keep = m->keep};
+    u->bytes += m->frame->len;
     return MESA_OK;
 }
 
@@ -88,23 +119,40 @@ static void bound(struct mesa_client *c)
         drop_first(u);
 }
 
-static enum mesa_status send_now(struct mesa_client *c, struct mesa_frame *f, enum mesa_keep keep)
+/* The next of those that wait is on its way. */
+static void mark_sent(struct mesa_unread *u)
 {
-    uint64_t number = c->pushed;
-    enum mesa_status rc = mesa_client_send(c, f);
-    struct mesa_unread *u = c->unread;
-    if (keep == MESA_KEEP_NOT || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) ||
+    struct item *item = &u->items[u->sent++];
+    if (item->keep == MESA_KEEP_NOT || item->keep == MESA_KEEP_NUMBERED)
+        let_go(u, item);
+}
+
+static enum mesa_status send_now(struct mesa_client *c, const struct mesa_kept_frame *m)
+{
+    uint64_t position = c->pushed;
+    enum mesa_status rc = mesa_client_send(c, m->frame);
+    struct mesa_unread *u = c->unread; /* gone, if that closed the client */
+    if (m->keep == MESA_KEEP_NOT || u == NULL || (rc != MESA_OK && rc != MESA_EAGAIN) ||
         u->sent < u->count)
         return rc;
-    if (add(c, f, number, keep) == MESA_OK) { /* without memory it counts as received */
-        u->sent = u->count;
+    if (add(c, m, position) == MESA_OK) { /* without memory it counts as received */
+        mark_sent(u);
         bound(c);
         mesa_unread_ask(c);
     }
     return rc;
 }
 
-enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, enum mesa_keep keep)
+static void ask_again(struct mesa_client *c)
+{
+    uint64_t now_ms = mesa_loop_now(c->server->loop);
+    if (now_ms < c->unread->again_ms)
+        return;
+    c->unread->again_ms = now_ms + AGAIN_MS;
+    mesa_redelivery_again(c);
+}
+
+enum mesa_status mesa_unread_send(struct mesa_client *c, const struct mesa_kept_frame *m)
 {
     if (keep == MESA_KEEP_NOT && c->unread == NULL)
         return mesa_client_send(c, f);
@@ -112,66 +160,40 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, struct mesa_frame *f, e
         return MESA_ECLOSED;
     struct mesa_unread *u = c->state.authenticated ? get(c) : NULL;
     if (u == NULL)
-        return mesa_client_send(c, f);
-    /* Of a message of its own this server cannot know yet whether it comes before or behind the news. */
-    if (u->relieved != 0 && keep == MESA_KEEP_DELIVERED)
-        keep = MESA_KEEP_NOT;
-    if (u->holding && u->bytes + f->len <= c->server->cfg.limits.max_backpressure)
-        return add(c, f, 0, keep);
+        return mesa_client_send(c, m->frame);
+    if (m->number > 0 && m->number <= u->upto)
+        return MESA_OK; /* it is part of its backlog */
+    if (m->number > 0 && !u->covered && u->seen > 0 && c->fetching == 0) {
+        ask_again(c); /* something before it was missed: it is given both then */
+        return MESA_OK;
+    }
+    if (u->holding && u->bytes + m->frame->len <= c->server->cfg.limits.max_backpressure)
+        return add(c, m, 0);
     if (u->holding)
         mesa_unread_release(c); /* the order is worth less than the client */
-    return c->closed ? MESA_ECLOSED : send_now(c, f, keep);
-}
-
-void mesa_unread_hold(struct mesa_client *c)
-{
-    struct mesa_unread *u = get(c);
-    if (u == NULL)
-        return;
-    if (u->began == 0)
-        u->began = u->since = ++c->server->sends;
-    u->holding = true;
-}
-
-/* Whether another connection here was its user's when the message was sent. */
-static bool has_witness(const struct mesa_client *c, const struct item *item)
-{
-    struct mesa_client *other = NULL;
-    while ((other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
-        const struct mesa_unread *u = other != c ? other->unread : NULL;
-        if (u != NULL && u->since > 0 && u->since <= item->send &&
-            (u->relieved == 0 || u->relieved == c->unread->relieved))
-            return true;
-    }
-    return false;
+    return c->closed ? MESA_ECLOSED : send_now(c, m);
 }
 
 void mesa_unread_release(struct mesa_client *c)
 {
-    struct mesa_unread *u = c->unread;
-    if (u == NULL || !u->holding)
-        return;
-    u->holding = false;
-    size_t kept = u->sent;
-    for (size_t i = u->sent; i < u->count; i++) {
-        struct item item = u->items[i];
-        item.number = c->pushed;
-        enum mesa_status rc = mesa_client_send(c, item.frame);
-        if (item.keep != MESA_KEEP_NOT || (rc != MESA_OK && rc != MESA_EAGAIN)) {
-            u->items[kept++] = item;
-        } else {
-            u->bytes -= item.frame->len;
-            mesa_frame_unref(item.frame);
-        }
-        if (c->closed) { /* the rest goes back */
-            for (i++; i < u->count; i++)
-                u->items[kept++] = u->items[i];
-        }
+    if (c->unread != NULL)
+        c->unread->holding = false;
+    for (struct mesa_unread *u; (u = c->unread) != NULL && u->sent < u->count;) {
+        struct item *item = &u->items[u->sent];
+        struct mesa_frame *f = mesa_frame_ref(item->frame);
+        bool is_in_backlog = (item->keep == MESA_KEEP_NUMBERED && item->floor < u->upto) ||
+                             (item->keep == MESA_KEEP_OWN && item->send <= u->before_take);
+        item->position = c->pushed;
+        mark_sent(u);
+        if (!is_in_backlog)
+            mesa_client_send(c, f); /* may close it, and then the unread is gone */
+        mesa_frame_unref(f);
     }
-    u->sent = u->count = kept;
-    if (!c->closed && u->sent > u->first)
+    if (c->unread != NULL && c->unread->sent > c->unread->first)
         mesa_unread_ask(c);
 }
+
+/* -- confirming -- */
 
 void mesa_unread_ask(struct mesa_client *c)
 {
@@ -183,6 +205,46 @@ void mesa_unread_ask(struct mesa_client *c)
     mesa_client_push(c, c->server->confirm);
 }
 
+/* What is known to be received has no need to be kept. */
+static void tell_now(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL || !u->covered)
+        return;
+    uint64_t live = u->first < u->count ? u->items[u->first].floor : c->server->seen;
+    uint64_t given = mesa_redelivery_given(c, u->taken);
+    if (live <= u->told_live && u->sends == u->told_sends && given == u->told_given)
+        return;
+    c->server->broker->ops->confirm(c->server->broker, mesa_client_id(c), live, u->sends,
+                                    given != u->told_given ? given : 0);
+    u->told_live = live;
+    u->told_sends = u->sends;
+    u->told_given = given;
+}
+
+void mesa_unread_tell(struct mesa_client *c)
+{
+    struct mesa_server *s = c->server;
+    if (c->unread == NULL || !c->unread->covered || !mesa_list_empty(&c->confirming))
+        return;
+    mesa_list_append(&s->confirming, &c->confirming);
+    if (!mesa_timer_armed(&s->confirm_timer))
+        mesa_loop_arm(s->loop, &s->confirm_timer, CONFIRM_MS);
+}
+
+void mesa_unread_on_confirm_timer(struct mesa_timer *t)
+{
+    struct mesa_server *s = MESA_CONTAINER_OF(t, struct mesa_server, confirm_timer);
+    mesa_server_enter(s);
+    while (!mesa_list_empty(&s->confirming)) {
+        struct mesa_client *c =
+            MESA_CONTAINER_OF(s->confirming.next, struct mesa_client, confirming);
+        mesa_list_remove(&c->confirming);
+        tell_now(c);
+    }
+    mesa_server_leave(s);
+}
+
 void mesa_unread_confirmed(struct mesa_client *c)
 {
     struct mesa_unread *u = c->unread;
@@ -190,86 +252,12 @@ void mesa_unread_confirmed(struct mesa_client *c)
         return;
     u->asking = false;
     u->received = u->asked;
-    while (u->first < u->sent && u->items[u->first].number < u->received)
+    while (u->first < u->sent && u->items[u->first].position < u->received)
         drop_first(u);
-    mesa_redelivery_trim(c);
-    if (u->first < u->sent || mesa_redelivery_unconfirmed(c))
+    bool more = mesa_redelivery_trim(c);
+    mesa_unread_tell(c);
+    if (more || u->first < u->sent)
         mesa_unread_ask(c);
-}
-
-void mesa_unread_reset(struct mesa_client *c)
-{
-    struct mesa_unread *u = c->unread;
-    while (u != NULL && u->first < u->sent)
-        drop_first(u);
-    if (u != NULL)
-        u->began = u->since = u->told = u->relieved = 0;
-}
-
-/* -- handing over -- */
-
-void mesa_unread_asked(struct mesa_client *c, uint64_t asked)
-{
-    if (c->unread != NULL && asked > 0)
-        c->unread->told = asked;
-}
-
-bool mesa_unread_told_before(const struct mesa_client *c, uint64_t asked)
-{
-    const struct mesa_unread *u = c->unread;
-    return u != NULL && u->told < asked && (u->told > 0 || c->fetching == 0);
-}
-
-bool mesa_unread_relieved(const struct mesa_client *c)
-{
-    return c->unread != NULL && c->unread->relieved != 0;
-}
-
-bool mesa_unread_is_undecided(const struct mesa_client *c)
-{
-    return c->unread != NULL && c->unread->told == 0 && c->fetching > 0;
-}
-
-void mesa_unread_relieve(struct mesa_client *c, uint64_t by)
-{
-    struct mesa_unread *u = get(c);
-    if (u != NULL)
-        u->relieved = by;
-}
-
-void mesa_unread_unrelieve(struct mesa_client *c, uint64_t by)
-{
-    struct mesa_unread *u = c->unread;
-    if (u == NULL || u->relieved == 0 || (by != 0 && u->relieved != by))
-        return;
-    u->relieved = 0;
-    u->since = ++c->server->sends;
-}
-
-bool mesa_unread_any(const struct mesa_client *c, const struct mesa_client *newer)
-{
-    const struct mesa_unread *u = c->unread;
-    uint64_t until = newer != NULL && newer->unread != NULL ? newer->unread->began : UINT64_MAX;
-    if (u == NULL || u->began > until)
-        return false;
-    if (c->redelivery != NULL || c->fetching > 0)
-        return true;
-    for (size_t i = u->first; i < u->count; i++) {
-        if (u->items[i].keep != MESA_KEEP_NOT && u->items[i].send < until)
-            return true;
-    }
-    return false;
-}
-
-void mesa_unread_forget(struct mesa_client *c)
-{
-    struct mesa_unread *u = c->unread;
-    while (u != NULL && u->first < u->sent)
-        drop_first(u);
-    for (size_t i = u != NULL ? u->first : 0; u != NULL && i < u->count; i++)
-        u->items[i].keep = MESA_KEEP_NOT; /* these are still to be sent */
-    if (u != NULL)
-        u->since = 0;
 }
 
 uint64_t mesa_unread_received(const struct mesa_client *c)
@@ -277,25 +265,112 @@ uint64_t mesa_unread_received(const struct mesa_client *c)
     return c->unread != NULL ? c->unread->received : 0;
 }
 
-static size_t begin(const struct mesa_unread *u, bool vanished)
+void mesa_unread_unkept(struct mesa_client *c, uint64_t send)
 {
-    return vanished ? u->first : u->sent;
+    struct mesa_unread *u = c->unread;
+    if (u == NULL)
+        return;
+    for (size_t i = u->count; i > u->first && u->items[i - 1].send >= send; i--) {
+        if (u->items[i - 1].send == send && u->items[i - 1].keep == MESA_KEEP_OWN)
+            u->items[i - 1].keep = MESA_KEEP_HERE;
+    }
 }
 
-size_t mesa_unread_count(const struct mesa_client *c, bool vanished)
+/* -- taking what was kept -- */
+
+void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what)
 {
-    const struct mesa_unread *u = c->unread;
-    return u != NULL ? u->count - begin(u, vanished) : 0;
+    struct mesa_unread *u = get(c);
+    if (u == NULL)
+        return;
+    u->taken = mesa_redelivery_give_up(c, u->taken);
+    what->after = u->taken;
+    what->seen = u->covered ? UINT64_MAX : u->seen;
+    u->holding = u->holding || !u->covered;
 }
 
-struct mesa_unread_message mesa_unread_message(const struct mesa_client *c, bool vanished, size_t i)
+void mesa_unread_asked(struct mesa_client *c)
 {
-    size_t at = begin(c->unread, vanished) + i;
-    const struct item *item = &c->unread->items[at];
-    bool back = item->keep != MESA_KEEP_NOT && !has_witness(c, item);
-    return (struct mesa_unread_message){back ? mesa_frame_payload(item->frame)
-                                             : (struct mesa_span){NULL, 0},
-                                        at < c->unread->sent ? item->number : UINT64_MAX};
+    if (c->unread != NULL && !c->unread->covered)
+        c->unread->before_ask = c->server->sends;
+}
+
+void mesa_unread_after_take(struct mesa_client *c, const struct mesa_take *what,
+                            const struct mesa_backlog *backlog, bool missed)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL)
+        return;
+    if (what->mode != MESA_TAKE_NOTHING)
+        u->taken = backlog->last > backlog->upto ? backlog->last : backlog->upto;
+    if (what->seen != UINT64_MAX) {
+        u->upto = u->seen = backlog->upto;
+        u->before_take = what->mode == MESA_TAKE ? u->before_ask : 0;
+        u->covered = !missed;
+    }
+    u->told_live = u->told_sends = u->told_given = 0;
+}
+
+void mesa_unread_gap(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL || !u->covered)
+        return;
+    u->covered = false;
+    u->seen = c->server->seen > u->upto ? c->server->seen : u->upto;
+}
+
+/* -- leaving -- */
+
+/* Whether another connection here has been the user's since before the message. */
+static bool has_witness(const struct mesa_client *c, const struct item *item)
+{
+    struct mesa_client *other = NULL;
+    while ((other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
+        const struct mesa_unread *u = other != c ? other->unread : NULL;
+        if (u != NULL && u->covered && u->upto <= item->floor)
+            return true;
+    }
+    return false;
+}
+
+size_t mesa_unread_count(const struct mesa_client *c)
+{
+    return c->unread != NULL ? c->unread->count - c->unread->first : 0;
+}
+
+size_t mesa_unread_leave(struct mesa_client *c, bool vanished, struct mesa_span *json,
+                         uint64_t *stamps)
+{
+    struct mesa_unread *u = c->unread;
+    size_t count = 0;
+    if (u == NULL)
+        return 0;
+    /* What this server said just before a good-bye counts as received. */
+    for (size_t i = u->first; !vanished && i < u->sent; i++) {
+        if (u->items[i].keep == MESA_KEEP_OWN)
+            u->sends = u->items[i].send;
+    }
+    tell_now(c);
+    for (size_t i = vanished ? u->first : u->sent; i < u->count; i++) {
+        const struct item *item = &u->items[i];
+        if (item->keep != MESA_KEEP_HERE || has_witness(c, item))
+            continue;
+        json[count] = mesa_frame_payload(item->frame);
+        stamps[count++] = item->floor;
+    }
+    return count;
+}
+
+void mesa_unread_reset(struct mesa_client *c)
+{
+    mesa_unread_release(c);
+    struct mesa_unread *u = c->unread;
+    if (u == NULL)
+        return;
+    drop_sent(u);
+    u->upto = u->taken = u->seen = 0;
+    u->covered = false;
 }
 
 void mesa_unread_free(struct mesa_client *c)
@@ -303,8 +378,9 @@ void mesa_unread_free(struct mesa_client *c)
     struct mesa_unread *u = c->unread;
     if (u == NULL)
         return;
-    while (u->first < u->count)
-        drop_first(u);
+    mesa_list_remove(&c->confirming);
+    u->sent = u->count;
+    drop_sent(u);
     free(u->items);
     free(u);
     c->unread = NULL;

@@ -12,9 +12,11 @@
 struct node {
     struct mesa_config cfg;
     struct mesa_broker *b;
-    int up, down, stored, dropped, delivered, errors, taken, closed, handed_over, returned;
-    uint64_t hold;  /* of what was taken last */
-    char last[256]; /* what was delivered, or taken, last */
+    int up, down, stored, dropped, delivered, errors, taken, closed, kept, unkept, gaps;
+    uint64_t number;    /* of what was delivered last */
+    uint64_t upto;      /* of what was taken last */
+    uint64_t stamps[8]; /* and of each of it */
+    char last[256];     /* what was delivered, or taken, last */
     char error[256];
 };
 
@@ -44,13 +46,25 @@ static void on_delivery(void *ctx, const struct mesa_cluster_message *m)
 {
     struct node *n = ctx;
     n->delivered++;
+    n->number = m->number;
     snprintf(n->last, sizeof n->last, "%.*s", (int)m->envelope.d.len, m->envelope.d.p);
 }
 
 static void on_kept(void *ctx, struct mesa_span id)
 {
-    (void)ctx;
     (void)id;
+    ((struct node *)ctx)->kept++;
+}
+
+static void on_unkept(void *ctx, const struct mesa_span *ids, size_t count, uint64_t send)
+{
+    CHECK(ids != NULL && send > 0);
+    ((struct node *)ctx)->unkept += (int)count;
+}
+
+static void on_gap(void *ctx)
+{
+    ((struct node *)ctx)->gaps++;
 }
 
 static void on_portal(void *ctx, struct mesa_span id, bool joined)
@@ -80,19 +94,20 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
 {
     struct node *n = ctx;
     n->taken++;
-    n->hold = rc == MESA_OK ? backlog->hold : 0;
+    n->upto = rc == MESA_OK ? backlog->upto : 0;
     n->last[0] = '\0';
     for (size_t i = 0; rc == MESA_OK && i < backlog->count; i++) {
         size_t at = strlen(n->last);
+        n->stamps[i & 7] = backlog->stamps[i];
         snprintf(n->last + at, sizeof n->last - at, "%.*s ", (int)backlog->json[i].len,
                  backlog->json[i].p);
     }
 }
 
-static enum mesa_wanted wanted(void *ctx, uint64_t asked)
+static enum mesa_wanted wanted(void *ctx, bool first)
 {
     (void)ctx;
-    (void)asked;
+    (void)first;
     return MESA_WANTED;
 }
 
@@ -101,30 +116,13 @@ static void on_closed(void *ctx)
     ((struct node *)ctx)->closed++;
 }
 
-/* No connection here has anything to confirm. */
-static void on_hand_over(void *ctx, struct mesa_span id, uint64_t by, uint64_t asked,
-                         struct mesa_span request)
-{
-    struct node *n = ctx;
-    CHECK(by != 0 && asked != 0);
-    n->handed_over++;
-    n->b->ops->hand_over(n->b, id, request, NULL, 0, false);
-}
-
-static void on_returned(void *ctx, struct mesa_span id, uint64_t by)
-{
-    (void)id;
-    (void)by;
-    ((struct node *)ctx)->returned++;
-}
-
 static const struct mesa_broker_hooks hooks = {
     .on_stored = on_stored,
     .on_dropped = on_dropped,
     .on_delivery = on_delivery,
     .on_kept = on_kept,
-    .on_hand_over = on_hand_over,
-    .on_returned = on_returned,
+    .on_unkept = on_unkept,
+    .on_gap = on_gap,
     .on_portal = on_portal,
     .on_available = on_available,
     .on_error = on_error,
@@ -172,6 +170,8 @@ static void end(void)
     fixture_redis_remove(&child);
 }
 
+static uint64_t sends;
+
 static enum mesa_status send_to(struct node *n, const char *id, const char *d, bool here)
 {
     struct mesa_frame *f;
@@ -181,25 +181,41 @@ static enum mesa_status send_to(struct node *n, const char *id, const char *d, b
                                        .ids = id != NULL ? &ids : NULL,
                                        .taken = &here,
                                        .id_count = id != NULL ? 1 : 0,
-                                       .sync = true};
+                                       .sync = true,
+                                       .send = ++sends};
     enum mesa_status rc = n->b->ops->send(n->b, &p);
     mesa_frame_unref(f);
     return rc;
 }
 
-static const char *take(struct node *n, const char *id)
+static const char *take_as(struct node *n, const char *id, const struct mesa_take *what)
 {
     n->taken = 0;
-    n->b->ops->take(n->b, span(id), wanted, on_taken, n);
+    n->b->ops->take(n->b, span(id), what, wanted, on_taken, n);
     WAIT_FOR(n->taken, 1);
     return n->last;
+}
+
+static const char *take(struct node *n, const char *id)
+{
+    return take_as(n, id, &(struct mesa_take){.mode = MESA_TAKE});
+}
+
+static void online(struct node *n, const char *id)
+{
+    n->b->ops->user_online(n->b, span(id));
+    take(n, id); /* so that Redis knows */
+}
+
+static void offline(struct node *n, const char *id)
+{
+    n->b->ops->user_offline(n->b, span(id), &(struct mesa_backlog){0});
 }
 
 TEST(messages_reach_the_other_node_and_not_their_sender)
 {
     begin();
-    n2.b->ops->user_online(n2.b, span("a"));
-    take(&n2, "a"); /* so that Redis knows */
+    online(&n2, "a");
     CHECK_EQ_INT(send_to(&n1, "a", "1", false), MESA_OK);
     WAIT_FOR(n2.delivered, 1);
     CHECK_EQ_STR(n2.last, "1");
@@ -222,67 +238,129 @@ TEST(messages_to_the_offline_are_kept_within_bounds_and_taken_once)
     WAIT_FOR(n2.stored, 1);
     WAIT_FOR(n2.dropped, 1);
     CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} {\"op\":0,\"d\":[]} ");
+    n1.b->ops->confirm(n1.b, span("a"), 0, 0, n1.stamps[1]);
+    n1.b->ops->put_back(n1.b, span("a"), &(struct mesa_backlog){0}); /* sends what was confirmed */
+    take(&n1, "nobody");
     CHECK_EQ_STR(take(&n2, "a"), "");
     end();
 }
 
-TEST(what_a_leaving_user_did_not_read_comes_first)
+TEST(what_is_not_confirmed_is_stored_when_the_last_connection_goes)
 {
     begin();
-    n1.b->ops->user_online(n1.b, span("a"));
-    const struct mesa_span unread = MESA_SPAN("{\"op\":0,\"d\":1}");
-    const struct mesa_backlog backlog = {&unread, NULL, 1, 0, 0};
-    n1.b->ops->user_offline(n1.b, span("a"), &backlog, 1);
-    send_to(&n1, "a", "2", false);
+    online(&n1, "a");
+    send_to(&n2, "a", "1", false);
+    send_to(&n2, "a", "2", false);
+    WAIT_FOR(n1.delivered, 2);
+    uint64_t second = n1.number;
+    send_to(&n1, "a", "3", true);
+    n1.b->ops->confirm(n1.b, span("a"), second - 1, 0, 0);
+    n1.cfg.sync.max_messages = 3;
+    offline(&n1, "a");
+    send_to(&n1, "a", "4", false);
     WAIT_FOR(n1.stored, 1);
-    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
+    n2.cfg.sync.max_messages = 3;
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":2} {\"op\":0,\"d\":3} {\"op\":0,\"d\":4} ");
+    CHECK(n2.stamps[0] == second && n2.stamps[0] < n2.stamps[1] && n2.stamps[1] < n2.stamps[2]);
+    CHECK(n2.stamps[2] <= n2.upto);
     end();
 }
 
-TEST(what_is_taken_and_not_confirmed_goes_back_when_its_node_goes)
+TEST(own_messages_are_confirmed_by_the_count_of_sends)
+{
+    begin();
+    online(&n1, "a");
+    send_to(&n1, "a", "1", true);
+    uint64_t first = sends;
+    send_to(&n1, "a", "2", true);
+    n1.b->ops->confirm(n1.b, span("a"), 0, first, 0);
+    offline(&n1, "a");
+    CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} ");
+    end();
+}
+
+TEST(what_was_taken_stays_until_it_is_confirmed)
 {
     begin();
     send_to(&n2, "a", "1", false);
     send_to(&n2, "a", "2", false);
     WAIT_FOR(n2.stored, 2);
     CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
-    CHECK(n1.hold > 0);
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
+    const struct mesa_take rest = {.after = n2.stamps[0]};
+    CHECK_EQ_STR(take_as(&n2, "a", &rest), "{\"op\":0,\"d\":2} ");
+    n1.b->ops->confirm(n1.b, span("a"), 0, 0, n1.stamps[0]);
+    CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} ");
+    n2.b->ops->confirm(n2.b, span("a"), 0, 0, n2.stamps[0]);
     CHECK_EQ_STR(take(&n2, "a"), "");
-    n1.b->ops->confirm(n1.b, span("a"), n1.hold, 1, 2);
-    close_node(&n1);
-    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":2} ");
-    n2.b->ops->confirm(n2.b, span("a"), n2.hold, 1, 1);
-    open_node(&n1);
-    CHECK_EQ_STR(take(&n1, "a"), "");
     end();
 }
 
-TEST(what_is_put_back_twice_is_there_once)
+TEST(what_can_still_be_confirmed_elsewhere_is_waited_for)
+{
+    begin();
+    online(&n1, "a");
+    send_to(&n2, "a", "1", false);
+    WAIT_FOR(n1.delivered, 1);
+    n2.b->ops->user_online(n2.b, span("a"));
+    n2.taken = 0;
+    n2.b->ops->take(n2.b, span("a"), &(struct mesa_take){0}, wanted, on_taken, &n2);
+    n1.b->ops->confirm(n1.b, span("a"), n1.number, 0, 0);
+    WAIT_FOR(n2.taken, 1);
+    CHECK_EQ_STR(n2.last, "");
+    CHECK(n2.upto >= n1.number);
+    send_to(&n2, "a", "2", true);
+    WAIT_FOR(n1.delivered, 2);
+    n1.b->ops->user_online(n1.b, span("a"));
+    CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} "); /* it was not confirmed in time */
+    end();
+}
+
+TEST(what_goes_back_is_put_between_the_others_or_is_for_those_who_are_here)
+{
+    begin();
+    online(&n1, "a");
+    send_to(&n2, "a", "1", false);
+    send_to(&n2, "a", "3", false);
+    WAIT_FOR(n1.delivered, 2);
+    const struct mesa_span json = MESA_SPAN("{\"op\":0,\"d\":2}");
+    const uint64_t stamp = n1.number - 1;
+    const struct mesa_backlog unread = {.json = &json, .stamps = &stamp, .count = 1};
+    n1.cfg.sync.max_messages = 3;
+    n1.b->ops->user_offline(n1.b, span("a"), &unread);
+    n2.cfg.sync.max_messages = 3;
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} {\"op\":0,\"d\":3} ");
+    n2.b->ops->confirm(n2.b, span("a"), 0, 0, n2.stamps[2]);
+    online(&n2, "a");
+    CHECK_EQ_INT(n2.kept, 0);
+    n1.b->ops->put_back(n1.b, span("a"), &unread);
+    WAIT_FOR(n2.kept, 1);
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":2} ");
+    end();
+}
+
+TEST(a_backlog_may_be_dropped_or_left_alone)
 {
     begin();
     send_to(&n1, "a", "1", false);
     WAIT_FOR(n1.stored, 1);
-    take(&n1, "a");
-    const struct mesa_span json = MESA_SPAN("{\"op\":0,\"d\":1}");
-    const struct mesa_backlog backlog = {&json, NULL, 1, n1.hold, 0};
-    n1.b->ops->put_back(n1.b, span("a"), &backlog, 1, false);
-    n1.b->ops->put_back(n1.b, span("a"), &backlog, 1, false);
-    CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":1} ");
+    CHECK_EQ_STR(take_as(&n2, "a", &(struct mesa_take){.mode = MESA_TAKE_NOTHING}), "");
+    CHECK_EQ_STR(take_as(&n2, "a", &(struct mesa_take){.mode = MESA_TAKE_DROP}),
+                 "{\"op\":0,\"d\":1} ");
+    CHECK_EQ_STR(take(&n2, "a"), "");
     end();
 }
 
-TEST(a_node_with_a_newer_connection_asks_the_others)
+TEST(a_node_that_dies_leaves_what_was_not_confirmed)
 {
     begin();
-    n1.b->ops->user_online(n1.b, span("a"));
-    take(&n1, "a");
-    CHECK_EQ_INT(n1.handed_over + n2.handed_over, 0);
-    n2.b->ops->user_online(n2.b, span("a"));
-    take(&n2, "a");
-    CHECK_EQ_INT(n1.handed_over, 1);
-    CHECK_EQ_INT(n2.handed_over, 0);
-    n2.b->ops->user_offline(n2.b, span("a"), NULL, 0);
-    WAIT_FOR(n1.returned, 1);
+    online(&n1, "a");
+    send_to(&n2, "a", "1", false);
+    WAIT_FOR(n1.delivered, 1);
+    n1.b->ops->free(n1.b);
+    mesa_config_deinit(&n1.cfg);
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} ");
+    open_node(&n1);
     end();
 }
 
@@ -308,7 +386,7 @@ TEST(a_closed_broker_may_be_freed_with_all_that_is_under_way)
 {
     begin();
     int taken = n2.taken;
-    n2.b->ops->take(n2.b, span("a"), wanted, on_taken, &n2);
+    n2.b->ops->take(n2.b, span("a"), &(struct mesa_take){0}, wanted, on_taken, &n2);
     send_to(&n2, "a", "1", false);
     n2.b->ops->user_online(n2.b, span("a"));
     n2.b->ops->free(n2.b);

@@ -115,6 +115,32 @@ TEST(the_last_of_duplicate_keys_counts)
     mesa_cluster_message_deinit(&m);
 }
 
+TEST(what_is_kept_says_so_and_has_a_number)
+{
+    const struct {
+        const char *text;
+        bool sync;
+        uint64_t number;
+    } cases[] = {
+        {"{\"message\":{\"op\":0},\"recipients\":[]}", true, 0},
+        {"{\"message\":{\"op\":0,\"o\":{\"sync\":false}},\"recipients\":[]}", false, 0},
+        {"{\"origin\":\"x\",\"message\":{\"op\":0},\"recipients\":[]}", false, 0},
+        {"{\"origin\":\"x\",\"message\":{\"op\":0},\"recipients\":[],\"sync\":true,\"number\":"
+         "1764000000000001}",
+         true, 1764000000000001},
+        {"{\"message\":{\"op\":0},\"recipients\":[],\"number\":-1}", true, 0},
+        {"{\"message\":{\"op\":0},\"recipients\":[],\"number\":\"1\"}", true, 0},
+        {"{\"message\":{\"op\":0},\"recipients\":[],\"number\":1.5}", true, 0},
+        {"{\"message\":{\"op\":0},\"recipients\":[],\"number\":1e300}", true, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CHECK_OR_RETURN(parse(cases[i].text) == MESA_OK);
+        CHECK_EQ_INT(m.sync, cases[i].sync);
+        CHECK(m.number == cases[i].number);
+        mesa_cluster_message_deinit(&m);
+    }
+}
+
 TEST(many_recipients)
 {
     char text[65536];

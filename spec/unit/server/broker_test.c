@@ -93,22 +93,23 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
         snprintf(taken + at, sizeof taken - at, "%.*s ", (int)json.len, json.p);
         snprintf(kept_bytes[i], sizeof kept_bytes[i], "%.*s", (int)json.len, json.p);
         kept[i] = span(kept_bytes[i]);
-        kept_ms[i] = backlog->stored_ms[i];
+        kept_ms[i] = backlog->stamps[i];
     }
 }
 
 static const char *take(const char *id)
 {
     int calls = 0;
-    b->ops->take(b, span(id), NULL, on_taken, &calls);
+    b->ops->take(b, span(id), &(struct mesa_take){0}, NULL, on_taken, &calls);
     CHECK_EQ_INT(calls, 1);
     return taken;
 }
 
 static void put_back(const char *id, size_t first)
 {
-    const struct mesa_backlog backlog = {kept + first, kept_ms + first, kept_count - first, 0, 0};
-    b->ops->put_back(b, span(id), &backlog, 1, false);
+    const struct mesa_backlog backlog = {
+        .json = kept + first, .stamps = kept_ms + first, .count = kept_count - first};
+    b->ops->put_back(b, span(id), &backlog);
 }
 
 TEST(a_backlog_is_taken_whole_oldest_first_and_once)
