@@ -202,8 +202,6 @@ bool mesa_redelivery_trim(struct mesa_client *c);
 void mesa_redelivery_stop(struct mesa_client *c);
 /* Puts back everything that was not written. */
 void mesa_redelivery_end(struct mesa_client *c);
-/* Of what the broker keeps: the stamp up to which the client has received what it was given. `taken`: all. */
-uint64_t mesa_redelivery_given(const struct mesa_client *c, uint64_t taken);
 /* Gives up what is not queued; the stamp up to which the client was given something then. */
 uint64_t mesa_redelivery_give_up(struct mesa_client *c, uint64_t taken);
 /* What mesa_unread_list_init listed is somebody else's now. */
@@ -255,6 +253,8 @@ void mesa_unread_release(struct mesa_client *c);
 /* Asks the client to confirm what it was sent. */
 void mesa_unread_ask(struct mesa_client *c);
 void mesa_unread_confirmed(struct mesa_client *c);
+/* Something redelivered was received. */
+void mesa_unread_received_stamp(struct mesa_client *c, uint64_t stamp);
 /* How many of the frames ever queued were received, as far as is known. */
 uint64_t mesa_unread_received(const struct mesa_client *c);
 /* What was sent with this count is not kept by the broker. */
