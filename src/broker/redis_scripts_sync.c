@@ -296,8 +296,8 @@ const char mesa_redis_lua_take[] =
     "if last > latest() then pcall(call, 'SET', NUMBER, digits(last)) end\n"
     "return {0, digits(upto), json, dropped, errors}\n";
 
-/* Elements leave from the front. Messages of this node tell which of its sends they are: their numbers
- * it need not know. Another connection may have taken what this one was sent and has received now. */
+/* Elements leave from the front, mostly. Messages of this node tell which of its sends they are: it does
+ * not hear of their numbers, and they are received before earlier ones from elsewhere. Another connection may have taken what this one was sent and has received now. */
 const char mesa_redis_lua_confirm[] =
     "local from, live, sent, stamps\n"
     "local function received(e)\n"
@@ -319,6 +319,9 @@ const char mesa_redis_lua_confirm[] =
     "    n = 0\n"
     "    while list[n + 1] and is_received(list[n + 1]) do n = n + 1 end\n"
     "    if n > 0 then call('LTRIM', key, n, -1) end\n"
+    "    for i = n + 2, #list do\n"
+    "      if is_received(list[i]) then call('LREM', key, 1, list[i]) end\n"
+    "    end\n"
     "  until n < 32\n"
     "end\n"
     "local function remove(key, is_received)\n"
