@@ -109,23 +109,27 @@ const char mesa_redis_lua_store[] =
 
 /* -- mesa:live and mesa:given -- */
 
-/* Whether there are too many is looked at whenever one is added, whether they are too big now and then:
- * small ones make at most twice the bound. */
+/* Whether there are too many is looked at whenever one is added, whether they are too big (which takes
+ * reading them) with each big one and otherwise now and then: small ones may make some twice the bound. */
 const char mesa_redis_lua_keep[] =
     "local function shorten(key, count)\n"
     "  local list, size, n = call('LRANGE', key, 0, -1), 0, 0\n"
     "  for i = 1, count do size = size + #list[i] - list[i]:find(' ', 18, true) end\n"
-    "  while n < count - 1 and (count - n > max or size > bytes) do\n"
+    "  while n < count - 1 and size > bytes do\n"
     "    n = n + 1\n"
     "    size = size - #list[n] + list[n]:find(' ', 18, true)\n"
     "  end\n"
     "  if n > 0 then call('LTRIM', key, n, -1) end\n"
     "end\n"
-    "local function keep(id, element)\n"
+    "local function keep(id, element, weigh)\n"
     "  local key = LIVE..id\n"
     "  local count = redis.pcall('RPUSH', key, element)\n"
     "  if type(count) == 'table' then return count end\n"
-    "  if count > max or count % 32 == 0 or #element * 32 > bytes and count > 1 then\n"
+    "  if count > max then\n"
+    "    call('LTRIM', key, count - max, -1)\n"
+    "    count = max\n"
+    "  end\n"
+    "  if weigh and count > 1 then\n"
     "    local ok, err = pcall(shorten, key, count)\n"
     "    if not ok then return err end\n"
     "  end\n"
@@ -217,6 +221,7 @@ const char mesa_redis_lua_route[] =
     "if not ok then errors[1], n = text(n), false end\n"
     "local element = n and #json <= bytes and digits(n)..'- '..json\n"
     "local own = element and digits(n)..me..':'..send..' '..json\n"
+    "local weigh = element and (n % 64 == 0 or #json * 64 > bytes)\n"
     "for i = 7, #ARGV do ids[i - 6] = ARGV[i]:sub(2) end\n"
     "local keepers\n"
     "for i = 1, #ids do\n"
@@ -224,7 +229,7 @@ const char mesa_redis_lua_route[] =
     "  if at == 1 then keepers = call('HMGET', KEEPERS, unpack(ids, i, math.min(i + 499, #ids))) end\n"
     "  if here or keepers[at > 0 and at or 500] then\n"
     "    online[#online + 1] = cjson.encode(id)\n"
-    "    local err = element and keep(id, here and own or element)\n"
+    "    local err = element and keep(id, here and own or element, weigh)\n"
     "    errors[#errors + 1] = err and text(err) or nil\n"
     "    if err or not element then kept = 0 end\n"
     "  elseif call('SISMEMBER', CLIENTS, id) == 1 then\n"
