@@ -261,6 +261,8 @@ uint64_t mesa_unread_received(const struct mesa_client *c);
 void mesa_unread_unkept(struct mesa_client *c, uint64_t send);
 /* Says what the client has been given. From now on everything waits, if it has been given nothing. */
 void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what);
+/* Somebody left what it had taken: unless some of it is the client's own, all of it is to be given. */
+void mesa_unread_left_over(struct mesa_client *c);
 /* What this server sends from now on comes behind what is taken. */
 void mesa_unread_asked(struct mesa_client *c);
 /* `missed`: messages may have been since then. */

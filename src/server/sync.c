@@ -386,7 +386,6 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
     struct mesa_client *c = t->client;
     struct mesa_server *s = c->server; /* NULL when the client left meanwhile */
     bool wanted = s != NULL && is_wanted(t);
-    c->fetching--;
     if (c->taking == t)
         c->taking = NULL;
     if (s != NULL)
@@ -394,6 +393,7 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
 
     if (wanted && rc == MESA_OK)
         rc = use(t, backlog);
+    c->fetching--; /* now: what waits goes out below, unless there is more to take first */
     if (wanted && rc != MESA_OK) {
         c->backlog_missed = true;
         if (rc != MESA_EUNAVAILABLE) /* that Redis is away has been told */

@@ -311,6 +311,13 @@ void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what)
     u->holding = u->holding || !u->covered;
 }
 
+void mesa_unread_left_over(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    if (u != NULL && c->redelivery == NULL && u->stamp_count == 0)
+        u->taken = 0;
+}
+
 void mesa_unread_asked(struct mesa_client *c)
 {
     if (c->unread != NULL && !c->unread->covered)
@@ -349,6 +356,7 @@ void mesa_unread_gap(struct mesa_client *c)
     uint64_t seen = u->sent < u->count ? u->items[u->sent].floor : c->server->seen;
     u->covered = false;
     u->seen = seen > u->upto ? seen : u->upto;
+    u->holding = u->holding || c->fetching > 0; /* what is on its way is not what was missed */
 }
 
 /* -- leaving -- */
