@@ -6,6 +6,14 @@ local loop = require "spec.support.loop"
 local send = cluster.send
 local deaf = { pings = false } -- a client that does not answer pings: it looks like one that has died
 
+-- Logged in, and in possession of what there was: what is sent from now on is new.
+local function login(node, id, data, options)
+  local client = node:login(id, data, options)
+  send(client, { t = "HERE", o = { sync = false } }, { id })
+  client:expect "HERE"
+  return client
+end
+
 local function kept(c, id)
   local text = c.redis:command("HGET", "undelivered_messages", id)
   return text and cjson.decode(text) or {}
@@ -53,7 +61,7 @@ describe("what a user was sent", function()
   after_each(function() c:stop() end)
 
   it("is kept until it is confirmed, and no longer, wherever it was sent", function()
-    local bert = a:login("bert", nil, deaf)
+    local bert = login(a, "bert", nil, deaf)
     local albert = a:login "albert"
     numbered(anna, "bert", 1, 2)
     expect_numbers(bert, { 1, 2 })
@@ -70,7 +78,7 @@ describe("what a user was sent", function()
   end)
 
   it("survives its server, for whoever is back at once", function()
-    local bert = a:login("bert", nil, deaf)
+    local bert = login(a, "bert", nil, deaf)
     numbered(anna, "bert", 1, 3)
     expect_numbers(bert, { 1, 2, 3 })
     cluster.kill(a)
@@ -86,7 +94,7 @@ describe("what a user was sent", function()
 
   it("survives its server, for whoever stays away and comes to a Node server", function()
     local node = c:node_lab { sync = { enabled = true } }
-    local bert = a:login("bert", nil, deaf)
+    local bert = login(a, "bert", nil, deaf)
     numbered(anna, "bert", 1, 3)
     expect_numbers(bert, { 1, 2, 3 })
     cluster.kill(a)
@@ -102,8 +110,8 @@ describe("what a user was sent", function()
     for n = 1, 4 do assert.equal(n, again:expect("N").d.n) end
   end)
 
-  it("is not repeated to a second connection by the side of the first", function()
-    local bert = a:login "bert"
+  it("comes to a second connection by the side of the first in order, and once", function()
+    local bert = login(a, "bert")
     for n = 1, 50 do anna:send { op = 0, t = "SEND", d = { message = { t = "N", d = { n = n } }, to = { "bert" } } } end
     local second = b:join()
     second:send { op = 2, d = { id = "bert" } }
@@ -113,7 +121,6 @@ describe("what a user was sent", function()
     assert(loop.wait(function()
       for _, m in ipairs(second:drain()) do
         if m.t == "N" then
-          assert.is_nil(m.s)
           assert.truthy(not last or m.d.n == last + 1)
           last = m.d.n
         end
@@ -138,7 +145,7 @@ describe("what a user was sent", function()
   end)
 
   it("is received by a connection that becomes somebody else", function()
-    local bert = a:login "bert"
+    local bert = login(a, "bert")
     bert:send { op = 0, t = "UPDATE_USER", d = { id = "carl" } }
     assert.is_true(bert:expect("UPDATED").d.ok)
     c:expect_presence({ "anna", "carl" }, 2)
@@ -166,15 +173,14 @@ describe("what a user was sent", function()
   it("is received by whoever declined the backlog", function()
     numbered(anna, "bert", 1, 1)
     assert(loop.wait(function() return #kept(c, "bert") == 1 end, 3000))
-    local bert = a:login("bert", { shouldSync = false })
-    assert(loop.wait(function() return #kept(c, "bert") == 0 end, 3000))
+    local bert = login(a, "bert", { shouldSync = false })
     numbered(anna, "bert", 2, 3)
     expect_numbers(bert, { 2, 3 })
     expect_waiting(c, "bert", 0)
   end)
 
   it("is delivered although the channel of messages was lost for a moment", function()
-    local bert = a:login "bert"
+    local bert = login(a, "bert")
     local last = 0
     for n = 1, 4 do
       c.redis:command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -194,7 +200,7 @@ describe("what a user was sent", function()
   end)
 
   it("is delivered in order although Redis refused to give what was missed", function()
-    local bert = a:login "bert"
+    local bert = login(a, "bert")
     numbered(anna, "bert", 1, 1)
     expect_numbers(bert, { 1 })
     expect_waiting(c, "bert", 0)
@@ -215,7 +221,7 @@ describe("what a user was sent", function()
     local d = c:lab { sync = { enabled = true, maxMessages = 3, maxBytes = 2000 } }
     c:settle(3)
     local dora = d:login "dora"
-    local bert = a:login("bert", nil, deaf)
+    local bert = login(a, "bert", nil, deaf)
     numbered(dora, "bert", 1, 5)
     expect_waiting(c, "bert", 3)
     send(dora, { t = "BIG", d = { text = ("x"):rep(1500) } }, { "bert" })
@@ -229,7 +235,7 @@ describe("what a user was sent", function()
   it("costs an error event and nothing else when Redis holds garbage in its place", function()
     c.redis:command("SET", "mesa:live:bert", "x")
     c.redis:command("HSET", "mesa:given:bert", "x", "y")
-    local bert = a:login "bert"
+    local bert = login(a, "bert")
     numbered(anna, "bert", 1, 1)
     expect_numbers(bert, { 1 })
     assert(loop.wait(function() return has_error(bert, "SYNC") end, 3000))
@@ -261,7 +267,7 @@ describe("what nobody else keeps", function()
   after_each(function() c:stop() end)
 
   it("because a Node server published it, goes to the store when it was not confirmed, in order", function()
-    local bert = a:login("bert", nil, deaf)
+    local bert = login(a, "bert", nil, deaf)
     numbered(anna, "bert", 1, 1)
     expect_numbers(bert, { 1 })
     c.redis:command("PUBLISH", "ws", '{"message":{"op":0,"d":{"n":2},"t":"N"},"recipients":["bert"]}')
@@ -275,7 +281,7 @@ describe("what nobody else keeps", function()
   end)
 
   it("because Redis was away, goes to the store when it was not confirmed", function()
-    local albert, bert = a:login "albert", a:login("bert", nil, deaf)
+    local albert, bert = a:login "albert", login(a, "bert", nil, deaf)
     c.redis:kill()
     assert(loop.wait(function() return send(albert, { t = "HI" }, { "carl" }).err == "redis unavailable" end, 5000))
     numbered(albert, "bert", 1, 2)
@@ -305,9 +311,7 @@ describe("what a server says", function()
         client:disconnect(4001)
       end)
     ]]
-    local bert = a:login "bert"
-    send(bert, { t = "HERE" }, { "bert" }) -- it has taken what there was when this arrives
-    bert:expect "HERE"
+    local bert = login(a, "bert")
     bert:send { op = 0, t = "LEAVE" }
     expect_numbers(bert, { 1 })
     bert:expect_close(4001)

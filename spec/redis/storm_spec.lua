@@ -11,8 +11,8 @@ local PROCESSES = 6 -- of so many sessions one is a process of its own
 -- ---- users ---------------------------------------------------------------------------------------------------------
 
 -- What a user has received, over all its connections, one after the other: n of each sender.
-local function new_user(id)
-  return { id = id, last = {}, seen = {}, total = 0, repeated = 0 }
+local function new_user(id, is_unordered)
+  return { id = id, last = {}, seen = {}, total = 0, repeated = 0, is_unordered = is_unordered }
 end
 
 -- First arrivals are strictly in order; whatever comes again says that it may. But for what the sender's server gave to a connection
@@ -23,13 +23,13 @@ local function take(user, message, node, homes)
   if message.t ~= "STORM" then return end
   local key, home = d.from .. ":" .. d.n, homes[tonumber(d.from)]
   if user.seen[key] then
-    local beside = user.seen[key] == home and node ~= home
+    local beside = user.is_unordered or user.seen[key] == home and node ~= home
     assert(message.s or beside, ("%s got %s again without s"):format(user.id, key))
     user.repeated = user.repeated + 1
     return
   end
   local last = user.last[d.from] or 0
-  assert(d.n > last, ("%s got %d of sender %s after %d"):format(user.id, d.n, d.from, last))
+  assert(d.n > last or user.is_unordered, ("%s got %d of sender %s after %d"):format(user.id, d.n, d.from, last))
   user.seen[key], user.last[d.from] = node, d.n
   user.total = user.total + 1
 end
@@ -101,17 +101,18 @@ storm.__index = storm
 
 -- noticed: users come back when the cluster has noticed that they were gone, else at once. kills: a server is killed in the middle;
 -- the senders are on the other one, and so are all users from then on. cuts: the servers lose the channel of messages time and again.
+-- many: users have up to two connections, each with an order of its own, and what is redelivered is paced.
 local function start(options)
   local self = setmetatable({
-    noticed = options.noticed, kills = options.kills, cuts = options.cuts, cluster = cluster.start(),
-    nodes = {}, users = {}, sessions = {}, senders = {}, homes = {}, sent = {},
+    noticed = options.noticed, kills = options.kills, cuts = options.cuts, many = options.many,
+    cluster = cluster.start(),
+    nodes = {}, users = {}, sessions = {}, others = {}, senders = {}, homes = {}, sent = {},
     total = 0, killed = 0, heard = 0, unconfirmed = 0,
   }, storm)
-  for i = 1, 2 do
-    self.nodes[i] = self.cluster:lab { redis = { lease = 10000 }, sync = { enabled = true, maxMessages = 100000 } }
-  end
+  local sync = { enabled = true, maxMessages = 100000, redeliveryInterval = options.many and 2 or 0 }
+  for i = 1, 2 do self.nodes[i] = self.cluster:lab { redis = { lease = 10000 }, sync = sync } end
   self.cluster:settle(2)
-  for i = 1, USERS do self.users[i] = new_user("user" .. i) end
+  for i = 1, USERS do self.users[i] = new_user("user" .. i, options.many) end
   for k = 1, SENDERS do
     self.homes[k] = self.nodes[self.kills and 2 or k % 2 + 1]
     self.senders[k] = self.homes[k]:login("sender" .. k)
@@ -162,6 +163,24 @@ function storm:kill_server()
   end
 end
 
+-- Another connection of some user comes or goes.
+function storm:toggle_other()
+  local i = math.random(USERS)
+  if self.others[i] then
+    self.others[i]:vanish()
+    self.others[i] = nil
+  else
+    self.others[i] = connect(self.nodes[math.random(#self.nodes)], self.users[i], self.homes)
+  end
+end
+
+function storm:read()
+  for i = 1, USERS do
+    if self.sessions[i] then self.sessions[i]:read() end
+    if self.others[i] then self.others[i]:read() end
+  end
+end
+
 function storm:rage()
   local rounds = MESSAGES / SENDERS
   for n = 1, rounds do
@@ -169,6 +188,7 @@ function storm:rage()
     if n % 4 == 0 then
       local i = math.random(USERS)
       if self.sessions[i] then self:vanish(i) else self:come(i) end
+      if self.many then self:toggle_other() end
       loop.poll()
       for k = 1, SENDERS do self.senders[k]:drain() end
     end
@@ -188,7 +208,7 @@ end
 
 function storm:expect_everything()
   local complete = loop.wait(function()
-    for i = 1, USERS do self.sessions[i]:read() end
+    self:read()
     return self:sum "total" >= self.total
   end, 60000)
   local missing = {}
@@ -208,7 +228,7 @@ end
 function storm:expect_nothing_left()
   local redis, keys = self.cluster.redis, nil
   local empty = loop.wait(function()
-    for i = 1, USERS do self.sessions[i]:read() end
+    self:read()
     keys = redis:command("KEYS", "mesa:live:*")
     for _, pattern in ipairs { "mesa:given:*", "undelivered_messages", "mesa:ages" } do
       for _, key in ipairs(redis:command("KEYS", pattern)) do keys[#keys + 1] = key end
@@ -220,7 +240,9 @@ end
 
 function storm:stop()
   for i = 1, USERS do
-    if self.sessions[i] and self.sessions[i].process then self.sessions[i].process:destroy() end
+    for _, one in pairs { self.sessions[i], self.others[i] } do
+      if one.process then one.process:destroy() end
+    end
   end
   self.cluster:stop()
 end
@@ -240,7 +262,7 @@ describe("a storm of messages", function()
     end
     -- Only what a connection had received and not confirmed when it vanished comes again, once for each that vanished. But a server that
     -- may have missed something does not know which of the latest messages its own were.
-    local expected = repeated <= s.unconfirmed or options.cuts
+    local expected = repeated <= s.unconfirmed or options.cuts or options.many
     assert.truthy(expected, ("%d repetitions of %d messages that were not confirmed"):format(repeated, s.unconfirmed))
     assert.truthy(s.heard > 0, "no process was killed after it had received something")
   end
@@ -250,6 +272,8 @@ describe("a storm of messages", function()
   it("reaches users who return before anybody has noticed that they were gone, in order", function() run {} end)
 
   it("reaches users whose servers lose the channel of messages, in order", function() run { cuts = true } end)
+
+  it("reaches users with several connections, whose servers lose the channel of messages", function() run { cuts = true, many = true } end)
 
   it("reaches users whose server is killed, in order", function() run { kills = true } end)
 end)

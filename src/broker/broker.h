@@ -30,7 +30,6 @@ struct mesa_backlog {
      * after, and nothing is to be put back. */
     uint64_t
         upto; /* what is delivered with a number up to this is among them, or others confirmed it */
-    uint64_t last; /* the last stamp there was; 0: none */
 };
 
 typedef void (*mesa_backlog_fn)(void *ctx, enum mesa_status rc, const struct mesa_backlog *backlog);
@@ -51,6 +50,14 @@ struct mesa_take {
 };
 
 typedef void (*mesa_broker_closed_fn)(void *ctx);
+
+/* What a connection has received. */
+struct mesa_confirmation {
+    uint64_t from, live; /* all that was delivered with numbers behind `from` up to `live` */
+    uint64_t send;       /* all that this server sent up to this count */
+    const uint64_t *stamps;
+    size_t count; /* of what was taken, that with these stamps */
+};
 
 /* A message of this server, after its own connections got it. */
 struct mesa_publication {
@@ -123,10 +130,9 @@ struct mesa_broker_ops {
      * had a moment for it. MESA_EUNAVAILABLE, MESA_EIO: it may still be stored; MESA_ECLOSED: not wanted any more. */
     void (*take)(struct mesa_broker *b, struct mesa_span id, const struct mesa_take *what,
                  mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
-    /* A connection of `id` has received all that was delivered up to the number `live`, all that this server
-     * sent up to its count `send`, and all that was taken up to the stamp `given` (0: nothing new). */
-    void (*confirm)(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
-                    uint64_t given);
+    /* A connection of `id` has received what `c` says. MESA_EUNAVAILABLE, MESA_ENOMEM: nothing was done. */
+    enum mesa_status (*confirm)(struct mesa_broker *b, struct mesa_span id,
+                                const struct mesa_confirmation *c);
     /* Puts back messages that were not received and that nobody keeps, in front of what was stored later. The bounds
      * hold, the oldest go first. If the user is online, on_kept follows. */
     void (*put_back)(struct mesa_broker *b, struct mesa_span id, const struct mesa_backlog *unread);

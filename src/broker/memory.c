@@ -332,14 +332,13 @@ static void memory_put_back(struct mesa_broker *b, struct mesa_span id,
 }
 
 /* What was taken is in the memory of the same process: there is nobody to keep it for. */
-static void memory_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
-                           uint64_t given)
+static enum mesa_status memory_confirm(struct mesa_broker *b, struct mesa_span id,
+                                       const struct mesa_confirmation *c)
 {
     (void)b;
     (void)id;
-    (void)live;
-    (void)send;
-    (void)given;
+    (void)c;
+    return MESA_OK;
 }
 
 static const struct mesa_broker_ops memory_ops = {

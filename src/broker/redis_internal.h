@@ -82,7 +82,7 @@ struct mesa_redis_broker {
     struct mesa_timer retry;
     struct mesa_buf confirms; /* of this turn: arguments of MESA_SCRIPT_CONFIRM in a row */
     size_t *confirm_lens;     /* of each */
-    size_t confirm_count, confirm_cap;
+    size_t confirm_count;
     struct mesa_list portals;
     struct mesa_list *next_portal; /* the one that had the latest event */
     size_t portal_count;
@@ -175,8 +175,8 @@ void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, const struct me
                      mesa_backlog_wanted_fn wanted, mesa_backlog_fn fn, void *ctx);
 void mesa_redis_waiting_free(struct mesa_redis_broker *r);
 void mesa_redis_on_retry(struct mesa_timer *t);
-void mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
-                        uint64_t given);
+enum mesa_status mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id,
+                                    const struct mesa_confirmation *c);
 /* Tells Redis what was confirmed since the last time. */
 void mesa_redis_send_confirms(struct mesa_redis_broker *r);
 

@@ -13,8 +13,8 @@
  *   mesa:live:<user>     list of "<number, 16 digits><node:send or -> <envelope>":
  *                        published, and not confirmed yet. Of the node's own messages, which it does not
  *                        hear of, it knows which of its sends they were.
- *   mesa:given:<user>    list of "<number, 16 digits><envelope>": taken by a connection that came after it
- *                        was sent, and not confirmed yet
+ *   mesa:given:<user>    the same: taken by a connection that came after it was sent, and not confirmed yet;
+ *                        "<number>stored <envelope>" of what was in undelivered_messages
  *   mesa:ages            hash user -> "<length of the array, 12 digits><number, 16 digits>..." of the elements
  *                        of undelivered_messages. A length that is not the array's says that a Node server
  *                        changed it: what it appended is numbered when it is read.
@@ -52,9 +52,9 @@ enum mesa_redis_script {
                                envelope...}, {dropped...}, {error...}}: what is stored, and of what is not
                                confirmed what was taken behind `after` or published behind `seen`; nothing that is
                                published behind `upto` */
-    MESA_SCRIPT_CONFIRM, /* node, (live, given, send: 16 digits each, id)...: the user has what was published up
-                               to the number `live`, and the node's own messages up to `send`, and what was taken up
-                               to `given` (0: nothing new) */
+    MESA_SCRIPT_CONFIRM, /* node, (from, live, send, n, n numbers, 16 digits each, and id)...: the user has what was
+                               published behind the number `from` up to `live`, and the node's own messages up to
+                               `send`, and of what was taken that with these numbers */
     MESA_SCRIPT_PORTALS, /* -> {subscribers of portal but those with a lease, {ids of the pool with one}, {without}} */
     MESA_SCRIPT_NO_PORTAL, /* id...: takes dead portals out of the pool and tells everybody, once */
     MESA_SCRIPT_COUNT_

@@ -77,28 +77,29 @@ struct parcel {
     struct mesa_span *json;
     uint64_t *numbers;
     size_t count;
-    uint64_t last;
     struct mesa_buf bytes;
 };
 
-/* Keeps the envelopes; reports the rest, which nobody will ever confirm but with what follows. */
-static enum mesa_status sort_out(struct mesa_redis_broker *r, const struct mesa_redis_reply *list,
-                                 struct parcel *p)
+/* Keeps the envelopes; reports the rest, which nobody else will ever confirm. */
+static enum mesa_status sort_out(struct mesa_redis_broker *r, struct mesa_span id,
+                                 const struct mesa_redis_reply *list, struct parcel *p)
 {
     for (size_t i = 0; i < mesa_redis_reply_count(list); i++) {
         struct mesa_span e = mesa_redis_reply_string(mesa_redis_reply_element(list, i));
         size_t before = p->bytes.len, at = e.len < NUMBER_DIGITS ? e.len : NUMBER_DIGITS;
-        p->last = read_number(e);
+        uint64_t number = read_number(e);
         enum mesa_status rc = normalise(&p->bytes, (struct mesa_span){e.p + at, e.len - at},
                                         r->cfg->limits.max_depth);
         if (rc == MESA_ENOMEM)
             return rc;
         if (rc != MESA_OK) {
             p->bytes.len = before;
+            mesa_redis_confirm(&r->base, id,
+                               &(struct mesa_confirmation){.stamps = &number, .count = 1});
             mesa_redis_error(r, "SYNC", "undelivered_messages holds something that is no message");
             continue;
         }
-        p->numbers[p->count] = p->last;
+        p->numbers[p->count] = number;
         p->json[p->count++].len = p->bytes.len - before;
     }
     const char *at = p->bytes.data;
@@ -119,13 +120,12 @@ static void deliver_parcel(struct mesa_redis_broker *r, struct taking *t,
     mesa_redis_report_errors(r, mesa_redis_reply_element(reply, 4));
     enum mesa_status rc = MESA_ENOMEM;
     if (p.json != NULL && p.numbers != NULL)
-        rc = sort_out(r, list, &p);
+        rc = sort_out(r, (struct mesa_span){t->id, t->id_len}, list, &p);
     const struct mesa_backlog backlog = {
         .json = p.json,
         .stamps = p.numbers,
         .count = p.count,
         .upto = read_number(mesa_redis_reply_string(mesa_redis_reply_element(reply, 1))),
-        .last = p.last,
     };
     end(t, rc, rc == MESA_OK ? &backlog : NULL);
     free(p.json);
@@ -260,41 +260,37 @@ void mesa_redis_take(struct mesa_broker *b, struct mesa_span id, const struct me
 
 /* -- confirming -- */
 
-static enum mesa_status add_confirm(struct mesa_redis_broker *r, struct mesa_span id,
-                                    const uint64_t numbers[3])
+static enum mesa_status write_confirm(struct mesa_buf *out, struct mesa_span id,
+                                      const struct mesa_confirmation *c)
 {
-    size_t before = r->confirms.len;
-    if (r->confirm_count == r->confirm_cap) {
-        size_t cap = r->confirm_cap > 0 ? r->confirm_cap * 2 : 16;
-        size_t *lens = realloc(r->confirm_lens, cap * sizeof *lens);
-        if (lens == NULL)
-            return MESA_ENOMEM;
-        r->confirm_lens = lens;
-        r->confirm_cap = cap;
-    }
+    const uint64_t head[] = {c->from, c->live, c->send, c->count};
     enum mesa_status rc = MESA_OK;
-    for (size_t i = 0; rc == MESA_OK && i < 3; i++)
-        rc = mesa_buf_printf(&r->confirms, "%0*" PRIu64, NUMBER_DIGITS, numbers[i]);
-    if (rc == MESA_OK)
-        rc = mesa_buf_append(&r->confirms, id.p, id.len);
+    for (size_t i = 0; rc == MESA_OK && i < sizeof head / sizeof head[0]; i++)
+        rc = mesa_buf_printf(out, "%0*" PRIu64, NUMBER_DIGITS, head[i]);
+    for (size_t i = 0; rc == MESA_OK && i < c->count; i++)
+        rc = mesa_buf_printf(out, "%0*" PRIu64, NUMBER_DIGITS, c->stamps[i]);
+    return rc == MESA_OK ? mesa_buf_append(out, id.p, id.len) : rc;
+}
+
+enum mesa_status mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id,
+                                    const struct mesa_confirmation *c)
+{
+    struct mesa_redis_broker *r = mesa_redis_self(b);
+    if (!r->up)
+        return MESA_EUNAVAILABLE;
+    if (r->confirm_count == CONFIRMS_MAX)
+        mesa_redis_send_confirms(r);
+    if (r->confirm_lens == NULL)
+        r->confirm_lens = calloc(CONFIRMS_MAX, sizeof *r->confirm_lens);
+    if (r->confirm_lens == NULL)
+        return MESA_ENOMEM;
+    size_t before = r->confirms.len;
+    enum mesa_status rc = write_confirm(&r->confirms, id, c);
     if (rc == MESA_OK)
         r->confirm_lens[r->confirm_count++] = r->confirms.len - before;
     else
         r->confirms.len = before;
     return rc;
-}
-
-void mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id, uint64_t live, uint64_t send,
-                        uint64_t given)
-{
-    struct mesa_redis_broker *r = mesa_redis_self(b);
-    const uint64_t numbers[3] = {live, given, send};
-    if (!r->up)
-        return; /* it is confirmed again when Redis is back */
-    if (add_confirm(r, id, numbers) != MESA_OK)
-        mesa_redis_error(r, "MEMORY", "no memory to confirm kept messages");
-    if (r->confirm_count == CONFIRMS_MAX)
-        mesa_redis_send_confirms(r);
 }
 
 void mesa_redis_send_confirms(struct mesa_redis_broker *r)

@@ -125,6 +125,7 @@ static void on_kept(void *ctx, struct mesa_span id)
     if (newest == NULL)
         return;
     mesa_server_enter(s);
+    mesa_unread_left_over(newest);
     mesa_redelivery_again(newest);
     mesa_server_leave(s);
 }

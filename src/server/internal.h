@@ -227,8 +227,6 @@ bool mesa_redelivery_trim(struct mesa_client *c);
 void mesa_redelivery_stop(struct mesa_client *c);
 /* Puts back everything that was not written. */
 void mesa_redelivery_end(struct mesa_client *c);
-/* Of what the broker keeps: the stamp up to which the client has received what it was given. `taken`: all. */
-uint64_t mesa_redelivery_given(const struct mesa_client *c, uint64_t taken);
 /* Gives up what is not queued; the stamp up to which the client was given something then. */
 uint64_t mesa_redelivery_give_up(struct mesa_client *c, uint64_t taken);
 /* What mesa_unread_list_init listed is somebody else's now. */
@@ -280,12 +278,16 @@ void mesa_unread_release(struct mesa_client *c);
 /* Asks the client to confirm what it was sent. */
 void mesa_unread_ask(struct mesa_client *c);
 void mesa_unread_confirmed(struct mesa_client *c);
+/* Something redelivered was received. */
+void mesa_unread_received_stamp(struct mesa_client *c, uint64_t stamp);
 /* How many of the frames ever queued were received, as far as is known. */
 uint64_t mesa_unread_received(const struct mesa_client *c);
 /* What was sent with this count is not kept by the broker. */
 void mesa_unread_unkept(struct mesa_client *c, uint64_t send);
 /* Says what the client has been given. From now on everything waits, if it has been given nothing. */
 void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what);
+/* Somebody left what it had taken: unless some of it is the client's own, all of it is to be given. */
+void mesa_unread_left_over(struct mesa_client *c);
 /* What this server sends from now on comes behind what is taken. */
 void mesa_unread_asked(struct mesa_client *c);
 /* `missed`: messages may have been since then. */

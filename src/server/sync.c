@@ -26,6 +26,7 @@ struct mesa_redelivery {
     const char *bytes;
     uint64_t due_ms;
     size_t count, next; /* messages; the first that is not queued */
+    size_t confirmed;   /* of them, as far as was looked */
     struct item items[];
 };
 
@@ -61,7 +62,7 @@ static uint64_t written(const struct mesa_client *c)
 static size_t first_unconfirmed(const struct mesa_client *c, const struct mesa_redelivery *r)
 {
     uint64_t taken = written(c);
-    size_t first = 0;
+    size_t first = r->confirmed;
     while (first < r->next && r->items[first].number < taken)
         first++;
     return first;
@@ -131,7 +132,9 @@ bool mesa_redelivery_trim(struct mesa_client *c)
     struct mesa_redelivery **at = &c->redelivery;
     while (*at != NULL) {
         struct mesa_redelivery *r = *at;
-        if (first_unconfirmed(c, r) == r->count) {
+        for (size_t first = first_unconfirmed(c, r); r->confirmed < first; r->confirmed++)
+            mesa_unread_received_stamp(c, r->items[r->confirmed].stamp);
+        if (r->confirmed == r->count) {
             *at = r->older;
             free(r);
         } else {
@@ -142,16 +145,6 @@ bool mesa_redelivery_trim(struct mesa_client *c)
 }
 
 /* -- what the broker keeps -- */
-
-uint64_t mesa_redelivery_given(const struct mesa_client *c, uint64_t taken)
-{
-    for (const struct mesa_redelivery *r = c->redelivery; r != NULL; r = r->older) {
-        size_t first = first_unconfirmed(c, r);
-        if (first < r->count)
-            taken = r->items[first].stamp - 1;
-    }
-    return taken;
-}
 
 uint64_t mesa_redelivery_give_up(struct mesa_client *c, uint64_t taken)
 {
@@ -393,7 +386,6 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
     struct mesa_client *c = t->client;
     struct mesa_server *s = c->server; /* NULL when the client left meanwhile */
     bool wanted = s != NULL && is_wanted(t);
-    c->fetching--;
     if (c->taking == t)
         c->taking = NULL;
     if (s != NULL)
@@ -401,6 +393,7 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
 
     if (wanted && rc == MESA_OK)
         rc = use(t, backlog);
+    c->fetching--; /* now: what waits goes out below, unless there is more to take first */
     if (wanted && rc != MESA_OK) {
         c->backlog_missed = true;
         if (rc != MESA_EUNAVAILABLE) /* that Redis is away has been told */

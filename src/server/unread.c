@@ -37,7 +37,9 @@ struct mesa_unread {
     uint64_t before_ask,
         before_take;   /* the server's, of those that what was asked for or taken includes */
     uint64_t again_ms; /* when what it could not be given is asked for again */
-    uint64_t told_live, told_sends, told_given; /* to the broker */
+    uint64_t told_live, told_sends; /* to the broker */
+    uint64_t *stamps;               /* of what was redelivered: received, and not told yet */
+    size_t stamp_count, stamp_cap;
     bool asking, holding;
     bool covered; /* it was sent everything with a number beyond `upto` since then */
 };
@@ -205,27 +207,49 @@ void mesa_unread_ask(struct mesa_client *c)
     mesa_client_push(c, c->server->confirm);
 }
 
+void mesa_unread_received_stamp(struct mesa_client *c, uint64_t stamp)
+{
+    struct mesa_unread *u = c->unread;
+    if (u == NULL)
+        return;
+    if (u->stamp_count == u->stamp_cap) {
+        size_t cap = u->stamp_cap > 0 ? u->stamp_cap * 2 : 16;
+        uint64_t *stamps = realloc(u->stamps, cap * sizeof *stamps);
+        if (stamps == NULL)
+            return; /* it comes again */
+        u->stamps = stamps;
+        u->stamp_cap = cap;
+    }
+    u->stamps[u->stamp_count++] = stamp;
+}
+
 /* What is known to be received has no need to be kept. */
 static void tell_now(struct mesa_client *c)
 {
     struct mesa_unread *u = c->unread;
-    if (u == NULL || !u->covered)
+    if (u == NULL)
         return;
-    uint64_t live = u->first < u->count ? u->items[u->first].floor : c->server->seen;
-    uint64_t given = mesa_redelivery_given(c, u->taken);
-    if (live <= u->told_live && u->sends == u->told_sends && given == u->told_given)
-        return;
-    c->server->broker->ops->confirm(c->server->broker, mesa_client_id(c), live, u->sends,
-                                    given != u->told_given ? given : 0);
-    u->told_live = live;
-    u->told_sends = u->sends;
-    u->told_given = given;
+    struct mesa_confirmation said = {.stamps = u->stamps, .count = u->stamp_count};
+    if (u->covered) {
+        said.from = u->upto;
+        said.live = u->first < u->count ? u->items[u->first].floor : c->server->seen;
+        said.send = u->sends;
+    }
+    bool news = u->covered && (said.live > u->told_live || said.send != u->told_sends);
+    struct mesa_broker *b = c->server->broker;
+    if ((!news && said.count == 0) || b->ops->confirm(b, mesa_client_id(c), &said) != MESA_OK)
+        return; /* once more when Redis is back */
+    u->stamp_count = 0;
+    if (u->covered) {
+        u->told_live = said.live;
+        u->told_sends = said.send;
+    }
 }
 
 void mesa_unread_tell(struct mesa_client *c)
 {
     struct mesa_server *s = c->server;
-    if (c->unread == NULL || !c->unread->covered || !mesa_list_empty(&c->confirming))
+    if (c->unread == NULL || !mesa_list_empty(&c->confirming))
         return;
     mesa_list_append(&s->confirming, &c->confirming);
     if (!mesa_timer_armed(&s->confirm_timer))
@@ -289,10 +313,24 @@ void mesa_unread_before_take(struct mesa_client *c, struct mesa_take *what)
     u->holding = u->holding || !u->covered;
 }
 
+void mesa_unread_left_over(struct mesa_client *c)
+{
+    struct mesa_unread *u = c->unread;
+    if (u != NULL && c->redelivery == NULL && u->stamp_count == 0)
+        u->taken = 0;
+}
+
 void mesa_unread_asked(struct mesa_client *c)
 {
     if (c->unread != NULL && !c->unread->covered)
         c->unread->before_ask = c->server->sends;
+}
+
+/* What is stored may have got its number after the question was asked. */
+static uint64_t largest(const struct mesa_backlog *backlog)
+{
+    uint64_t last = backlog->count > 0 ? backlog->stamps[backlog->count - 1] : 0;
+    return last > backlog->upto ? last : backlog->upto;
 }
 
 void mesa_unread_after_take(struct mesa_client *c, const struct mesa_take *what,
@@ -302,13 +340,13 @@ void mesa_unread_after_take(struct mesa_client *c, const struct mesa_take *what,
     if (u == NULL)
         return;
     if (what->mode != MESA_TAKE_NOTHING)
-        u->taken = backlog->last > backlog->upto ? backlog->last : backlog->upto;
+        u->taken = largest(backlog);
     if (what->seen != UINT64_MAX) {
         u->upto = u->seen = backlog->upto;
         u->before_take = what->mode == MESA_TAKE ? u->before_ask : 0;
         u->covered = !missed;
     }
-    u->told_live = u->told_sends = u->told_given = 0;
+    u->told_live = u->told_sends = 0;
 }
 
 void mesa_unread_gap(struct mesa_client *c)
@@ -316,8 +354,11 @@ void mesa_unread_gap(struct mesa_client *c)
     struct mesa_unread *u = c->unread;
     if (u == NULL || !u->covered)
         return;
+    /* What waits is given again. */
+    uint64_t seen = u->sent < u->count ? u->items[u->sent].floor : c->server->seen;
     u->covered = false;
-    u->seen = c->server->seen > u->upto ? c->server->seen : u->upto;
+    u->seen = seen > u->upto ? seen : u->upto;
+    u->holding = u->holding || c->fetching > 0; /* what is on its way is not what was missed */
 }
 
 /* -- leaving -- */
@@ -369,6 +410,7 @@ void mesa_unread_reset(struct mesa_client *c)
     if (u == NULL)
         return;
     drop_sent(u);
+    u->stamp_count = 0; /* they were another user's */
     u->upto = u->taken = u->seen = 0;
     u->covered = false;
 }
@@ -382,6 +424,7 @@ void mesa_unread_free(struct mesa_client *c)
     u->sent = u->count;
     drop_sent(u);
     free(u->items);
+    free(u->stamps);
     free(u);
     c->unread = NULL;
 }

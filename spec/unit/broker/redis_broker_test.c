@@ -238,7 +238,8 @@ TEST(messages_to_the_offline_are_kept_within_bounds_and_taken_once)
     WAIT_FOR(n2.stored, 1);
     WAIT_FOR(n2.dropped, 1);
     CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} {\"op\":0,\"d\":[]} ");
-    n1.b->ops->confirm(n1.b, span("a"), 0, 0, n1.stamps[1]);
+    n1.b->ops->confirm(n1.b, span("a"),
+                       &(struct mesa_confirmation){.stamps = n1.stamps, .count = 2});
     n1.b->ops->put_back(n1.b, span("a"), &(struct mesa_backlog){0}); /* sends what was confirmed */
     take(&n1, "nobody");
     CHECK_EQ_STR(take(&n2, "a"), "");
@@ -254,7 +255,7 @@ TEST(what_is_not_confirmed_is_stored_when_the_last_connection_goes)
     WAIT_FOR(n1.delivered, 2);
     uint64_t second = n1.number;
     send_to(&n1, "a", "3", true);
-    n1.b->ops->confirm(n1.b, span("a"), second - 1, 0, 0);
+    n1.b->ops->confirm(n1.b, span("a"), &(struct mesa_confirmation){.live = second - 1});
     n1.cfg.sync.max_messages = 3;
     offline(&n1, "a");
     send_to(&n1, "a", "4", false);
@@ -266,6 +267,23 @@ TEST(what_is_not_confirmed_is_stored_when_the_last_connection_goes)
     end();
 }
 
+TEST(what_was_sent_to_one_connection_and_taken_by_another_is_confirmed_by_either)
+{
+    begin();
+    send_to(&n2, "a", "0", false);
+    WAIT_FOR(n2.stored, 1);
+    online(&n1, "a");
+    uint64_t upto = n1.upto;
+    send_to(&n2, "a", "1", false);
+    WAIT_FOR(n1.delivered, 1);
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":0} {\"op\":0,\"d\":1} ");
+    n1.b->ops->confirm(n1.b, span("a"),
+                       &(struct mesa_confirmation){.from = upto, .live = n1.number});
+    take(&n1, "nobody"); /* sends it */
+    CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":0} ");
+    end();
+}
+
 TEST(own_messages_are_confirmed_by_the_count_of_sends)
 {
     begin();
@@ -273,7 +291,7 @@ TEST(own_messages_are_confirmed_by_the_count_of_sends)
     send_to(&n1, "a", "1", true);
     uint64_t first = sends;
     send_to(&n1, "a", "2", true);
-    n1.b->ops->confirm(n1.b, span("a"), 0, first, 0);
+    n1.b->ops->confirm(n1.b, span("a"), &(struct mesa_confirmation){.send = first});
     offline(&n1, "a");
     CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} ");
     end();
@@ -289,9 +307,11 @@ TEST(what_was_taken_stays_until_it_is_confirmed)
     CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} ");
     const struct mesa_take rest = {.after = n2.stamps[0]};
     CHECK_EQ_STR(take_as(&n2, "a", &rest), "{\"op\":0,\"d\":2} ");
-    n1.b->ops->confirm(n1.b, span("a"), 0, 0, n1.stamps[0]);
+    n1.b->ops->confirm(n1.b, span("a"),
+                       &(struct mesa_confirmation){.stamps = n1.stamps, .count = 1});
     CHECK_EQ_STR(take(&n1, "a"), "{\"op\":0,\"d\":2} ");
-    n2.b->ops->confirm(n2.b, span("a"), 0, 0, n2.stamps[0]);
+    n2.b->ops->confirm(n2.b, span("a"),
+                       &(struct mesa_confirmation){.stamps = n2.stamps, .count = 1});
     CHECK_EQ_STR(take(&n2, "a"), "");
     end();
 }
@@ -305,7 +325,7 @@ TEST(what_can_still_be_confirmed_elsewhere_is_waited_for)
     n2.b->ops->user_online(n2.b, span("a"));
     n2.taken = 0;
     n2.b->ops->take(n2.b, span("a"), &(struct mesa_take){0}, wanted, on_taken, &n2);
-    n1.b->ops->confirm(n1.b, span("a"), n1.number, 0, 0);
+    n1.b->ops->confirm(n1.b, span("a"), &(struct mesa_confirmation){.live = n1.number});
     WAIT_FOR(n2.taken, 1);
     CHECK_EQ_STR(n2.last, "");
     CHECK(n2.upto >= n1.number);
@@ -330,7 +350,8 @@ TEST(what_goes_back_is_put_between_the_others_or_is_for_those_who_are_here)
     n1.b->ops->user_offline(n1.b, span("a"), &unread);
     n2.cfg.sync.max_messages = 3;
     CHECK_EQ_STR(take(&n2, "a"), "{\"op\":0,\"d\":1} {\"op\":0,\"d\":2} {\"op\":0,\"d\":3} ");
-    n2.b->ops->confirm(n2.b, span("a"), 0, 0, n2.stamps[2]);
+    n2.b->ops->confirm(n2.b, span("a"),
+                       &(struct mesa_confirmation){.stamps = n2.stamps, .count = 3});
     online(&n2, "a");
     CHECK_EQ_INT(n2.kept, 0);
     n1.b->ops->put_back(n1.b, span("a"), &unread);
