@@ -156,8 +156,8 @@ static void ask_again(struct mesa_client *c)
 
 enum mesa_status mesa_unread_send(struct mesa_client *c, const struct mesa_kept_frame *m)
 {
-    if (keep == MESA_KEEP_NOT && c->unread == NULL)
-        return mesa_client_send(c, f);
+    if (m->keep == MESA_KEEP_NOT && c->unread == NULL)
+        return mesa_client_send(c, m->frame);
     if (c->closed)
         return MESA_ECLOSED;
     struct mesa_unread *u = c->state.authenticated ? get(c) : NULL;
