@@ -190,10 +190,10 @@ describe("Mesa.Client", function()
   end)
 
   it("answers heartbeats while a listener waits", function()
-    server = harness.lab { heartbeat = { enabled = true, interval = 50, maxAttempts = 1 } }
+    server = harness.lab { heartbeat = { enabled = true, interval = 50, maxAttempts = 10 } }
     local bot = run [[
       client:on("connected", function()
-        Mesa.sleep(600)
+        Mesa.sleep(1500)
         say("still here", client.connected)
         client:disconnect()
       end)
