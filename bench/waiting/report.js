@@ -11,7 +11,10 @@ for (const line of fs.readFileSync(process.argv[2], 'utf8').trim().split('\n')) 
 }
 
 const sorted = values => [...values].sort((a, b) => a - b)
-const median = values => sorted(values)[Math.floor(values.length / 2)]
+function median(values) {
+  const all = sorted(values), half = Math.floor(all.length / 2)
+  return all.length % 2 === 1 ? all[half] : (all[half - 1] + all[half]) / 2
+}
 const count = n => Math.round(n).toLocaleString('en-US')
 
 const cell = values => {
