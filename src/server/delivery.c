@@ -213,7 +213,7 @@ bool mesa_client_try_send(struct mesa_client *c, struct mesa_frame *f)
 {
     struct mesa_server *s = c->server;
     if (c->closed || c->backed_up || c->stored != NULL || s->depth == 0 ||
-        c->broadcasts != s->broadcasts.total ||
+        c->broadcasts != s->broadcasts.total || f->len > s->cfg.limits.max_backpressure / 2 ||
         mesa_outq_push(&c->outq, f, s->cfg.limits.max_backpressure / 2) != MESA_OK)
         return false;
     c->pushed++;
