@@ -155,30 +155,46 @@ static inline const char *mesa_json_skip_plain(const char *p, const char *end)
     return p;
 }
 
-/* Whether all `n` bytes are plain. */
-static inline bool mesa_json_all_plain(const char *p, size_t n)
+/* Copies 4 to 16 bytes, as its two ends, which may overlap; false: it has others, and nothing counts as
+ * written. */
+static inline bool mesa_json_copy_plain_ends(char *o, const char *s, size_t n)
 {
-    uint64_t a = 0, b = 0;
-#ifdef __SSE2__
-    if (n >= 16) {
-        for (size_t i = 0; i < n - 16; i += 16)
-            if (mesa_json_special16(p + i) != 0)
-                return false;
-        return mesa_json_special16(p + n - 16) == 0;
-    }
-#endif
-    if (n < 4 || n > 16)
-        return mesa_json_skip_plain(p, p + n) == p + n;
-    /* the two ends, which may overlap */
     if (n >= 8) {
-        memcpy(&a, p, 8);
-        memcpy(&b, p + n - 8, 8);
+        uint64_t a, b;
+        memcpy(&a, s, 8);
+        memcpy(&b, s + n - 8, 8);
+        memcpy(o, &a, 8);
+        memcpy(o + n - 8, &b, 8);
         return (mesa_json_special(a) | mesa_json_special(b)) == 0;
     }
     uint32_t low, high;
-    memcpy(&low, p, 4);
-    memcpy(&high, p + n - 4, 4);
+    memcpy(&low, s, 4);
+    memcpy(&high, s + n - 4, 4);
+    memcpy(o, &low, 4);
+    memcpy(o + n - 4, &high, 4);
     return mesa_json_special((uint64_t)high << 32 | low) == 0;
+}
+
+/* Copies the `n` bytes at `s` to `o`, up to the first byte that is not plain; returns whether there was none. */
+static inline bool mesa_json_copy_plain(char *o, const char *s, size_t n)
+{
+    size_t i = 0;
+    if (n >= 4 && n <= 16)
+        return mesa_json_copy_plain_ends(o, s, n);
+#ifdef __SSE2__
+    for (; n - i >= 16; i += 16) {
+        if (mesa_json_special16(s + i) != 0)
+            return false;
+        memcpy(o + i, s + i, 16);
+    }
+    if (i > 0 && n > i) { /* the end once more, as a whole */
+        memcpy(o + n - 16, s + n - 16, 16);
+        return mesa_json_special16(s + n - 16) == 0;
+    }
+#endif
+    for (; i < n && mesa_json_is_plain(s[i]); i++)
+        o[i] = s[i];
+    return i == n;
 }
 
 static inline const char *mesa_json_scan_string(const char *p, const char *end, bool *escaped,

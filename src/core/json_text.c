@@ -219,9 +219,7 @@ enum mesa_status mesa_json_put_string(struct mesa_buf *out, const char *s, size_
     enum mesa_status rc = mesa_buf_reserve(out, len + 2);
     if (rc == MESA_OK) {
         out->data[out->len++] = '"';
-        if (mesa_json_all_plain(s, len)) {
-            if (len > 0)
-                memcpy(out->data + out->len, s, len);
+        if (mesa_json_copy_plain(out->data + out->len, s, len)) {
             out->len += len;
             s = end;
         }

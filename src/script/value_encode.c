@@ -166,48 +166,6 @@ static inline enum mesa_status put(struct encoder *e, const char *s, size_t n)
     return MESA_OK;
 }
 
-/* Writes a string of 4 to 16 plain bytes at `o`, as its two ends, which may overlap; false: it has others, and nothing counts as
- * written. */
-static inline bool put_plain_ends(char *o, const char *s, size_t n)
-{
-    if (n >= 8) {
-        uint64_t a, b;
-        memcpy(&a, s, 8);
-        memcpy(&b, s + n - 8, 8);
-        memcpy(o, &a, 8);
-        memcpy(o + n - 8, &b, 8);
-        return (mesa_json_special(a) | mesa_json_special(b)) == 0;
-    }
-    uint32_t low, high;
-    memcpy(&low, s, 4);
-    memcpy(&high, s + n - 4, 4);
-    memcpy(o, &low, 4);
-    memcpy(o + n - 4, &high, 4);
-    return mesa_json_special((uint64_t)high << 32 | low) == 0;
-}
-
-/* Writes a string at `o`, up to the first byte that is not plain; returns whether there was none. */
-static inline bool put_plain(char *o, const char *s, size_t n)
-{
-    size_t i = 0;
-    if (n >= 4 && n <= 16)
-        return put_plain_ends(o, s, n);
-#ifdef __SSE2__
-    for (; n - i >= 16; i += 16) {
-        if (mesa_json_special16(s + i) != 0)
-            return false;
-        memcpy(o + i, s + i, 16);
-    }
-    if (i > 0 && n > i) { /* the end once more, as a whole */
-        memcpy(o + n - 16, s + n - 16, 16);
-        return mesa_json_special16(s + n - 16) == 0;
-    }
-#endif
-    for (; i < n && mesa_json_is_plain(s[i]); i++)
-        o[i] = s[i];
-    return i == n;
-}
-
 /* The string at `index` as a token followed by `tail` (nothing when it is 0). `what` names it in
  * an error. */
 static inline enum mesa_status put_string(struct encoder *e, int index, char tail,
@@ -218,7 +176,7 @@ static inline enum mesa_status put_string(struct encoder *e, int index, char tai
     if (!room(e, n + 3))
         return no_memory(e);
     char *o = e->out->data + e->out->len;
-    if (put_plain(o + 1, s, n)) {
+    if (mesa_json_copy_plain(o + 1, s, n)) {
         *o = '"';
         o += n + 1;
         *o++ = '"';

@@ -319,7 +319,7 @@ TEST(a_byte_that_is_not_plain_is_found_wherever_it_is)
 {
     static const unsigned char bytes[] = {0,   0x1f, ' ',  '!',  '"',  '#',  '[', '\\',
                                           ']', '~',  0x7f, 0x80, 0xa2, 0xdc, 0xff};
-    char text[50];
+    char text[50], copy[50];
     bool found = true, told = true;
     for (size_t n = 0; n < 40; n++) {
         for (size_t at = 0; at < n; at++) {
@@ -332,11 +332,13 @@ TEST(a_byte_that_is_not_plain_is_found_wherever_it_is)
                 bool plain = mesa_json_is_plain((char)bytes[b]);
                 const char *want = plain ? text + n : text + at;
                 found = found && mesa_json_skip_plain(text, text + n) == want;
-                told = told && mesa_json_all_plain(text, n) == plain;
+                memset(copy, 0, sizeof copy);
+                told = told && mesa_json_copy_plain(copy, text, n) == plain;
+                told = told && (!plain || memcmp(copy, text, n) == 0) && copy[n] == 0;
             }
         }
     }
     CHECK(found);
     CHECK(told);
-    CHECK(mesa_json_all_plain(text, 0));
+    CHECK(mesa_json_copy_plain(copy, text, 0));
 }
