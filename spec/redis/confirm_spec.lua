@@ -50,14 +50,16 @@ local function has_error(client, pattern)
   end
 end
 
+local function start_cluster()
+  local c = cluster.start()
+  local a, b = c:lab { sync = { enabled = true } }, c:lab { sync = { enabled = true } }
+  c:settle(2)
+  return c, a, b, b:login "anna"
+end
+
 describe("what a user was sent", function()
   local c, a, b, anna
-  before_each(function()
-    c = cluster.start()
-    a, b = c:lab { sync = { enabled = true } }, c:lab { sync = { enabled = true } }
-    c:settle(2)
-    anna = b:login "anna"
-  end)
+  before_each(function() c, a, b, anna = start_cluster() end)
   after_each(function() c:stop() end)
 
   it("is kept until it is confirmed, and no longer, wherever it was sent", function()
@@ -258,12 +260,7 @@ end)
 
 describe("what nobody else keeps", function()
   local c, a, b, anna
-  before_each(function()
-    c = cluster.start()
-    a, b = c:lab { sync = { enabled = true } }, c:lab { sync = { enabled = true } }
-    c:settle(2)
-    anna = b:login "anna"
-  end)
+  before_each(function() c, a, b, anna = start_cluster() end)
   after_each(function() c:stop() end)
 
   it("because a Node server published it, goes to the store when it was not confirmed, in order", function()
