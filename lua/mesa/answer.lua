@@ -10,9 +10,7 @@ local NO_DATA, DATA_IN_SLOT = -1, 0 -- what the core is told of the data; above,
 -- Shared with the core: the client whose message is being handled, data to send, whether middleware wants to know of what
 -- is sent. The dispatcher sets the first and the last itself: with functions for it LuaJIT compiled other paths, and a
 -- message cost 700 instructions more.
-local handling = { false, false, false }
-
-local address, context = core.quick_send(handling)
+local handling, address, context = core.quick_send()
 local quick_send = ffi.cast("int (*)(void *, int, double, double, const char *, double)", address)
 context = ffi.cast("void *", context)
 

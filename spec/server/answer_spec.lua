@@ -192,6 +192,20 @@ describe("answers from compiled handlers", function()
   end)
 end)
 
+describe("a program that never loads what answers", function()
+  it("may wait all the same", function()
+    local program = harness.launch [[
+      require("mesa.timer").setTimeout(function()
+        require("mesa.core").sleep(1)
+        print "waited"
+      end, 1)
+    ]]
+    assert.equal(0, program:wait_exit(5000))
+    assert.truthy(program:output():find("waited", 1, true))
+    program:destroy()
+  end)
+end)
+
 describe("private fields of messages", function()
   it("give nothing that was not received", function()
     local server = harness.start(PROLOGUE .. [[

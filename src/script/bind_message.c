@@ -9,9 +9,6 @@
 #include "script/script.h"
 #include "script/value.h"
 
-/* What mesa-lua sends, a peer with the default limit must accept; the envelope is a level of its own. */
-enum { DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
-
 /* The fields of a Message as lua/mesa/message.lua hands them over, one after the other. */
 enum { OPCODE, DATA, TYPE, SEQUENCE, OPTIONS, RAW, BLOCK };
 
@@ -133,7 +130,7 @@ static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *ou
     if (!decoded)
         return mesa_buf_append(out, raw.p, raw.len);
     struct mesa_value_error err;
-    rc = mesa_value_encode(L, fields + DATA, DATA_DEPTH_MAX, out, "data", &err);
+    rc = mesa_value_encode(L, fields + DATA, MESA_DATA_DEPTH_MAX, out, "data", &err);
     if (rc == MESA_EINVAL)
         luaL_error(L, "%s", err.text);
     return rc;

@@ -10,7 +10,7 @@
 
 /* What the function is told of the data; above it, the number of data that nobody has read (raw_data.c). */
 enum { NO_DATA_AT_ALL = -1, DATA_IN_SLOT = 0 };
-enum { CLIENT = 1, DATA = 2, DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
+enum { CLIENT = 1, DATA = 2, LIST_SIZE = 3 };
 
 /* The data as JSON; false: not here, or not JSON. */
 static bool find_data(struct mesa_vm *vm, double which, struct mesa_span *json)
@@ -24,7 +24,7 @@ static bool find_data(struct mesa_vm *vm, double which, struct mesa_span *json)
     lua_rawgeti(vm->quick, 1, DATA);
     vm->quick_sending = true;
     enum mesa_status rc =
-        mesa_value_encode(vm->quick, 2, DATA_DEPTH_MAX, &vm->quick_data, "data", &err);
+        mesa_value_encode(vm->quick, 2, MESA_DATA_DEPTH_MAX, &vm->quick_data, "data", &err);
     vm->quick_sending = false;
     lua_settop(vm->quick, 1);
     *json = (struct mesa_span){vm->quick_data.data, vm->quick_data.len};
@@ -50,22 +50,19 @@ static int quick_send(struct mesa_vm *vm, int directly, double opcode, double da
     return sent;
 }
 
-/* core.quick_send(handling) -> the function's address and its first argument. The list is lua/mesa/answer.lua's. */
+/* core.quick_send() -> the list of lua/mesa/answer.lua, the function's address and its first argument. */
 static int l_quick_send(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     int (*function)(struct mesa_vm *, int, double, double, const char *, double) = quick_send;
     void *address;
-    luaL_checktype(L, 1, LUA_TTABLE);
     _Static_assert(sizeof address == sizeof function, "a function's address is a pointer like any");
     memcpy(&address, &function, sizeof address);
-    vm->quick = lua_newthread(L);
-    luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_pushvalue(L, 1);
-    lua_xmove(L, vm->quick, 1);
+    lua_pushvalue(vm->quick, 1);
+    lua_xmove(vm->quick, L, 1);
     lua_pushlightuserdata(L, address);
     lua_pushlightuserdata(L, vm);
-    return 2;
+    return 3;
 }
 
 void mesa_quick_forget(struct mesa_vm *vm)
@@ -81,6 +78,18 @@ static int l_message_done(lua_State *L)
     return 0;
 }
 
+/* The list is here before any handler can wait, whether or not a script ever loads what answers. */
+static void open_list(struct mesa_vm *vm, lua_State *L)
+{
+    vm->quick = lua_newthread(L);
+    luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_createtable(vm->quick, LIST_SIZE, 0);
+    for (int i = 1; i <= LIST_SIZE; i++) {
+        lua_pushboolean(vm->quick, 0);
+        lua_rawseti(vm->quick, 1, i);
+    }
+}
+
 void mesa_bind_quick_send(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -89,4 +98,5 @@ void mesa_bind_quick_send(lua_State *L)
         {NULL, NULL},
     };
     luaL_register(L, NULL, functions);
+    open_list(mesa_script_vm(L), L);
 }

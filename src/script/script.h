@@ -262,6 +262,8 @@ struct message_ref {
     bool disconnect; /* op 5, t "DISCONNECT_CLIENT": nothing to send */
 };
 enum { MESA_MESSAGE_FIELDS = 7 };
+/* What mesa-lua sends, a peer with the default limit must accept; the envelope is a level of its own. */
+enum { MESA_DATA_DEPTH_MAX = MESA_JSON_DEPTH_DEFAULT - 1 };
 /* From the Message at `index`, whose fields are at `fields`: the last values on the stack, or none for what is no Message.
  * Raises with the reason when it cannot be sent; holds nothing then. */
 void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, int fields,
