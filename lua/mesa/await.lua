@@ -1,6 +1,8 @@
 --- Waiting for callbacks: straight-line code on top of functions that call back.
 local core = require "mesa.core"
 
+local error, tostring, type = error, tostring, type
+
 --- Calls `fn(resolve)` and suspends the running handler until `resolve(...)` is called, now or later, from anywhere;
 --- returns its arguments. The first call counts: `resolve` returns true for it and false after. An error in `fn` raises here.
 --- nil, "timeout" after `timeout` ms; nil, "abandoned" when `resolve` was garbage collected uncalled. Raises outside of a handler.

@@ -4,6 +4,9 @@ local core = require "mesa.core"
 local emitter = require "mesa.emitter"
 local message_fields = require("mesa.message")._fields
 
+local error, type = error, type
+local huge, format = math.huge, string.format
+
 local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
 local quick_send = answer.send
 
@@ -36,9 +39,9 @@ end
 ---@return string?
 function Client._id(id)
   if type(id) == "string" then return id end
-  if type(id) == "number" and id == id and id ~= math.huge and id ~= -math.huge then
-    if id % 1 == 0 and id >= -2 ^ 53 and id <= 2 ^ 53 then return ("%.0f"):format(id) end
-    return ("%.17g"):format(id)
+  if type(id) == "number" and id == id and id ~= huge and id ~= -huge then
+    if id % 1 == 0 and id >= -2 ^ 53 and id <= 2 ^ 53 then return format("%.0f", id) end
+    return format("%.17g", id)
   end
   return nil
 end

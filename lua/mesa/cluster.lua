@@ -3,6 +3,9 @@ local Client = require "mesa.client"
 local redis = require "mesa.redis"
 local schema = require "mesa.config_schema"
 
+local error, pairs, tostring, type = error, pairs, tostring, type
+local format, concat, sort = string.format, table.concat, table.sort
+
 local cluster = {}
 
 local check_namespace = schema.root.fields.namespace.check
@@ -23,18 +26,18 @@ end
 ---@return table
 function cluster.options(who, given, allowed)
   if given == nil then given = {} end
-  if type(given) ~= "table" then error(("%s: the options must be a table, got %s"):format(who, schema.found(given)), 3) end
+  if type(given) ~= "table" then error(format("%s: the options must be a table, got %s", who, schema.found(given)), 3) end
   local names = {}
   for name in pairs(allowed) do names[#names + 1] = name end
-  table.sort(names)
+  sort(names)
   local options = {}
   for key, value in pairs(given) do
     local check = allowed[key]
     if not check then
-      error(("%s: unknown option %s; there are %s"):format(who, tostring(key), table.concat(names, ", ")), 3)
+      error(format("%s: unknown option %s; there are %s", who, tostring(key), concat(names, ", ")), 3)
     end
     local checked, message = check(value, key)
-    if message then error(("%s: %s"):format(who, message), 3) end
+    if message then error(format("%s: %s", who, message), 3) end
     options[key] = checked
   end
   return options
@@ -55,7 +58,7 @@ end
 function cluster.connection(who, given)
   if redis.is(given) then return given, false end
   local connection, err = redis.open(given)
-  if not connection then error(("%s: %s"):format(who, err), 3) end
+  if not connection then error(format("%s: %s", who, err), 3) end
   return connection, true
 end
 
@@ -71,7 +74,7 @@ function cluster.ids(who, what, given)
   for i = 1, #given do
     ids[i] = Client._id(given[i])
     if not ids[i] then
-      error(("%s: %s are strings or numbers, got %s"):format(who, what, schema.found(given[i])), 3)
+      error(format("%s: %s are strings or numbers, got %s", who, what, schema.found(given[i])), 3)
     end
   end
   return ids

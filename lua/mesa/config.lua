@@ -3,6 +3,10 @@
 
 local schema = require "mesa.config_schema"
 
+local error, ipairs, pairs, tostring, type = error, ipairs, pairs, tostring, type
+local floor, max, min, byte, format, gsub = math.floor, math.max, math.min, string.byte, string.format, string.gsub
+local lower, concat, sort = string.lower, table.concat, table.sort
+
 local config = {}
 
 local ROOT = schema.root.fields
@@ -20,10 +24,10 @@ local function distance(a, b)
   end
   for i = 1, #a do
     for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      local best = math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + cost)
-      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-        best = math.min(best, rows[i - 2][j - 2] + 1)
+      local cost = byte(a, i) == byte(b, j) and 0 or 1
+      local best = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + cost)
+      if i > 1 and j > 1 and byte(a, i) == byte(b, j - 1) and byte(a, i - 1) == byte(b, j) then
+        best = min(best, rows[i - 2][j - 2] + 1)
       end
       rows[i][j] = best
     end
@@ -33,7 +37,7 @@ end
 
 -- max_payload, MaxPayload and maxpayload are one word.
 local function fold(name)
-  return (name:lower():gsub("[_%-%s]", ""))
+  return (gsub(lower(name), "[_%-%s]", ""))
 end
 
 local function full_key(prefix, name)
@@ -45,14 +49,14 @@ local function sorted_keys(t)
   for key in pairs(t) do
     keys[#keys + 1] = key
   end
-  table.sort(keys)
+  sort(keys)
   return keys
 end
 
 -- The name among the keys of `fields` that was probably meant.
 local function closest(name, fields)
   local folded = fold(name)
-  local best, best_distance = nil, math.max(1, math.floor(#folded / 3)) + 1
+  local best, best_distance = nil, max(1, floor(#folded / 3)) + 1
   for _, candidate in ipairs(sorted_keys(fields)) do
     local d = distance(folded, fold(candidate))
     if d < best_distance then
@@ -81,14 +85,14 @@ end
 local function unknown_key(prefix, name, fields)
   local where = prefix == "" and "the configuration" or prefix
   if type(name) ~= "string" then
-    return ("%s has no key [%s]: its keys are names"):format(where, tostring(name))
+    return format("%s has no key [%s]: its keys are names", where, tostring(name))
   end
   local near = closest(name, fields)
   local meant = near and full_key(prefix, near) or elsewhere(name)
   if meant then
-    return ("unknown key %s, did you mean %s?"):format(full_key(prefix, name), meant)
+    return format("unknown key %s, did you mean %s?", full_key(prefix, name), meant)
   end
-  return ("unknown key %s, %s has: %s"):format(full_key(prefix, name), where, table.concat(sorted_keys(fields), ", "))
+  return format("unknown key %s, %s has: %s", full_key(prefix, name), where, concat(sorted_keys(fields), ", "))
 end
 
 -- ---- validation --------------------------------------------------------------------------------------------------
@@ -174,7 +178,7 @@ local function impossible_guest(c, given)
   end
   for _, key in ipairs(LIMITS_OF_PORT) do
     if given.limits and given.limits[key] ~= nil then
-      return ("limits.%s cannot be used with server: it is a matter of the other one"):format(key)
+      return format("limits.%s cannot be used with server: it is a matter of the other one", key)
     end
   end
   return nil
@@ -192,7 +196,7 @@ local function impossible(c)
   elseif c.admin and not c.admin.port then
     return "admin.port is missing: the admin endpoint has no default port"
   elseif c.admin and c.admin.port == c.port and c.port ~= 0 then
-    return ("admin.port must differ from port, got %d for both"):format(c.port)
+    return format("admin.port must differ from port, got %d for both", c.port)
   elseif c.sync.enabled and not c.authentication.storeConnectedUsers then
     return "sync.enabled needs authentication.storeConnectedUsers, which is false"
   elseif c.limits.burst > 0 and c.limits.messagesPerSecond == 0 then
@@ -200,7 +204,7 @@ local function impossible(c)
   elseif c.portal.enabled and not c.redis then
     return "portal.enabled needs redis, which is not set"
   elseif c.limits.maxConnections > 0 and c.limits.maxConnectionsPerIp > c.limits.maxConnections then
-    return ("limits.maxConnectionsPerIp must not exceed limits.maxConnections, got %d and %d"):format(
+    return format("limits.maxConnectionsPerIp must not exceed limits.maxConnections, got %d and %d",
       c.limits.maxConnectionsPerIp,
       c.limits.maxConnections
     )
@@ -216,7 +220,7 @@ local function impossible(c)
     }
     for _, key in ipairs(sorted_keys(needs_envelope)) do
       if needs_envelope[key] then
-        return ("%s cannot be used with raw: it needs the Mesa envelope"):format(key)
+        return format("%s cannot be used with raw: it needs the Mesa envelope", key)
       end
     end
   end

@@ -1,6 +1,9 @@
 --- Every key of a configuration: its type, range, default and meaning. The one truth that checks and documentation share.
 -- Pure Lua. Used by mesa.config.
 
+local getmetatable, pairs, tonumber, tostring, type = getmetatable, pairs, tonumber, tostring, type
+local find, format, gsub, lower, match, sub = string.find, string.format, string.gsub, string.lower, string.match, string.sub
+
 local schema = {}
 
 local MIB = 1024 * 1024
@@ -18,8 +21,8 @@ local COMPRESSION_REFUSED = "compression must be false: the libwebsockets of thi
 --- What a message says was found.
 function schema.found(value)
   if type(value) == "string" then
-    local shown = #value > 40 and value:sub(1, 40) .. "..." or value
-    return ("the string %q"):format(shown):gsub("\\\n", "\\n")
+    local shown = #value > 40 and sub(value, 1, 40) .. "..." or value
+    return gsub(format("the string %q", shown), "\\\n", "\\n")
   elseif type(value) == "number" or type(value) == "boolean" then
     return tostring(value)
   elseif value == nil then
@@ -30,13 +33,13 @@ end
 
 --- "<key> must be <allowed>, got <what was found>".
 function schema.wrong(key, allowed, value, hint)
-  return ("%s must be %s, got %s%s"):format(key, allowed, (schema.found(value)), hint and " (" .. hint .. ")" or "")
+  return format("%s must be %s, got %s%s", key, allowed, (schema.found(value)), hint and " (" .. hint .. ")" or "")
 end
 
 local wrong = schema.wrong
 
 local function integer_text(n)
-  return n == UINT32_MAX and "2^32-1" or ("%d"):format(n)
+  return n == UINT32_MAX and "2^32-1" or format("%d", n)
 end
 
 -- ---- kinds of values ---------------------------------------------------------------------------------------------
@@ -60,7 +63,7 @@ local function integer(spec)
   local min, max = spec.min or 0, spec.max or UINT32_MAX
   spec.type = "integer"
   local unit = spec.unit and " " .. spec.unit or ""
-  spec.allowed = ("an integer between %s and %s%s"):format(integer_text(min), integer_text(max), unit)
+  spec.allowed = format("an integer between %s and %s%s", integer_text(min), integer_text(max), unit)
   spec.check = function(value, key)
     if type(value) ~= "number" then
       local hint = type(value) == "string" and tonumber(value) and "use tonumber" or nil
@@ -83,7 +86,7 @@ local function text(spec)
   spec.type = "string"
   spec.allowed = spec.allowed or "a string that is not empty"
   spec.check = function(value, key)
-    if type(value) ~= "string" or value == "" or value:find("%z") or (spec.pattern and not value:find(spec.pattern)) then
+    if type(value) ~= "string" or value == "" or find(value, "%z") or (spec.pattern and not find(value, spec.pattern)) then
       return nil, wrong(key, spec.allowed, value)
     end
     return value
@@ -122,15 +125,15 @@ local function origins_check(value, key)
   end
   for i = 1, count do
     local origin = value[i]
-    local entry = ("%s[%d]"):format(key, i)
+    local entry = format("%s[%d]", key, i)
     if type(origin) ~= "string" then
       return nil, wrong(entry, "a string (the keys of a list are 1, 2, 3 ...)", origin)
     elseif origin == "*" then
       return nil, entry .. ' must be an origin, got "*" (leave origins out to allow any)'
-    elseif origin ~= "null" and not origin:find("^%a[%w+.-]*://[^/%s]+$") then
+    elseif origin ~= "null" and not find(origin, "^%a[%w+.-]*://[^/%s]+$") then
       return nil, wrong(entry, "an origin: scheme://host or scheme://host:port, without a path", origin)
     end
-    list[i] = origin:lower()
+    list[i] = lower(origin)
   end
   return list
 end
@@ -139,8 +142,8 @@ local redis_schemes = { redis = true, rediss = true, unix = true }
 
 -- A password may be in it: what was found is not repeated.
 local function redis_uri_check(value, key)
-  if type(value) ~= "string" or not redis_schemes[value:match("^(%a+)://.+") or ""] then
-    return nil, ("%s must be a URI (redis://[user:password@]host[:port][/db], unix://path) or a table, got %s"):format(
+  if type(value) ~= "string" or not redis_schemes[match(value, "^(%a+)://.+") or ""] then
+    return nil, format("%s must be a URI (redis://[user:password@]host[:port][/db], unix://path) or a table, got %s",
       key, type(value) == "string" and "another string" or schema.found(value))
   end
   return value
@@ -155,8 +158,8 @@ local function server_check(value, key)
 end
 
 local function secret_check(value, key)
-  if type(value) ~= "string" or value == "" or value:find("%z") then
-    return nil, ("%s must be a string that is not empty, got %s"):format(key, type(value) == "string" and "another" or schema.found(value))
+  if type(value) ~= "string" or value == "" or find(value, "%z") then
+    return nil, format("%s must be a string that is not empty, got %s", key, type(value) == "string" and "another" or schema.found(value))
   end
   return value
 end
@@ -168,7 +171,7 @@ local function sentinels_check(value, key)
   local list = {}
   for i = 1, #value do
     if type(value[i]) ~= "string" or value[i] == "" then
-      return nil, wrong(("%s[%d]"):format(key, i), '"host" or "host:port"', value[i])
+      return nil, wrong(format("%s[%d]", key, i), '"host" or "host:port"', value[i])
     end
     list[i] = value[i]
   end
@@ -270,7 +273,7 @@ schema.root = section {
   options = section {
     concurrentMessages = boolean(false, "handle a client's messages at once instead of one after the other"),
     storeMessages = switchable(integer { max = 100000, default = 0, doc = "messages of each direction kept per client" }, {
-      allowed = (", false, or true for %d"):format(STORED_BY_DEFAULT),
+      allowed = format(", false, or true for %d", STORED_BY_DEFAULT),
       [true] = STORED_BY_DEFAULT,
       [false] = 0,
     }),

@@ -7,12 +7,12 @@ local core = require "mesa.core"
 local errors = require "mesa.errors"
 local request = require "mesa.request"
 
+local ipairs, type, xpcall = ipairs, type, xpcall
+
 local catch = errors.catch
 local handling = answer.handling
 -- Does nothing. LuaJIT compiles a function that the core calls up to a call of the core, but not when it just returns.
 local message_done = core.message_done
-local xpcall = xpcall
-local type = type
 
 local dispatch = {}
 

@@ -7,6 +7,10 @@ local errors = require "mesa.errors"
 local log = require "mesa.log"
 local schema = require "mesa.config_schema"
 
+local error, getmetatable, ipairs, pairs, setmetatable, tostring = error, getmetatable, ipairs, pairs, setmetatable, tostring
+local type, unpack = type, unpack
+local min, find, format, sub, concat = math.min, string.find, string.format, string.sub, table.concat
+
 local ROUTE_MAX = 1000 -- ids in one run of the script: Redis serves nobody else meanwhile
 
 local encode = core.json.encode
@@ -52,7 +56,7 @@ local function sync_options(value, key)
   local sync = {}
   for _, name in ipairs { "enabled", "maxMessages", "maxBytes", "maxAge" } do sync[name] = fields[name].default end
   for name, given in pairs(value) do
-    if sync[name] == nil then return nil, ("unknown option %s.%s"):format(key, tostring(name)) end
+    if sync[name] == nil then return nil, format("unknown option %s.%s", key, tostring(name)) end
     local checked, message = fields[name].check(given, key .. "." .. name)
     if message then return nil, message end
     sync[name] = checked
@@ -122,7 +126,7 @@ function Dispatcher:dispatch(event, recipients, excluding)
   if #recipients == 0 then return true end
   if self._closed then return nil, "closed" end
   if self.config.sync.enabled and storable and not has_everybody(recipients) then return self:_route(text, recipients) end
-  if options then text = text:sub(1, -2) .. ',"o":' .. options .. "}" end
+  if options then text = sub(text, 1, -2) .. ',"o":' .. options .. "}" end
   return self:_publish(text, recipients, excluding)
 end
 
@@ -131,7 +135,7 @@ function Dispatcher:_publish(text, recipients, excluding)
   local parts = { '{"message":', text, ',"recipients":', encode(recipients) }
   if excluding and #excluding > 0 then parts[#parts + 1] = ',"excluding":' .. encode(excluding) end
   parts[#parts + 1] = "}"
-  return self.redis:command("PUBLISH", self._channel, table.concat(parts), self._on_reply)
+  return self.redis:command("PUBLISH", self._channel, concat(parts), self._on_reply)
 end
 
 --- Publishes for those who are online and stores for the others, in one step.
@@ -140,10 +144,10 @@ function Dispatcher:_route(text, recipients)
   local ok, err
   for first = 1, #recipients, ROUTE_MAX do
     local arguments = { "EVALSHA", self._script_hash, 0, "", 0, text, sync.maxMessages, sync.maxBytes, sync.maxAge }
-    for i = first, math.min(first + ROUTE_MAX - 1, #recipients) do arguments[#arguments + 1] = "-" .. recipients[i] end
+    for i = first, min(first + ROUTE_MAX - 1, #recipients) do arguments[#arguments + 1] = "-" .. recipients[i] end
     local n = #arguments
     arguments[n + 1] = function(failure, reply, code)
-      if not failure or not failure:find "^NOSCRIPT" then return self._on_reply(failure, reply, code) end
+      if not failure or not find(failure, "^NOSCRIPT") then return self._on_reply(failure, reply, code) end
       -- somebody emptied Redis's cache of scripts
       arguments[1], arguments[2], arguments[n + 1] = "EVAL", self._script, self._on_reply
       self.redis:command(unpack(arguments))

@@ -5,8 +5,10 @@
 -- object's `_report` method and the other listeners still run.
 local errors = require "mesa.errors"
 
+local error, pairs, type, xpcall = error, pairs, type, xpcall
+local format = string.format
+
 local catch = errors.catch
-local xpcall = xpcall
 
 local emitter = {}
 local methods = {}
@@ -19,7 +21,7 @@ local function check(event, listener)
     error("the event's name must be a string, got " .. type(event), 3)
   end
   if type(listener) ~= "function" then
-    error(("the listener for %q must be a function, got %s"):format(event, type(listener)), 3)
+    error(format("the listener for %q must be a function, got %s", event, type(listener)), 3)
   end
 end
 

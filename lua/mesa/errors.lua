@@ -1,4 +1,8 @@
 --- Error objects: what the `error` events carry.
+
+local getmetatable, pcall, setmetatable, tostring, type = getmetatable, pcall, setmetatable, tostring, type
+local traceback_of, gsub = debug.traceback, string.gsub
+
 local errors = {}
 
 ---@class mesa.Error
@@ -47,7 +51,7 @@ end
 function errors.catch(value)
   if getmetatable(value) == Error then return value end
   local err = errors.wrap(value, "SCRIPT")
-  err.traceback = debug.traceback(err.message, 2):gsub("\n%s*%[C%]: in function 'xpcall'.*$", "")
+  err.traceback = gsub(traceback_of(err.message, 2), "\n%s*%[C%]: in function 'xpcall'.*$", "")
   return err
 end
 

@@ -1,6 +1,12 @@
 --- Mesa.http: requests to other services. A request suspends the handler that makes it; the server goes on meanwhile.
 local core = require "mesa.core"
 
+local error, ipairs, pairs, pcall, rawset, setmetatable, tostring = error, ipairs, pairs, pcall, rawset, setmetatable, tostring
+local type, unpack = type, unpack
+local abs, ceil, byte, find, format, gsub = math.abs, math.ceil, string.byte, string.find, string.format, string.gsub
+local lower, match, sub, concat, sort = string.lower, string.match, string.sub, table.concat, table.sort
+local decode_json, encode_json = core.json.decode, core.json.encode
+
 local http = {}
 
 local DEFAULTS = {
@@ -19,7 +25,7 @@ local known_tls = { ca = "string", verify = "boolean" }
 
 -- Misuse; raised anew at the script's line by `checked`.
 local function fail(text, ...)
-  error(text:format(...), 0)
+  error(format(text, ...), 0)
 end
 
 local function check_keys(options, keys, prefix)
@@ -38,18 +44,18 @@ local function number_of(options, key)
   if not (value >= 0 and value <= MAX[key]) then
     fail("%s must be between 0 and %d, got %s", key, MAX[key], tostring(value))
   end
-  return math.ceil(value)
+  return ceil(value)
 end
 
 local function text_of(what, value)
   if type(value) == "string" then return value end
-  if type(value) == "number" and value % 1 == 0 and math.abs(value) <= 2 ^ 53 then return ("%.0f"):format(value) end
+  if type(value) == "number" and value % 1 == 0 and abs(value) <= 2 ^ 53 then return format("%.0f", value) end
   if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
   fail("%s must be a string, a number or a boolean, got %s", what, type(value))
 end
 
 local function encode(text)
-  return (text:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+  return (gsub(text, "[^%w%-._~]", function(c) return format("%%%02X", byte(c)) end))
 end
 
 --- "a=1&b=x%20y", in the order of the names; a list is several values of one name.
@@ -59,21 +65,21 @@ local function query_of(query)
     if type(key) ~= "string" then fail("query has the key %s: its keys are names", tostring(key)) end
     names[#names + 1] = key
   end
-  table.sort(names)
+  sort(names)
   for _, key in ipairs(names) do
     local value = query[key]
     for _, one in ipairs(type(value) == "table" and value or { value }) do
       parts[#parts + 1] = encode(key) .. "=" .. encode(text_of("query." .. key, one))
     end
   end
-  return table.concat(parts, "&")
+  return concat(parts, "&")
 end
 
 local function with_query(url, query)
   local text = query_of(query)
   if text == "" then return url end
-  local base, fragment = url:match "^([^#]*)(.*)$"
-  local separator = not base:find("?", 1, true) and "?" or base:find "[?&]$" and "" or "&"
+  local base, fragment = match(url, "^([^#]*)(.*)$")
+  local separator = not find(base, "?", 1, true) and "?" or find(base, "[?&]$") and "" or "&"
   return base .. separator .. text .. fragment
 end
 
@@ -81,7 +87,7 @@ local function headers_of(options, json)
   local list, given = {}, {}
   for key, value in pairs(options.headers or {}) do
     if type(key) ~= "string" then fail("headers has the key %s: its keys are names", tostring(key)) end
-    given[key:lower()] = true
+    given[lower(key)] = true
     for _, one in ipairs(type(value) == "table" and value or { value }) do
       list[#list + 1] = key
       list[#list + 1] = text_of("headers." .. key, one)
@@ -101,22 +107,22 @@ end
 local function body_of(options)
   if options.json == nil then return options.body end
   if options.body ~= nil then fail("body and json cannot both be given") end
-  local ok, text, why = pcall(core.json.encode, options.json)
+  local ok, text, why = pcall(encode_json, options.json)
   if not ok then fail("json: %s", tostring(text)) end
   if not text then fail("json: %s", tostring(why)) end
   return text
 end
 
 local function is_json(content_type)
-  local kind = (content_type or ""):lower():match "^%s*([^%s;]+)"
-  return kind == "application/json" or (kind or ""):find "^[^/]+/[^/]+%+json$" ~= nil
+  local kind = match(lower(content_type or ""), "^%s*([^%s;]+)")
+  return kind == "application/json" or find(kind or "", "^[^/]+/[^/]+%+json$") ~= nil
 end
 
 -- `json` is decoded when it is first asked for; nil when the body is none.
 local Response = {}
 function Response.__index(response, key)
   if key ~= "json" or not is_json(response.headers["content-type"]) then return nil end
-  local ok, value = pcall(core.json.decode, response.body)
+  local ok, value = pcall(decode_json, response.body)
   if not ok then value = nil end
   rawset(response, "json", value)
   return value
@@ -131,7 +137,7 @@ local function prepare(method, url, options)
   if type(url) ~= "string" then fail("the URL must be a string, got %s", type(url)) end
   if options.query then url = with_query(url, options.query) end
   local ca = tls.ca
-  if ca and ca:sub(1, 1) ~= "/" then ca = core.app_dir() .. "/" .. ca end
+  if ca and sub(ca, 1, 1) ~= "/" then ca = core.app_dir() .. "/" .. ca end
   return { method, url, headers_of(options, options.json ~= nil), body_of(options),
     number_of(options, "timeout"), number_of(options, "connectTimeout"),
     number_of(options, "maxRedirects"), number_of(options, "maxSize"), ca, tls.verify == false }
@@ -139,7 +145,7 @@ end
 
 local function checked(name, ...)
   local ok, arguments = pcall(prepare, ...)
-  if not ok then error(("Mesa.http.%s: %s"):format(name, arguments), 3) end
+  if not ok then error(format("Mesa.http.%s: %s", name, arguments), 3) end
   return arguments
 end
 

@@ -1,12 +1,15 @@
 --- The process's log (standard error, one line a record).
 local core = require "mesa.core"
 
+local select, tostring = select, tostring
+local concat = table.concat
+
 local log = {}
 
 local function text_of(...)
   local parts = {}
   for i = 1, select("#", ...) do parts[i] = tostring((select(i, ...))) end
-  return table.concat(parts, " ")
+  return concat(parts, " ")
 end
 
 --- Each takes what is to be logged and, optionally, the area of the record ("script" by default).

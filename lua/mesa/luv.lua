@@ -1,5 +1,10 @@
 --- luv on a loop that is not its own: what a script must not do to it, and what it has left open.
+
+local error, ipairs, pairs, type = error, ipairs, pairs, type
+local debug_getmetatable, getregistry, format = debug.getmetatable, debug.getregistry, string.format
+
 local luv = {}
+local close, is_closing -- luv's own, whatever a script does to its table; nil: no script has loaded it
 
 local kinds = {
   "async", "check", "fs_event", "fs_poll", "idle", "pipe", "poll", "prepare", "process", "signal", "tcp", "timer", "tty", "udp",
@@ -7,14 +12,14 @@ local kinds = {
 
 -- luv keeps each open handle in the registry.
 local function handles()
-  local registry = debug.getregistry()
+  local registry = getregistry()
   local known, list = {}, {}
   for _, kind in ipairs(kinds) do
     local metatable = registry["uv_" .. kind]
     if metatable then known[metatable] = true end
   end
   for _, value in pairs(registry) do
-    if type(value) == "userdata" and known[debug.getmetatable(value)] then list[#list + 1] = value end
+    if type(value) == "userdata" and known[debug_getmetatable(value)] then list[#list + 1] = value end
   end
   return list
 end
@@ -23,8 +28,9 @@ end
 ---@param uv table
 ---@return table uv
 function luv.adapt(uv)
+  close, is_closing = uv.close, uv.is_closing
   for _, name in ipairs { "run", "stop", "loop_close" } do
-    uv[name] = function() error(("uv.%s: the loop is the server's, and runs by itself"):format(name), 2) end
+    uv[name] = function() error(format("uv.%s: the loop is the server's, and runs by itself", name), 2) end
   end
   uv.walk = function(fn)
     if type(fn) ~= "function" then error("uv.walk expects a function, got " .. type(fn), 2) end
@@ -36,10 +42,9 @@ end
 --- Closes the handles that scripts have left open.
 ---@return boolean used whether a script has loaded luv
 function luv.close()
-  local uv = package.loaded.luv
-  if not uv then return false end
+  if not close then return false end
   for _, handle in ipairs(handles()) do
-    if not uv.is_closing(handle) then uv.close(handle) end
+    if not is_closing(handle) then close(handle) end
   end
   return true
 end

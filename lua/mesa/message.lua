@@ -1,6 +1,9 @@
 --- Messages: what travels in both directions (PROTOCOL 1).
 local core = require "mesa.core"
 
+local error, getmetatable, pairs, rawget, rawset = error, getmetatable, pairs, rawget, rawset
+local setmetatable, tostring, type = setmetatable, tostring, type
+
 ---@class mesa.Message
 ---@field opcode integer
 ---@field data any decoded when first read; what is passed on unread is not decoded at all
@@ -10,7 +13,6 @@ local core = require "mesa.core"
 local Message = {}
 
 local decode, serialize = core.message_decode, core.message_serialize
-local getmetatable, rawget, rawset, setmetatable, type = getmetatable, rawget, rawset, setmetatable, type
 
 -- `_raw` and `_block` stand for data that nobody has read yet (src/script/raw_data.c).
 local metatable = { __name = "mesa.message" }

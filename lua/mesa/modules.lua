@@ -5,6 +5,11 @@
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 
+local error, ipairs, loadstring, pairs, pcall, tostring, type = error, ipairs, loadstring, pairs, pcall, tostring, type
+local xpcall = xpcall
+local open, gsub, sub, insert = io.open, string.gsub, string.sub, table.insert
+local globals, loaded_modules, loaders, searchpath = _G, package.loaded, package.loaders, package.searchpath
+
 local modules = {}
 
 ---@class mesa.Unit
@@ -30,7 +35,7 @@ end
 ---@param path string
 ---@return string
 function modules.display(path)
-  if path:sub(1, #app_dir + 1) == app_dir .. "/" then return path:sub(#app_dir + 2) end
+  if sub(path, 1, #app_dir + 1) == app_dir .. "/" then return sub(path, #app_dir + 2) end
   return path
 end
 
@@ -38,12 +43,12 @@ end
 ---@param path string
 ---@return function? chunk, string? err
 function modules.compile(path)
-  local file, err = io.open(path, "rb")
-  if not file then return nil, "cannot read " .. modules.display(path) .. ": " .. tostring(err):gsub("^.*: ", "") end
+  local file, err = open(path, "rb")
+  if not file then return nil, "cannot read " .. modules.display(path) .. ": " .. gsub(tostring(err), "^.*: ", "") end
   local text = file:read("*a")
   file:close()
   if not text then return nil, "cannot read " .. modules.display(path) end
-  return loadstring((text:gsub("^\239\187\191", ""):gsub("^#[^\n]*", "")), "@" .. modules.display(path))
+  return loadstring((gsub(gsub(text, "^\239\187\191", ""), "^#[^\n]*", "")), "@" .. modules.display(path))
 end
 
 --- Runs fn(...) as the load of `unit` and returns its first result; an error passes through with its traceback.
@@ -57,8 +62,8 @@ local function run_as(unit, fn, ...)
 end
 
 local function find(name)
-  if name == "mesa" or name:sub(1, 5) == "mesa." then return nil end
-  return (package.searchpath(name, search_path))
+  if name == "mesa" or sub(name, 1, 5) == "mesa." then return nil end
+  return (searchpath(name, search_path))
 end
 
 local function load_module(name, path)
@@ -96,8 +101,8 @@ end
 
 --- Takes over `require` for the application. Called once, by mesa.program.
 function modules.install()
-  table.insert(package.loaders, 2, searcher)
-  _G.require = tracking_require
+  insert(loaders, 2, searcher)
+  globals.require = tracking_require
 end
 
 --- Loads the main script: `run` compiles and runs it. An error in it ends the program, so it passes as it is.
@@ -193,11 +198,11 @@ function modules.stage(changed)
   local staged = {}
   for path, unit in pairs(units) do
     if not changed or modules.affected(unit, changed) then
-      staged[path] = { unit = unit, value = package.loaded[unit.name] }
+      staged[path] = { unit = unit, value = loaded_modules[unit.name] }
     end
   end
   for path, entry in pairs(staged) do
-    package.loaded[entry.unit.name] = nil
+    loaded_modules[entry.unit.name] = nil
     units[path] = nil
   end
   return staged
@@ -207,7 +212,7 @@ end
 function modules.restore(staged)
   for path, entry in pairs(staged) do
     if units[path] then modules.stop_all(units[path]) end
-    package.loaded[entry.unit.name] = entry.value
+    loaded_modules[entry.unit.name] = entry.value
     units[path] = entry.unit
   end
 end
@@ -220,7 +225,7 @@ function modules.commit(staged)
     if not held[path] then
       modules.stop_all(entry.unit)
     elseif not units[path] then
-      package.loaded[entry.unit.name] = entry.value
+      loaded_modules[entry.unit.name] = entry.value
       units[path] = entry.unit
     end
   end

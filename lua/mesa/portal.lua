@@ -8,7 +8,10 @@ local log = require "mesa.log"
 local modules = require "mesa.modules"
 local portals = require "mesa.portals"
 
-local decode = core.json.decode
+local getmetatable, ipairs, setmetatable, type, unpack = getmetatable, ipairs, setmetatable, type, unpack
+local byte, format, insert, remove = string.byte, string.format, table.insert, table.remove
+
+local decode, encode, null = core.json.decode, core.json.encode, core.json.null
 
 -- The channel of each connection that portals have subscribed through. A lease names it, so that servers can tell whether the
 -- portal is subscribed, and which subscribers of `portal` are portals without a lease.
@@ -41,7 +44,7 @@ end
 -- ---- what servers publish -------------------------------------------------------------------------------------------
 
 local function is_id(value)
-  return value == nil or value == core.json.null or type(value) == "string"
+  return value == nil or value == null or type(value) == "string"
 end
 
 local function text_or_nil(value)
@@ -93,7 +96,7 @@ local function run(self, commands, done)
 end
 
 local function update_of(self, ready)
-  return { "PUBLISH", self._pool, core.json.encode { id = self.id, ready = ready } }
+  return { "PUBLISH", self._pool, encode { id = self.id, ready = ready } }
 end
 
 --- Tells the servers that this portal is in the pool.
@@ -114,7 +117,7 @@ function Portal:_enter(anew)
       if anew then self:_report(errors.new("cannot enter the pool of portals: " .. err, "REDIS"), "enter") end
     elseif replies[2] == 1 or not self._entered then
       local news = { update_of(self, true) }
-      if anew and self._entered then table.insert(news, 1, update_of(self, false)) end
+      if anew and self._entered then insert(news, 1, update_of(self, false)) end
       announce(self, news)
     end
   end)
@@ -130,7 +133,7 @@ function Portal:close(done)
   self._closed = true
   self:_log("portal " .. self.id .. " is leaving")
   for i, portal in ipairs(portals) do
-    if portal == self then table.remove(portals, i) break end
+    if portal == self then remove(portals, i) break end
   end
   core.timer_stop(self._refresh)
   run(self, { { "SREM", self._pool, self.id }, { "DEL", self._lease }, update_of(self, false) }, function(err)
@@ -144,10 +147,10 @@ end
 -- ---- creation --------------------------------------------------------------------------------------------------------
 
 local function uuid()
-  local bytes = { core.random(16):byte(1, 16) }
+  local bytes = { byte(core.random(16), 1, 16) }
   bytes[7] = bytes[7] % 16 + 64
   bytes[9] = bytes[9] % 64 + 128
-  return (("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x"):format(unpack(bytes)))
+  return (format("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", unpack(bytes)))
 end
 
 ---@param connection string|table|mesa.Redis URI, options, or a connection of Mesa.redis.connect

@@ -5,6 +5,10 @@ local log = require "mesa.log"
 local luv = require "mesa.luv"
 local modules = require "mesa.modules"
 
+local error, ipairs, loadfile, next, pairs, type, unpack, xpcall = error, ipairs, loadfile, next, pairs, type, unpack, xpcall
+local format = string.format
+local arguments = arg
+
 io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
 modules.install()
 
@@ -17,9 +21,11 @@ coroutine.yield = function(...) -- luacheck: ignore 122
   return yield(...)
 end
 
+require "mesa" -- takes what it needs of the libraries before a script can change them
 local portals = require "mesa.portals"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
+
 local program = {}
 
 --- Runs the main script; its servers begin to listen when it has returned.
@@ -29,7 +35,7 @@ function program.load(path)
     local chunk, err = loadfile(path)
     if not chunk then error(err, 0) end
     core.watch(core.realpath(path) or path)
-    chunk(unpack(arg))
+    chunk(unpack(arguments))
   end)
 end
 
@@ -37,7 +43,7 @@ end
 local function call(what, fn, ...)
   local ok, err = xpcall(fn, errors.catch, ...)
   if ok then return end
-  log.error(("error in a %s: %s"):format(what, err.traceback or err.message), "script")
+  log.error(format("error in a %s: %s", what, err.traceback or err.message), "script")
   for _, server in ipairs(servers) do server:_emit_error(err, what) end
 end
 

@@ -4,6 +4,9 @@ local errors = require "mesa.errors"
 local modules = require "mesa.modules"
 local schema = require "mesa.config_schema"
 
+local error, getmetatable, ipairs, setmetatable, type, unpack = error, getmetatable, ipairs, setmetatable, type, unpack
+local format, sub, upper = string.format, string.sub, string.upper
+
 core.redis_error_class(errors.class)
 
 local redis = {}
@@ -31,10 +34,10 @@ local transactional = { MULTI = true, EXEC = true, DISCARD = true, WATCH = true,
 --- Why the command cannot be sent on a shared connection; nil when it can.
 local function refusal(name, in_pipeline)
   if type(name) ~= "string" then return "a command's name must be a string, got " .. (schema.found(name)) end
-  local upper = name:upper()
-  if refused[upper] then return ("%s cannot be sent: %s"):format(upper, refused[upper]) end
-  if transactional[upper] and not in_pipeline then
-    return upper .. " is sent within a pipeline: others use this connection, too"
+  local command = upper(name)
+  if refused[command] then return format("%s cannot be sent: %s", command, refused[command]) end
+  if transactional[command] and not in_pipeline then
+    return command .. " is sent within a pipeline: others use this connection, too"
   end
   return nil
 end
@@ -104,7 +107,7 @@ end
 
 local function check_channel(method, channel)
   if type(channel) ~= "string" or channel == "" then
-    error(("redis:%s expects a channel, got %s"):format(method, (schema.found(channel))), 3)
+    error(format("redis:%s expects a channel, got %s", method, (schema.found(channel))), 3)
   end
 end
 
@@ -188,7 +191,7 @@ end
 
 local function index(_, name)
   local method = Redis[name]
-  if method or type(name) ~= "string" or name:sub(1, 1) == "_" then return method end
+  if method or type(name) ~= "string" or sub(name, 1, 1) == "_" then return method end
   local why = refusal(name, false)
   method = function(self, ...)
     if why then error(why, 2) end

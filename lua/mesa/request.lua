@@ -1,6 +1,12 @@
 --- Plain HTTP on a server's port: what the listeners of its `request` event are given.
 local core = require "mesa.core"
 
+local error, ipairs, pairs, pcall, setmetatable, tonumber = error, ipairs, pairs, pcall, setmetatable, tonumber
+local tostring, type = tostring, type
+local char, find, format, gmatch, gsub, lower = string.char, string.find, string.format, string.gmatch, string.gsub, string.lower
+local match = string.match
+local encode = core.json.encode
+
 local request = {}
 
 --- "a=1&b=x%20y" -> { a = "1", b = "x y" }; of duplicates the last one counts.
@@ -9,10 +15,10 @@ local request = {}
 function request.parse_query(text)
   local query = {}
   local function decode(s)
-    return (s:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+    return (gsub(gsub(s, "+", " "), "%%(%x%x)", function(hex) return char(tonumber(hex, 16)) end))
   end
-  for pair in text:gmatch("[^&]+") do
-    local name, value = pair:match("^([^=]*)=?(.*)$")
+  for pair in gmatch(text, "[^&]+") do
+    local name, value = match(pair, "^([^=]*)=?(.*)$")
     query[decode(name)] = decode(value)
   end
   return query
@@ -43,10 +49,10 @@ end
 ---@param value? string|number|string[]
 ---@return mesa.Response self
 function Response:header(name, value)
-  if type(name) ~= "string" or not name:find "^[%w!#$%%&'*+%-.^_`|~]+$" then
+  if type(name) ~= "string" or not find(name, "^[%w!#$%%&'*+%-.^_`|~]+$") then
     error("response:header: " .. tostring(name) .. " cannot be a header's name", 2)
   end
-  local key = name:lower()
+  local key = lower(name)
   if reserved[key] then error("response:header: " .. name .. " is set by the server itself", 2) end
   if value == nil then
     self._headers[key] = nil
@@ -55,10 +61,10 @@ function Response:header(name, value)
   local list = {}
   for i, one in ipairs(type(value) == "table" and value or { value }) do
     if type(one) ~= "string" and type(one) ~= "number" then
-      error(("response:header: the value of %s must be a string, got %s"):format(name, type(one)), 2)
+      error(format("response:header: the value of %s must be a string, got %s", name, type(one)), 2)
     end
     one = tostring(one)
-    if one:find "[\r\n%z]" then error(("response:header: the value of %s has a line break or a NUL"):format(name), 2) end
+    if find(one, "[\r\n%z]") then error(format("response:header: the value of %s has a line break or a NUL", name), 2) end
     list[i] = one
   end
   self._headers[key] = list
@@ -93,7 +99,7 @@ end
 ---@return true? ok
 ---@return "answered"? err
 function Response:json(value)
-  local ok, text = pcall(core.json.encode, value)
+  local ok, text = pcall(encode, value)
   if not ok then error("response:json: " .. text, 2) end
   return answer(self, "application/json", text)
 end

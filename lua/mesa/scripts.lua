@@ -7,6 +7,9 @@ local errors = require "mesa.errors"
 local log = require "mesa.log"
 local modules = require "mesa.modules"
 
+local error, ipairs, pairs, pcall, setmetatable, tostring, type = error, ipairs, pairs, pcall, setmetatable, tostring, type
+local open, format, sub, concat = io.open, string.format, string.sub, table.concat
+
 local scripts = {}
 local sets = {}
 
@@ -22,12 +25,12 @@ local Set = {}
 Set.__index = Set
 
 local function absolute(path)
-  if path:sub(1, 1) ~= "/" then path = core.app_dir() .. "/" .. path end
+  if sub(path, 1, 1) ~= "/" then path = core.app_dir() .. "/" .. path end
   return core.realpath(path) or path
 end
 
 local function exists(path)
-  local file = io.open(path, "rb")
+  local file = open(path, "rb")
   if file then file:close() end
   return file ~= nil
 end
@@ -38,7 +41,7 @@ local function load_script(path)
   local fn, unit = modules.load_script(path)
   if type(fn) ~= "function" then
     modules.stop_all(unit)
-    error(errors.new(("%s must return a function, it returned %s"):format(modules.display(path), type(fn)), "LOAD"), 0)
+    error(errors.new(format("%s must return a function, it returned %s", modules.display(path), type(fn)), "LOAD"), 0)
   end
   return fn, unit
 end
@@ -122,7 +125,7 @@ end
 local function report_failure(work, err)
   for _, item in ipairs(work) do
     local text = err.traceback or tostring(err)
-    log.error(("reload failed, version %d goes on serving: %s"):format(item.set._version, text), "reload")
+    log.error(format("reload failed, version %d goes on serving: %s", item.set._version, text), "reload")
     core.server_count_event(item.set._server, "reload_failure")
     item.set._server:_emit_error(errors.new(tostring(err), "RELOAD", err.traceback), "reload")
   end
@@ -134,12 +137,12 @@ local function report_success(work, duration)
     local set, files = item.set, {}
     for i, slot in ipairs(item.slots) do files[i] = modules.display(set._paths[slot]) end
     set._version = set._version + 1
-    report[n] = ("reloaded %s (version %d, %.1f ms)"):format(table.concat(files, ", "), set._version, duration)
+    report[n] = format("reloaded %s (version %d, %.1f ms)", concat(files, ", "), set._version, duration)
     log.info(report[n], "reload")
     core.server_count_event(set._server, "reload")
     set._server:emit("reload", { files = files, version = set._version, duration = duration })
   end
-  return table.concat(report, "\n")
+  return concat(report, "\n")
 end
 
 --- Reloads the scripts that the changed files concern (all when `changed` is nil).

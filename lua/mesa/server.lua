@@ -10,6 +10,10 @@ local redis = require "mesa.redis"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
 
+local error, ipairs, pairs, rawget, rawset, setmetatable, tostring = error, ipairs, pairs, rawget, rawset, setmetatable, tostring
+local type, xpcall = type, xpcall
+local format, sub, concat = string.format, string.sub, table.concat
+
 local send = core.server_send
 
 ---@class mesa.Server
@@ -63,10 +67,10 @@ function Server:use(middleware)
   end
   for name, handler in pairs(handlers) do
     if not known[name] then
-      error(("server:use: unknown handler %q; there are %s"):format(tostring(name), table.concat(middleware_events, ", ")), 2)
+      error(format("server:use: unknown handler %q; there are %s", tostring(name), concat(middleware_events, ", ")), 2)
     end
     if type(handler) ~= "function" then
-      error(("server:use: %s must be a function, got %s"):format(name, type(handler)), 2)
+      error(format("server:use: %s must be a function, got %s", name, type(handler)), 2)
     end
     local list = self._middleware[name] or {}
     list[#list + 1] = handler
@@ -130,10 +134,10 @@ function Server:_report(err, where, client)
   err = errors.wrap(err, "SCRIPT") -- without memory for a traceback LuaJIT gives the bare text
   if err.code == "SCRIPT" then
     core.server_count_event(self, "script_error")
-    log.error(("error in %s: %s"):format(where, err.traceback or err.message), "script")
+    log.error(format("error in %s: %s", where, err.traceback or err.message), "script")
   else
     local who = client and (" (" .. (client.request.ip or "?") .. ")") or ""
-    log.warn(("%s: %s%s"):format(err.code, err.message, who), "client")
+    log.warn(format("%s: %s%s", err.code, err.message, who), "client")
   end
   self:_emit_error(err, where, client)
 end
@@ -156,7 +160,7 @@ end
 --- Paths of the configuration are relative to the main script, whatever the working directory is.
 local function resolve_paths(cfg)
   local function absolute(path)
-    if path == nil or path:sub(1, 1) == "/" then return path end
+    if path == nil or sub(path, 1, 1) == "/" then return path end
     return core.app_dir() .. "/" .. path
   end
   cfg.static = absolute(cfg.static)

@@ -2,12 +2,15 @@
 local core = require "mesa.core"
 local scripts = require "mesa.scripts"
 
+local error, select, tostring, type, unpack = error, select, tostring, type, unpack
+local format = string.format
+
 local timer = {}
 
 local function start(name, fn, ms, repeats, ...)
-  if type(fn) ~= "function" then error(("Mesa.%s expects a function, got %s"):format(name, type(fn)), 3) end
+  if type(fn) ~= "function" then error(format("Mesa.%s expects a function, got %s", name, type(fn)), 3) end
   if type(ms) ~= "number" or not (ms >= 0 and ms <= 2147483647) then
-    error(("Mesa.%s expects milliseconds from 0 to 2147483647, got %s"):format(name, tostring(ms)), 3)
+    error(format("Mesa.%s expects milliseconds from 0 to 2147483647, got %s", name, tostring(ms)), 3)
   end
   local callback = fn
   local n = select("#", ...)

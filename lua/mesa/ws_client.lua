@@ -10,6 +10,9 @@ local log = require "mesa.log"
 local Message = require "mesa.message"
 local timer = require "mesa.timer"
 
+local error, ipairs, pairs, setmetatable, tostring, type = error, ipairs, pairs, setmetatable, tostring, type
+local format, remove = string.format, table.remove
+
 ---@class mesa.WsClient
 local WsClient = {}
 WsClient.__index = WsClient
@@ -34,11 +37,11 @@ local function check_options(given)
   local options = {}
   for key, value in pairs(given or {}) do
     local allowed = options_allowed[key]
-    if not allowed then error(("Mesa.Client: there is no option %q"):format(tostring(key)), 3) end
+    if not allowed then error(format("Mesa.Client: there is no option %q", tostring(key)), 3) end
     if type(value) ~= allowed.type then
-      error(("Mesa.Client: %s must be a %s, got %s"):format(key, allowed.type, type(value)), 3)
+      error(format("Mesa.Client: %s must be a %s, got %s", key, allowed.type, type(value)), 3)
     elseif allowed.min and not (value >= allowed.min and value <= allowed.max) then
-      error(("Mesa.Client: %s must be between %d and %.0f, got %s"):format(key, allowed.min, allowed.max, value), 3)
+      error(format("Mesa.Client: %s must be between %d and %.0f, got %s", key, allowed.min, allowed.max, value), 3)
     end
     options[key] = value
   end
@@ -79,7 +82,7 @@ local function fail(self, err)
   if self._handlers and self._handlers.error then
     self:emit("error", err)
   else
-    log.warn(("client of %s: %s"):format(self.url, err.message), "client")
+    log.warn(format("client of %s: %s", self.url, err.message), "client")
   end
 end
 
@@ -88,7 +91,7 @@ end
 ---@param event string
 function WsClient:_report(err, event)
   err = errors.wrap(err, "SCRIPT")
-  log.error(("error in %q of a client of %s: %s"):format(event, self.url, err.traceback or err.message), "script")
+  log.error(format("error in %q of a client of %s: %s", event, self.url, err.traceback or err.message), "script")
   if event ~= "error" then self:emit("error", err) end
 end
 
@@ -96,7 +99,7 @@ local function store(self, direction, message)
   if not self.messages then return end
   local list = self.messages[direction]
   list[#list + 1] = message
-  if #list > STORED_MAX then table.remove(list, 1) end
+  if #list > STORED_MAX then remove(list, 1) end
 end
 
 -- ---- what the server says ------------------------------------------------------------------------------------------
@@ -214,7 +217,7 @@ local function on_close(self, code, reason, why)
   if again then reconnect_later(self) end
   resolve_connect(self, nil, why or "closed")
   resolve_authentication(self, nil, "closed")
-  if why and not self._forced then fail(self, errors.new(("cannot connect to %s: %s"):format(self.url, why), "CONNECT")) end
+  if why and not self._forced then fail(self, errors.new(format("cannot connect to %s: %s", self.url, why), "CONNECT")) end
   self:emit("disconnected", code, reason, { willAttemptReconnect = again })
 end
 
