@@ -1,7 +1,11 @@
-/* broker.h - what reaches users beyond this server's own connections: messages, presence, the sync store, portals.
+/* broker.h - what reaches users beyond this server's own connections: messages, presence, the sync
+ * store, portals.
  *
- * An interface: memory.c implements it inside one process, redis.c over Redis. Callbacks come on the loop thread, possibly from inside the operation
- * that causes them, and each exactly once. Loop thread only. May include: base/, core/, io/loop.h.
+ * An interface: memory.c implements it inside one process, redis.c over Redis. Callbacks come on the
+ * loop thread, possibly from inside the operation that causes them, and each exactly once. A hook may
+ * call any operation again, and close the client that the operation is about: ids, backlogs and
+ * confirmations are not looked at any more once one was called. The broker itself is not freed before
+ * the end of the turn. Loop thread only. May include: base/, core/, io/loop.h.
  */
 #ifndef MESA_BROKER_BROKER_H
 #define MESA_BROKER_BROKER_H
@@ -117,10 +121,10 @@ struct mesa_broker_ops {
     /* A connection was made / has ended. */
     void (*connected)(struct mesa_broker *b);
     void (*disconnected)(struct mesa_broker *b);
-    /* The first connection of `id` on this server was authenticated. */
+    /* `id` has connections on this server, or none any more. Repeating has no effect. */
     void (*user_online)(struct mesa_broker *b, struct mesa_span id);
-    /* The last one left. `unread` are messages that it may not have received and nobody keeps: they go
-     * back in front of what was stored since then. */
+    /* `unread` are messages that it may not have received and nobody keeps: they go back in front of
+     * what was stored since then. */
     void (*user_offline)(struct mesa_broker *b, struct mesa_span id,
                          const struct mesa_backlog *unread);
     /* Brings a message to where else its recipients are, and keeps it for those who are offline, within sync.maxMessages, maxBytes and maxAge: the oldest go first.

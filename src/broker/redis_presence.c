@@ -25,11 +25,11 @@ static struct mesa_span lease(const struct mesa_redis_broker *r, char text[24])
 void mesa_redis_user_online(struct mesa_broker *b, struct mesa_span id)
 {
     struct mesa_redis_broker *r = mesa_redis_self(b);
-    if (mesa_map_set(r->users, id.p, id.len, r) != MESA_OK)
-        mesa_redis_error(r, "MEMORY", "no memory to remember that a user is online");
     const struct mesa_span args[] = {incarnation(r), id};
-    if (r->up && r->cfg->authentication.store_connected_users &&
-        mesa_redis_do(r, MESA_SCRIPT_ONLINE, args, 2, NULL, NULL) != MESA_OK)
+    enum mesa_status rc = mesa_map_set(r->users, id.p, id.len, r);
+    if (rc == MESA_OK && r->up && r->cfg->authentication.store_connected_users)
+        rc = mesa_redis_do(r, MESA_SCRIPT_ONLINE, args, 2, NULL, NULL);
+    if (rc != MESA_OK) /* last: a hook may end the user */
         mesa_redis_error(r, "MEMORY", "no memory to tell Redis about a user");
 }
 

@@ -7,11 +7,9 @@
 #include "base/utf8.h"
 #include "broker/redis_internal.h"
 
-enum { ID_MAX = 512 };
-
 static bool is_id(struct mesa_span id)
 {
-    return id.len >= 1 && id.len <= ID_MAX && mesa_utf8_valid(id.p, id.len);
+    return id.len >= 1 && id.len <= MESA_ID_MAX && mesa_utf8_valid(id.p, id.len);
 }
 
 void mesa_redis_write_bounds(const struct mesa_redis_broker *r, struct mesa_redis_bounds *b)

@@ -278,19 +278,20 @@ enum mesa_status mesa_redis_confirm(struct mesa_broker *b, struct mesa_span id,
     struct mesa_redis_broker *r = mesa_redis_self(b);
     if (!r->up)
         return MESA_EUNAVAILABLE;
-    if (r->confirm_count == CONFIRMS_MAX)
-        mesa_redis_send_confirms(r);
     if (r->confirm_lens == NULL)
         r->confirm_lens = calloc(CONFIRMS_MAX, sizeof *r->confirm_lens);
     if (r->confirm_lens == NULL)
         return MESA_ENOMEM;
     size_t before = r->confirms.len;
     enum mesa_status rc = write_confirm(&r->confirms, id, c);
-    if (rc == MESA_OK)
-        r->confirm_lens[r->confirm_count++] = r->confirms.len - before;
-    else
+    if (rc != MESA_OK) {
         r->confirms.len = before;
-    return rc;
+        return rc;
+    }
+    r->confirm_lens[r->confirm_count++] = r->confirms.len - before;
+    if (r->confirm_count == CONFIRMS_MAX)
+        mesa_redis_send_confirms(r); /* behind the last use of `id` and `c`: it may call hooks */
+    return MESA_OK;
 }
 
 void mesa_redis_send_confirms(struct mesa_redis_broker *r)
@@ -301,9 +302,11 @@ void mesa_redis_send_confirms(struct mesa_redis_broker *r)
         return;
     for (size_t i = 0; i < r->confirm_count; at += r->confirm_lens[i++])
         args[i + 1] = (struct mesa_span){at, r->confirm_lens[i]};
-    if (r->up &&
-        mesa_redis_do(r, MESA_SCRIPT_CONFIRM, args, r->confirm_count + 1, NULL, NULL) != MESA_OK)
-        mesa_redis_error(r, "MEMORY", "no memory to confirm kept messages");
+    enum mesa_status rc = MESA_OK;
+    if (r->up)
+        rc = mesa_redis_do(r, MESA_SCRIPT_CONFIRM, args, r->confirm_count + 1, NULL, NULL);
     r->confirm_count = 0;
     mesa_buf_reset(&r->confirms, 64 * 1024);
+    if (rc != MESA_OK) /* last: a hook may confirm more */
+        mesa_redis_error(r, "MEMORY", "no memory to confirm kept messages");
 }

@@ -13,7 +13,10 @@
 
 #include "base/status.h"
 
-enum { MESA_SCRIPT_TIME_MS = 1000 };
+enum {
+    MESA_SCRIPT_TIME_MS = 1000,
+    MESA_ID_MAX = 512, /* bytes of a user's id */
+};
 
 struct mesa_config {
     char *host;        /* NULL: every address */

@@ -15,7 +15,6 @@ struct mesa_registry_user {
 struct mesa_registry {
     struct mesa_list entries;
     struct mesa_map *users;
-    struct mesa_registry_user *left; /* keeps mesa_registry_change.before readable */
     size_t count;
     uint64_t next_serial;
 };
@@ -51,7 +50,6 @@ void mesa_registry_free(struct mesa_registry *r)
 {
     if (r == NULL)
         return;
-    user_unref(r->left);
     mesa_map_free(r->users);
     free(r);
 }
@@ -162,14 +160,19 @@ void mesa_registry_leave(struct mesa_registry *r, struct mesa_registry_entry *e,
     struct mesa_registry_user *u = e->user;
     mesa_list_remove(&e->of_user);
     change->before = user_id(u);
-    user_unref(r->left);
-    r->left = u;
+    change->left = u;
     u->refs++;
     if (mesa_list_empty(&u->members)) {
         change->went_offline = true;
         mesa_map_remove(r->users, u->id, u->id_len);
         user_unref(u);
     }
+}
+
+void mesa_registry_change_end(struct mesa_registry_change *change)
+{
+    user_unref(change->left);
+    *change = (struct mesa_registry_change){0};
 }
 
 struct mesa_span mesa_registry_id(const struct mesa_registry_entry *e)

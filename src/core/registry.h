@@ -24,11 +24,13 @@ struct mesa_registry_entry { /* private fields */
     uint64_t serial;                 /* in order of mesa_registry_add */
 };
 
-/* What joining or leaving changed. Spans live until the next call to the registry. */
+/* What joining or leaving changed. It holds a reference, so that `before` stays readable whatever is
+ * called meanwhile: every change is given back with mesa_registry_change_end. */
 struct mesa_registry_change {
-    bool came_online;        /* the entry is the first of its id */
-    bool went_offline;       /* it was the last of the id it had before */
-    struct mesa_span before; /* that id; absent when it had none */
+    bool came_online;                /* the entry is the first of its id */
+    bool went_offline;               /* it was the last of the id it had before */
+    struct mesa_span before;         /* that id; absent when it had none */
+    struct mesa_registry_user *left; /* private */
 };
 
 enum mesa_status mesa_registry_new(struct mesa_registry **out);
@@ -47,12 +49,14 @@ size_t mesa_registry_count(const struct mesa_registry *r);
 size_t mesa_registry_user_count(const struct mesa_registry *r);
 
 /* Gives the entry an id, instead of the one it may have: one step, nobody sees it under both or
- * none. MESA_ENOMEM: nothing changed. */
+ * none. MESA_ENOMEM: nothing changed, and there is nothing to give back. */
 enum mesa_status mesa_registry_join(struct mesa_registry *r, struct mesa_registry_entry *e,
                                     struct mesa_span id, struct mesa_registry_change *change);
 /* Takes the entry out of its user's connections; repeating has no effect. */
 void mesa_registry_leave(struct mesa_registry *r, struct mesa_registry_entry *e,
                          struct mesa_registry_change *change);
+/* Gives back what joining or leaving filled in. */
+void mesa_registry_change_end(struct mesa_registry_change *change);
 /* The id given last, absent when there was none. */
 struct mesa_span mesa_registry_id(const struct mesa_registry_entry *e);
 

@@ -266,6 +266,9 @@ static enum mesa_status send_to_user(lua_State *L, struct client_box *box,
                                      const struct message_ref *m)
 {
     struct mesa_span id = mesa_client_id(box->client);
+    char copy[MESA_ID_MAX]; /* a listener that is called meanwhile may give the client another id */
+    memcpy(copy, id.p, id.len);
+    id.p = copy;
     struct mesa_recipients to = {.ids = &id, .id_count = 1};
     enum mesa_status rc = mesa_script_send(L, box->server, 2, m, &to);
     if (rc == MESA_EUNAVAILABLE) /* the connections here got it */

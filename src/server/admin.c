@@ -72,7 +72,7 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
     const struct mesa_header allow = {MESA_SPAN("allow"),
                                       writable ? MESA_SPAN("POST") : MESA_SPAN("GET, HEAD")};
 
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     if (!readable && !writable)
         mesa_server_reply_text(h, 404, "not found\n", NULL);
     else if ((readable && !get) || (writable && !post))
@@ -83,7 +83,7 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
         reply_metrics(s, h);
     else
         reply_health(s, h);
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }
 
 static int on_upgrade(void *ctx, const struct mesa_request *req)

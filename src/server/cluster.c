@@ -73,7 +73,7 @@ static void on_delivery(void *ctx, const struct mesa_cluster_message *m)
     struct mesa_frame *f;
     if (!m->everybody && m->recipients.count == 0)
         return;
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     s->metrics.cluster_in++;
     bool raw = m->kind != MESA_CLUSTER_ENVELOPE;
     if (!raw &&
@@ -90,7 +90,7 @@ static void on_delivery(void *ctx, const struct mesa_cluster_message *m)
     }
     if (m->number > 0)
         s->seen = m->number;
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 /* -- the sync store -- */
@@ -98,21 +98,21 @@ static void on_delivery(void *ctx, const struct mesa_cluster_message *m)
 static void on_stored(void *ctx, struct mesa_span json, const struct mesa_span *ids, size_t count)
 {
     struct mesa_server *s = ctx;
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     s->metrics.sync_stored += count;
     if (s->hooks.on_undeliverable != NULL)
         s->hooks.on_undeliverable(s->ctx, json, ids, count);
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 static void on_dropped(void *ctx, struct mesa_span id, struct mesa_span json)
 {
     struct mesa_server *s = ctx;
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     s->metrics.sync_dropped++;
     if (s->hooks.on_undeliverable_dropped != NULL)
         s->hooks.on_undeliverable_dropped(s->ctx, id, json);
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 /* The newest connection is the one that is there. */
@@ -124,10 +124,10 @@ static void on_kept(void *ctx, struct mesa_span id)
         newest = c;
     if (newest == NULL)
         return;
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     mesa_unread_left_over(newest);
     mesa_redelivery_again(newest);
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 void mesa_server_unkept(void *ctx, const struct mesa_span *ids, size_t count, uint64_t send)
@@ -154,10 +154,10 @@ static void on_gap(void *ctx)
 static void on_portal(void *ctx, struct mesa_span id, bool joined)
 {
     struct mesa_server *s = ctx;
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     if (s->hooks.on_portal != NULL)
         s->hooks.on_portal(s->ctx, id, joined);
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 static void on_available(void *ctx, bool available)
@@ -168,26 +168,26 @@ static void on_available(void *ctx, bool available)
         s->metrics.redis_lost++;
         return;
     }
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     struct mesa_client *c = NULL;
     while (!s->dead && (c = mesa_server_next(s, c)) != NULL)
         mesa_redelivery_again(c);
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 static void on_error(void *ctx, const char *code, const char *text)
 {
     struct mesa_server *s = ctx;
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     mesa_server_report(s, NULL, code, text);
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
                              const struct mesa_envelope *e)
 {
     struct mesa_server *s = c->server;
-    if (!s->cfg.portal.enabled)
+    if (s == NULL || !s->cfg.portal.enabled)
         return;
     const struct mesa_portal_event event = {type, mesa_client_id(c), e};
     s->broker->ops->tell_portal(s->broker, &event);

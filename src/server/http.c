@@ -55,7 +55,7 @@ int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req)
     int status = 0;
     if (s->closing)
         return 503;
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     if (!is_websocket_path(s, req->path)) {
         status = 404;
         refuse(s, MESA_REFUSED_PATH, req, "no WebSockets on the path ", req->path);
@@ -64,7 +64,7 @@ int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req)
         refuse(s, MESA_REFUSED_ORIGIN, req,
                "not one of the origins: ", find_header(req, MESA_SPAN("origin"))->value);
     }
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
     return status;
 }
 
@@ -101,7 +101,7 @@ void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_r
     struct mesa_server *s = mesa_server_for(ctx, req->path);
     bool readable = is_reading(req->method);
     const struct mesa_header allow = {MESA_SPAN("allow"), MESA_SPAN("GET, HEAD")};
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     if (readable && s->cfg.static_root != NULL && mesa_http_file(h, s->cfg.static_root) == MESA_OK)
         goto out;
     if (s->hooks.on_http != NULL && s->hooks.on_http(s->ctx, h, req, body))
@@ -111,5 +111,5 @@ void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_r
     else
         mesa_server_reply_text(h, 405, "method not allowed\n", &allow);
 out:
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }

@@ -87,7 +87,8 @@ struct mesa_server {
     struct mesa_list guests;
     struct mesa_list guest; /* host->guests */
     unsigned depth;         /* open brackets */
-    bool in_transport; /* the outermost bracket is a callback of the transport: it goes on after */
+    bool in_callback; /* the outermost bracket is a callback of the transport or of the broker,
+                         which go on after it */
     bool closing, dead;
     bool left; /* the broker was told that this server goes */
     struct mesa_refusals refusals[MESA_REFUSALS];
@@ -152,9 +153,9 @@ static inline uint32_t mesa_server_burst(const struct mesa_server *s)
 /* -- server.c -- */
 void mesa_server_enter(struct mesa_server *s);
 void mesa_server_leave(struct mesa_server *s);
-/* The same around a callback of the transport. */
-void mesa_server_enter_transport(struct mesa_server *s);
-void mesa_server_leave_transport(struct mesa_server *s);
+/* The same around a callback of the transport or of the broker. */
+void mesa_server_enter_callback(struct mesa_server *s);
+void mesa_server_leave_callback(struct mesa_server *s);
 /* Counts an error and reports it; `c` may be NULL. */
 void mesa_server_report(struct mesa_server *s, struct mesa_client *c, const char *code,
                         const char *text);

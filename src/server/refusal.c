@@ -45,9 +45,9 @@ void mesa_server_transport_refused(void *ctx, const char *code, struct mesa_span
     struct mesa_server *s = ctx;
     if (s->dead)
         return;
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     for (enum mesa_refusal kind = 0; kind < MESA_REFUSALS; kind++)
         if (strcmp(codes[kind], code) == 0)
             mesa_server_refused(s, kind, ip, text);
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }

@@ -35,22 +35,22 @@ void mesa_server_enter(struct mesa_server *s)
 
 void mesa_server_leave(struct mesa_server *s)
 {
-    if (--s->depth == 0 && s->dead && !s->in_transport)
+    if (--s->depth == 0 && s->dead && !s->in_callback)
         destroy(s);
 }
 
-void mesa_server_enter_transport(struct mesa_server *s)
+void mesa_server_enter_callback(struct mesa_server *s)
 {
     if (s->depth++ == 0)
-        s->in_transport = true;
+        s->in_callback = true;
 }
 
-void mesa_server_leave_transport(struct mesa_server *s)
+void mesa_server_leave_callback(struct mesa_server *s)
 {
-    /* A dead server waits for the end of the turn: the transport may still look at the connection.
-     */
+    /* A dead server waits for the end of the turn: the transport may still look at the connection, and
+     * the broker at itself. */
     if (--s->depth == 0 && !s->dead)
-        s->in_transport = false;
+        s->in_callback = false;
 }
 
 void mesa_server_report(struct mesa_server *s, struct mesa_client *c, const char *code,
@@ -240,12 +240,12 @@ enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err
 static void on_broker_closed(void *ctx)
 {
     struct mesa_server *s = ctx;
-    mesa_server_enter(s);
+    mesa_server_enter_callback(s);
     mesa_listener_free(s->admin);
     s->admin = NULL;
     if (s->hooks.on_closed != NULL)
         s->hooks.on_closed(s->ctx);
-    mesa_server_leave(s);
+    mesa_server_leave_callback(s);
 }
 
 static void finish_close(struct mesa_server *s)
@@ -277,9 +277,9 @@ static void on_close_timer(struct mesa_timer *t)
     struct mesa_server *s = MESA_CONTAINER_OF(t, struct mesa_server, close_timer);
     mesa_server_enter(s);
     close_due(s);
-    if (s->open_count > 0)
+    if (!s->dead && s->open_count > 0)
         mesa_loop_arm(s->loop, &s->close_timer, CLOSE_STEP_MS);
-    else if (s->live_count == 0)
+    else if (!s->dead && s->live_count == 0)
         finish_close(s);
     mesa_server_leave(s);
 }

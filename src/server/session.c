@@ -16,7 +16,7 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
         return NULL;
     }
 
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     if (mesa_client_new(&c, s, conn, req) != MESA_OK) {
         mesa_server_report(s, NULL, "MEMORY", "no memory for another client");
         mesa_conn_close(conn, 1011, NULL, 0, true);
@@ -40,7 +40,7 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     if (s->hooks.on_connection != NULL)
         s->hooks.on_connection(s->ctx, c);
 out:
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
     return c;
 }
 
@@ -66,7 +66,7 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
     case MESA_ACTION_MESSAGE:
         store_received(c, text);
         mesa_server_tell_portal(c, MESA_PORTAL_MESSAGE, e);
-        if (s->hooks.on_message != NULL)
+        if (!c->closed && s->hooks.on_message != NULL)
             s->hooks.on_message(s->ctx, c, e, text);
         break;
     case MESA_ACTION_AUTHENTICATE:
@@ -115,7 +115,7 @@ static void on_message(void *user, const char *data, size_t len, bool binary)
     uint32_t per_second = s->cfg.limits.messages_per_second;
     uint64_t now_ms = mesa_loop_now(s->loop);
 
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     s->metrics.messages_in++;
     s->metrics.bytes_in += len;
     c->received_ms = now_ms;
@@ -125,7 +125,7 @@ static void on_message(void *user, const char *data, size_t len, bool binary)
     } else {
         receive(c, (struct mesa_span){data, len}, binary);
     }
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }
 
 static void on_pong(void *user)
@@ -139,9 +139,9 @@ static void on_pong(void *user)
     if (c->unread == NULL)
         return;
     struct mesa_server *s = c->server;
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     mesa_unread_confirmed(c);
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }
 
 static void on_drained(void *user)
@@ -150,9 +150,9 @@ static void on_drained(void *user)
     if (c == NULL || c->server == NULL)
         return;
     struct mesa_server *s = c->server;
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     mesa_client_drained(c);
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }
 
 /* -- the end -- */
@@ -165,8 +165,8 @@ static void mark_closed(struct mesa_client *c, bool vanished)
     c->closed = true;
     c->deadline_ms = 0;
     c->server->open_count--;
-    mesa_client_leave_user(c, vanished);
     mesa_client_timing_update(c);
+    mesa_client_leave_user(c, vanished);
 }
 
 void mesa_client_finish_close(struct mesa_client *c)
@@ -238,6 +238,8 @@ static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
 {
     struct mesa_server *s = c->server;
     mark_closed(c, true);
+    if (c->server == NULL)
+        return; /* a hook has freed the server, and good-bye was said in there */
     mesa_loop_cancel(s->loop, &c->timer);
     mesa_redelivery_end(c);
     mesa_outq_drop(&c->outq, mesa_outq_count(&c->outq));
@@ -269,7 +271,7 @@ static void on_close(void *user, int code, const char *reason, size_t len, bool 
         mesa_client_unref(c);
         return;
     }
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     disconnect(c, code, (struct mesa_span){reason, len});
     if (s->dead) { /* freed by the hook: no end of a turn will come */
         mesa_client_unref(c);
@@ -277,7 +279,7 @@ static void on_close(void *user, int code, const char *reason, size_t len, bool 
         mesa_list_append(&s->gone, &c->link);
         mesa_server_connection_gone(s);
     }
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }
 
 void mesa_session_abandon(struct mesa_client *c)
@@ -286,7 +288,7 @@ void mesa_session_abandon(struct mesa_client *c)
     if (c->told)
         return; /* its on_disconnect is what frees the server */
     disconnect(c, 1001, MESA_SPAN("server freed"));
-    if (!c->close_sent)
+    if (!c->close_sent && c->conn != NULL)
         mesa_conn_close(c->conn, 1001, NULL, 0, true);
     c->close_sent = true;
 }
@@ -298,13 +300,13 @@ static void on_protocol_error(void *user, int code, const char *text)
         return;
     struct mesa_server *s = c->server;
     const char *name = code == 1009 ? "PAYLOAD" : code == 1007 ? "UTF8" : "PROTOCOL";
-    mesa_server_enter_transport(s);
+    mesa_server_enter_callback(s);
     mesa_server_report(s, c, name, text);
     if (c->server != NULL) {
         c->close_sent = true; /* the transport is closing it */
         mark_closed(c, true);
     }
-    mesa_server_leave_transport(s);
+    mesa_server_leave_callback(s);
 }
 
 /* -- what the owner of the hooks may ask -- */

@@ -70,10 +70,12 @@ static size_t first_unconfirmed(const struct mesa_client *c, const struct mesa_r
 
 /* -- putting back -- */
 
-/* Those from `first` on go back. */
-static void put_back_from(struct mesa_server *s, const struct mesa_redelivery *r, size_t first)
+/* Those from `first` on go back, and are not part of `r` any more: a hook that is told of what did not
+ * fit into the store may free it. */
+static void put_back_from(struct mesa_server *s, struct mesa_redelivery *r, size_t first)
 {
     size_t count = r->count - first;
+    r->count = first;
     struct mesa_span *json = calloc(count + 1, sizeof *json);
     uint64_t *stamps = calloc(count + 1, sizeof *stamps);
     if (json != NULL && stamps != NULL) {
@@ -97,7 +99,6 @@ void mesa_redelivery_stop(struct mesa_client *c)
         mesa_redelivery_end(c);
     } else if (r != NULL && r->next < r->count) {
         put_back_from(c->server, r, r->next);
-        r->count = r->next;
     }
 }
 
@@ -389,7 +390,7 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
     if (c->taking == t)
         c->taking = NULL;
     if (s != NULL)
-        mesa_server_enter(s);
+        mesa_server_enter_callback(s);
 
     if (wanted && rc == MESA_OK)
         rc = use(t, backlog);
@@ -406,9 +407,23 @@ static void on_taken(void *ctx, enum mesa_status rc, const struct mesa_backlog *
         mesa_unread_release(c);
 
     if (s != NULL)
-        mesa_server_leave(s);
+        mesa_server_leave_callback(s);
     mesa_client_unref(c);
     free(t);
+}
+
+static struct mesa_taking *taking_new(struct mesa_client *c, enum mesa_take_mode mode)
+{
+    struct mesa_span id = mesa_client_id(c);
+    struct mesa_taking *t = malloc(sizeof *t + id.len);
+    if (t == NULL)
+        return NULL;
+    *t = (struct mesa_taking){.client = mesa_client_ref(c),
+                              .what = {.mode = mode},
+                              .gaps = c->server->gaps,
+                              .id_len = id.len};
+    memcpy(t->id, id.p, id.len);
+    return t;
 }
 
 void mesa_redelivery_begin(struct mesa_client *c, enum mesa_take_mode mode)
@@ -416,26 +431,27 @@ void mesa_redelivery_begin(struct mesa_client *c, enum mesa_take_mode mode)
     struct mesa_server *s = c->server;
     if (!s->cfg.sync.enabled)
         return;
-    struct mesa_span id = mesa_client_id(c);
     c->take_mode = mode;
     c->backlog_missed = true;
     if (c->taking != NULL && is_wanted(c->taking))
         return; /* it is begun when that has been answered */
-    struct mesa_taking *t = malloc(sizeof *t + id.len);
+    struct mesa_taking *t = taking_new(c, mode);
     if (t == NULL) {
         mesa_server_report(s, c, "MEMORY", "no memory to redeliver kept messages");
         return;
     }
     if (!is_kept(c))
         mesa_redelivery_stop(c); /* of an earlier authentication: it comes first again */
-    *t = (struct mesa_taking){
-        .client = mesa_client_ref(c), .what = {.mode = mode}, .gaps = s->gaps, .id_len = id.len};
-    memcpy(t->id, id.p, id.len);
+    if (!is_wanted(t)) {         /* a hook closed the client, or made it another user */
+        mesa_client_unref(c);
+        free(t);
+        return;
+    }
     mesa_unread_before_take(c, &t->what);
     c->taking = t;
     c->backlog_missed = false;
     c->fetching++;
-    s->broker->ops->take(s->broker, (struct mesa_span){t->id, id.len}, &t->what, ask_wanted,
+    s->broker->ops->take(s->broker, (struct mesa_span){t->id, t->id_len}, &t->what, ask_wanted,
                          on_taken, t);
 }
 

@@ -239,6 +239,8 @@ static void tell_now(struct mesa_client *c)
     struct mesa_broker *b = c->server->broker;
     if ((!news && said.count == 0) || b->ops->confirm(b, mesa_client_id(c), &said) != MESA_OK)
         return; /* once more when Redis is back */
+    if (c->unread != u)
+        return; /* a hook that was told of an error has closed the client */
     u->stamp_count = 0;
     if (u->covered) {
         u->told_live = said.live;
@@ -367,7 +369,8 @@ void mesa_unread_gap(struct mesa_client *c)
 static bool has_witness(const struct mesa_client *c, const struct item *item)
 {
     struct mesa_client *other = NULL;
-    while ((other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
+    while (c->server != NULL &&
+           (other = mesa_server_next_of(c->server, mesa_client_id(c), other)) != NULL) {
         const struct mesa_unread *u = other != c ? other->unread : NULL;
         if (u != NULL && u->covered && u->upto <= item->floor)
             return true;

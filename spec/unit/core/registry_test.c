@@ -17,13 +17,20 @@ static void begin(void)
     }
 }
 
+static void leave(int i)
+{
+    mesa_registry_change_end(&change);
+    mesa_registry_leave(r, &e[i], &change);
+}
+
 static void end(void)
 {
     for (int i = 0; i < N; i++) {
-        mesa_registry_leave(r, &e[i], &change);
+        leave(i);
         mesa_registry_remove(r, &e[i]);
         mesa_registry_entry_deinit(&e[i]);
     }
+    mesa_registry_change_end(&change);
     mesa_registry_free(r);
 }
 
@@ -34,6 +41,7 @@ static struct mesa_span span(const char *text)
 
 static enum mesa_status join(int i, const char *id)
 {
+    mesa_registry_change_end(&change);
     return mesa_registry_join(r, &e[i], span(id), &change);
 }
 
@@ -85,13 +93,13 @@ TEST(a_user_is_online_from_the_first_connection_to_the_last)
     join(1, "a");
     CHECK(!change.came_online);
     CHECK_EQ_INT(mesa_registry_user_count(r), 1);
-    mesa_registry_leave(r, &e[0], &change);
+    leave(0);
     CHECK(!change.went_offline);
     CHECK(mesa_span_eq(change.before, span("a")));
-    mesa_registry_leave(r, &e[1], &change);
+    leave(1);
     CHECK(change.went_offline);
     CHECK_EQ_INT(mesa_registry_user_count(r), 0);
-    mesa_registry_leave(r, &e[1], &change);
+    leave(1);
     CHECK(!change.went_offline);
     CHECK(change.before.p == NULL);
     end();
@@ -102,7 +110,7 @@ TEST(the_id_stays_readable_after_leaving)
     begin();
     CHECK(mesa_registry_id(&e[0]).p == NULL);
     join(0, "somebody");
-    mesa_registry_leave(r, &e[0], &change);
+    leave(0);
     mesa_registry_remove(r, &e[0]);
     CHECK(mesa_span_eq(mesa_registry_id(&e[0]), span("somebody")));
     end();
@@ -125,18 +133,33 @@ TEST(another_id_moves_the_entry_in_one_step)
     end();
 }
 
+TEST(the_id_before_stays_readable_whatever_is_called_meanwhile)
+{
+    struct mesa_registry_change mine;
+    begin();
+    join(0, "a user with a name of its own");
+    mesa_registry_join(r, &e[0], span("b"), &mine);
+    leave(0);
+    join(1, "c");
+    leave(1);
+    CHECK(mesa_span_eq(mine.before, span("a user with a name of its own")));
+    mesa_registry_change_end(&mine);
+    CHECK(mine.before.p == NULL);
+    end();
+}
+
 TEST(an_entry_can_join_again_after_leaving)
 {
     begin();
     join(0, "a");
     join(1, "a");
-    mesa_registry_leave(r, &e[0], &change);
+    leave(0);
     join(0, "a");
     CHECK(!change.came_online);
     CHECK_EQ_INT(next_of("a", -1), 0);
     CHECK_EQ_INT(next_of("a", 0), 1);
-    mesa_registry_leave(r, &e[0], &change);
-    mesa_registry_leave(r, &e[1], &change);
+    leave(0);
+    leave(1);
     join(0, "a");
     CHECK(change.came_online);
     end();
@@ -161,12 +184,12 @@ TEST(iterating_over_an_id_goes_on_from_an_entry_that_left_or_changed)
     begin();
     for (int i = 0; i < 4; i++)
         join(i, "a");
-    mesa_registry_leave(r, &e[1], &change);
+    leave(1);
     CHECK_EQ_INT(next_of("a", 1), 2);
     join(2, "b");
     CHECK_EQ_INT(next_of("a", 2), 3);
-    mesa_registry_leave(r, &e[0], &change);
-    mesa_registry_leave(r, &e[3], &change);
+    leave(0);
+    leave(3);
     CHECK_EQ_INT(next_of("a", 0), -1);
     end();
 }
@@ -175,6 +198,7 @@ TEST(ids_are_bytes)
 {
     begin();
     mesa_registry_join(r, &e[0], (struct mesa_span){"a\0b", 3}, &change);
+    mesa_registry_change_end(&change);
     mesa_registry_join(r, &e[1], (struct mesa_span){"a\0c", 3}, &change);
     CHECK_EQ_INT(mesa_registry_user_count(r), 2);
     CHECK_EQ_INT(next_of("a", -1), -1);

@@ -96,7 +96,9 @@ static void on_error(void *ctx, struct mesa_client *c, const char *code, const c
 static void on_drain(void *ctx, struct mesa_client *c)
 {
     (void)ctx;
-    CHECK_EQ_INT(mesa_client_buffered(c), 0);
+    /* a hook may have sent something to everybody in this turn */
+    CHECK(mesa_client_buffered(c) <=
+          mesa_server_config(mesa_client_server(c))->limits.max_backpressure / 2);
     note("drain\n");
 }
 

@@ -1,0 +1,111 @@
+/* cluster_test.c - a server in a cluster: who is online, whatever its connections do meanwhile. */
+#include <string.h>
+
+#include "app.h"
+#include "fake_broker.h"
+
+static void begin(void)
+{
+    fake_cluster_begin();
+    app_begin();
+    app.authenticates = true;
+    app.cfg.redis.enabled = true;
+    app.cfg.sync.enabled = true;
+    app.cfg.authentication.timeout_ms = 0;
+    app.cfg.limits.max_backpressure = 600;
+    app_start();
+}
+
+static enum mesa_status accept_as(const char *id)
+{
+    return mesa_client_accept(app.last, app.check, app_span(id), MESA_SPAN("{}"));
+}
+
+/* Ids of a length that is not shared by anything else, so that a sanitizer sees their end. */
+static const char first[] = "first first first first first first first first first";
+static const char second[] = "second second second second second second second";
+
+TEST(a_client_that_overflows_while_it_becomes_another_user_leaves_the_first)
+{
+    begin();
+    struct mesa_conn *c = app_connect();
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    CHECK_EQ_INT(accept_as(first), MESA_OK);
+    CHECK(fake_cluster_online(app_span(first)));
+    CHECK_EQ_INT(fake_cluster_takes(), 1); /* no answer yet: what comes for it waits */
+    fake_turn();
+    fake_stall(c);
+    for (int i = 0; i < 5; i++)
+        app_send(app.last, "\"a message straight to the connection, behind which little fits\"");
+    for (int i = 0; i < 4; i++)
+        app_send_to(first, "\"a message to the user, which waits for what was kept\"");
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    CHECK_EQ_INT(accept_as(second), MESA_ECLOSED);
+    CHECK_EQ_INT(fake_close_code(c), 1013);
+    CHECK_EQ_INT(fake_cluster_online_count(), 0);
+    CHECK(strstr(fake_cluster.log, "second") == NULL);
+    app_end();
+}
+
+static void close_last(void)
+{
+    fake_cluster.inside = NULL;
+    mesa_client_disconnect(app.last, 3000, (struct mesa_span){0});
+}
+
+TEST(a_client_that_is_closed_while_it_becomes_another_user_is_neither)
+{
+    begin();
+    struct mesa_conn *c = app_connect();
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    accept_as(first);
+    fake_cluster_answer(MESA_OK, NULL, 0);
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    fake_cluster.inside = close_last; /* an error listener, when Redis cannot be told */
+    CHECK_EQ_INT(accept_as(second), MESA_OK);
+    CHECK(mesa_client_closed(app.last));
+    CHECK_EQ_INT(fake_cluster_online_count(), 0);
+    app_end();
+}
+
+TEST(a_client_that_is_closed_while_it_confirms_is_let_go)
+{
+    begin();
+    struct mesa_conn *c = app_connect();
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    accept_as(first);
+    const char *const kept[] = {"{\"op\":0,\"d\":1}", "{\"op\":0,\"d\":2}"};
+    fake_cluster_answer(MESA_OK, kept, 2);
+    fake_turn();
+    fake_pong(c);
+    fake_cluster.inside = close_last;
+    fake_advance(20);
+    CHECK(fake_cluster.inside == NULL);
+    CHECK(mesa_client_closed(app.last));
+    app_end();
+}
+
+static const char third[] = "third third third third third third third third third";
+
+static void rename_last(void)
+{
+    fake_cluster.inside = NULL;
+    CHECK_EQ_INT(mesa_client_update(app.last, app_span(third)), MESA_OK);
+}
+
+TEST(a_client_that_a_listener_makes_a_third_user_meanwhile_is_that_one)
+{
+    begin();
+    struct mesa_conn *c = app_connect();
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    accept_as(first);
+    fake_cluster_answer(MESA_OK, NULL, 0);
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    fake_cluster.inside = rename_last; /* when the first is told good-bye */
+    CHECK_EQ_INT(accept_as(second), MESA_OK);
+    CHECK(fake_cluster.inside == NULL);
+    CHECK(mesa_span_eq(mesa_client_id(app.last), app_span(third)));
+    CHECK(fake_cluster_online(app_span(third)));
+    CHECK_EQ_INT(fake_cluster_online_count(), 1);
+    app_end();
+}
