@@ -249,12 +249,24 @@ redis.shorthand = field {
 redis.allowed = "a URI (redis://[user:password@]host[:port][/db], unix://path) or a table"
 redis.optional = true
 
+local namespace = text { pattern = "^[%w_.:-]+$", allowed = "a word of letters, digits and _ . : -", doc = "suffix of every Redis name" }
+local is_word = namespace.check
+-- The set of users is connected_clients_<namespace>, the number of connections connected_clients_count_<namespace>: Node's names.
+function namespace.check(value, key)
+  local word, message = is_word(value, key)
+  if word and (word == "count" or find(word, "^count_")) then
+    return nil, wrong(key, 'another word than "count", and not begin with "count_"', value,
+      "its users would be in connected_clients_" .. word .. ", where another namespace has its number of connections")
+  end
+  return word, message
+end
+
 --- Every key. A section has `fields`; an optional one is absent from the result unless it was given.
 schema.root = section {
   port = integer { max = 65535, default = 4000, doc = "port to listen on; 0 is any free port" },
   host = text { doc = "address to listen on, every address without it; unix:/path is a Unix socket" },
   path = text { pattern = "^/[^%s?#]*$", allowed = 'a path that begins with "/"', doc = "path of the WebSocket, any without it" },
-  namespace = text { pattern = "^[%w_.:-]+$", allowed = "a word of letters, digits and _ . : -", doc = "suffix of every Redis name" },
+  namespace = namespace,
   redis = redis,
   server = field { type = "server", check = server_check, doc = "another server, on whose port this one serves its path" },
   static = text { doc = "folder of files served for plain GET on the same port" },

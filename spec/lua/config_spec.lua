@@ -206,6 +206,8 @@ describe("a wrong value", function()
     refuses({ scripts = { auth = function() end } }, "scripts.auth must be a string that is not empty, got a function")
     refuses({ path = "ws" }, 'path must be a path that begins with "/"')
     refuses({ namespace = "a b" }, "namespace must be")
+    refuses({ namespace = "count" }, 'namespace must be another word than "count"')
+    refuses({ namespace = "count_a" }, 'got the string "count_a" (its users would be in connected_clients_count_a')
   end)
 
   it("is refused when it is not a table at all", function()

@@ -1,6 +1,7 @@
 -- Messages that cross servers (PROTOCOL 8).
 local cjson = require "cjson"
 local cluster = require "spec.support.cluster"
+local harness = require "spec.support.harness"
 local loop = require "spec.support.loop"
 
 local send = cluster.send
@@ -128,6 +129,42 @@ describe("namespaces", function()
     assert.same({ "anna" }, c.redis:command("SMEMBERS", "connected_clients_one"))
     assert.equal("1", c.redis:command("GET", "connected_clients_count_two"))
     c:stop()
+  end)
+
+  it("and ids that have colons are told apart, wherever the colons are", function()
+    local c = cluster.start()
+    local shop = c:lab { namespace = "shop", sync = { enabled = true } }
+    local eu = c:lab { namespace = "shop:eu", sync = { enabled = true } }
+    c:settle(1, "_shop")
+    c:settle(1, "_shop:eu")
+    local writer = shop:login "writer"
+    local deaf = shop:login("eu:7", nil, { pings = false }) -- confirms nothing, so that it is kept
+    for n = 1, 3 do send(writer, { t = "SECRET", d = { n = n } }, { "eu:7" }) end
+    for _ = 1, 3 do deaf:expect "SECRET" end
+    local seven = eu:login "7"
+    send(seven, { t = "OWN" }, { "7" })
+    seven:expect "OWN"
+    for _, message in ipairs(seven:drain()) do assert.not_equal("SECRET", message.t) end
+    deaf:drop()
+    local back = shop:login "eu:7"
+    for n = 1, 3 do assert.equal(n, back:expect("SECRET").d.n) end
+    c:stop()
+  end)
+
+  it("that would share a key with others are refused, servers', dispatchers' and portals'", function()
+    for _, name in ipairs { "count", "count_down" } do
+      for _, make in ipairs {
+        'Mesa.new { port = 0, namespace = "%s", redis = "redis://127.0.0.1:1" }',
+        'Mesa.Dispatcher("redis://127.0.0.1:1", { namespace = "%s" })',
+        'Mesa.Portal("redis://127.0.0.1:1", { namespace = "%s" })',
+      } do
+        local node = harness.launch('local Mesa = require "mesa"\n' .. make:format(name) .. "\n")
+        assert.equal(1, (node:wait_exit()))
+        assert.matches('server.lua:2: .-namespace must be another word than "count", and not begin with "count_", '
+          .. 'got the string "' .. name .. '" %(its users would be in connected_clients_' .. name, node.process.stderr)
+        node:destroy()
+      end
+    end
   end)
 end)
 

@@ -5,7 +5,11 @@
 
 #include "broker/redis_scripts_sync.h"
 
-/* The names, each with the namespace's suffix, and what follows it. */
+/* The names, each with the namespace's suffix, and what follows it. The id of
+ * a user may have colons itself, so that those of the namespace are written %3A before it: "shop" with
+ * the user "eu:7" is not "shop:eu" with the user "7". Incarnations and portals have none. */
+static const char of_user[] = ":";
+
 static const struct {
     const char *variable, *name, *tail;
 } names[] = {
@@ -23,8 +27,8 @@ static const struct {
     {"COUNTS", "mesa:counts", ""},
     {"AGES", "mesa:ages", ""},
     {"NUMBER", "mesa:number", ""},
-    {"LIVE", "mesa:live", ":"},
-    {"GIVEN", "mesa:given", ":"},
+    {"LIVE", "mesa:live", of_user},
+    {"GIVEN", "mesa:given", of_user},
     {"KEPT", "mesa:kept", ""},
     {"PORTAL", "mesa:portal", ":"},
 };
@@ -163,8 +167,12 @@ static enum mesa_status write_name(struct mesa_buf *out, size_t name, struct mes
 {
     enum mesa_status rc =
         mesa_buf_printf(out, "local %s = '%s", names[name].variable, names[name].name);
-    for (size_t i = 0; rc == MESA_OK && i < suffix.len; i++)
-        rc = mesa_buf_printf(out, "\\%03u", (unsigned)(unsigned char)suffix.p[i]);
+    for (size_t i = 0; rc == MESA_OK && i < suffix.len; i++) {
+        if (suffix.p[i] == ':' && names[name].tail == of_user)
+            rc = mesa_buf_printf(out, "%%3A");
+        else
+            rc = mesa_buf_printf(out, "\\%03u", (unsigned)(unsigned char)suffix.p[i]);
+    }
     return rc == MESA_OK ? mesa_buf_printf(out, "%s'\n", names[name].tail) : rc;
 }
 

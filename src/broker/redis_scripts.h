@@ -1,6 +1,7 @@
 /* redis_scripts.h - what must happen in Redis in one step, as Lua that Redis runs.
  *
- * Keys beyond those of PROTOCOL 8, all with the namespace's suffix:
+ * Keys beyond those of PROTOCOL 8, all with the namespace's suffix (in front of the id of a user its
+ * colons are written %3A):
  *   mesa:nodes           set of the incarnations (one per connection of a node) that announced themselves,
  *                        "<node>-<n>", or "<node>+<n>" of nodes that keep messages until they are confirmed
  *   mesa:lease:<inc>     exists as long as the incarnation is alive
