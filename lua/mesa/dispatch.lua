@@ -187,8 +187,9 @@ function dispatch.new(server)
     delivered = function(message, clients) server:_run_middleware("onMessageSent", message, clients, false) end,
     portal = function(id, joined) server:_run_middleware(joined and "onPortalJoin" or "onPortalLeave", id) end,
     closed = function() server:emit("close") end,
-    listening = function(port)
+    listening = function(port, admin_port)
       server.port = port
+      server.adminPort = admin_port ~= 0 and admin_port or nil
       server:emit("listening", port)
     end,
   }

@@ -18,6 +18,7 @@ local send = core.server_send
 
 ---@class mesa.Server
 ---@field port integer the port it listens on (the bound one from the `listening` event on)
+---@field adminPort? integer the port of the admin endpoint (the bound one from the `listening` event on)
 ---@field path? string
 ---@field namespace? string
 ---@field state table free for scripts; survives reloads
@@ -177,6 +178,7 @@ local function create(user_config)
   local self = setmetatable({
     config = cfg,
     port = cfg.port,
+    adminPort = cfg.admin and cfg.admin.port,
     path = cfg.path,
     namespace = cfg.namespace,
     raw = cfg.raw == true,

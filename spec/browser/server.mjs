@@ -1,6 +1,8 @@
 // Runs mesa-lua with a script, on any free port or on a given one.
 import { spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
+import { resolve } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const START_MS = 15_000;
@@ -18,15 +20,24 @@ export class Server {
   static async start(script, port = 0) {
     const binary = process.env.MESA_BIN ?? `${root}build/mesa-lua`;
     accessSync(binary, constants.X_OK); // says which file is missing
-    const server = new Server();
-    await server.#start(binary, ["--no-watch", "--port", String(port), root + script]);
-    return server;
+    const args = ["--no-watch", "--port", String(port), resolve(root, script)];
+    for (const deadline = Date.now() + START_MS; ; ) {
+      const server = new Server();
+      try {
+        await server.#start(binary, args);
+        return server;
+      } catch (error) {
+        // The port of a server that comes back may be taken for a moment.
+        if (!/port \d+ is in use/.test(server.log) || Date.now() > deadline) throw error;
+      }
+      await pause(50);
+    }
   }
 
   #start(binary, args) {
     this.#process = spawn(binary, args, { stdio: ["ignore", "ignore", "pipe"] });
     process.once("exit", this.#onExit);
-    return new Promise((resolve, reject) => {
+    return new Promise((listening, reject) => {
       const late = setTimeout(() => {
         this.#process.kill("SIGKILL");
         reject(new Error(`${binary} did not listen within ${START_MS} ms:\n${this.log}`));
@@ -47,7 +58,7 @@ export class Server {
         if (listening && this.port === undefined) {
           clearTimeout(late);
           this.port = Number(listening[1]);
-          resolve();
+          listening();
         }
       });
     });

@@ -204,7 +204,7 @@ describe('8 `undelivered_messages`', () => {
     for (const user of both) { // each part is in order, and numbered
       const frames = user.frames.filter(frame => frame.t === 'KEPT')
       assert.deepEqual(frames.map(frame => frame.s), frames.map((_, at) => at + 1))
-      assert.deepEqual(frames.map(frame => frame.d.n), frames.map(frame => frame.d.n).toSorted())
+      assert.deepEqual(frames.map(frame => frame.d.n), frames.map(frame => frame.d.n).sort())
     }
   })
 })

@@ -24,21 +24,31 @@ async function freePort() {
   return port
 }
 
-async function startRedis() {
-  const port = await freePort()
-  const child = spawn('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', os.tmpdir()], {
-    stdio: ['ignore', 'pipe', 'inherit']
-  })
+// redis-server on a port: { child, ended } once it listens, nothing when somebody else took the port first.
+async function launchRedis(port) {
+  const args = ['--port', port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', os.tmpdir()]
+  const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let log = ''
   running.add(child)
   const ended = once(child, 'exit').then(() => running.delete(child))
-  await new Promise((resolve, reject) => {
-    let log = ''
-    const late = setTimeout(() => reject(new Error(`redis-server did not start:\n${log}`)), START_MS)
-    child.stdout.setEncoding('utf8').on('data', text => {
-      log += text
-      if (log.includes('Ready to accept connections')) resolve(clearTimeout(late))
-    })
-  })
+  const listens = new Promise(resolve => child.stdout.setEncoding('utf8').on('data', text => {
+    log += text
+    if (log.includes('Ready to accept connections')) resolve(true)
+  }))
+  const late = setTimeout(() => child.kill('SIGKILL'), START_MS)
+  const started = await Promise.race([listens, ended.then(() => false)])
+  clearTimeout(late)
+  if (started) return { child, ended }
+  if (log.includes('Address already in use')) return undefined
+  throw new Error(`redis-server did not start:\n${log}`)
+}
+
+// Redis cannot choose a port by itself, and the one that was free a moment ago may be taken when it starts.
+async function startRedis() {
+  let port, redis
+  do redis = await launchRedis(port = await freePort())
+  while (!redis)
+  const { child, ended } = redis
   const uri = `redis://127.0.0.1:${port}`
   const client = new Redis(uri)
   return {

@@ -52,6 +52,8 @@ class Process {
   }
 }
 
+const pause = ms => new Promise(done => setTimeout(done, ms))
+
 class Server extends Process {
   constructor(child, cleanUp) {
     super(child)
@@ -66,7 +68,7 @@ class Server extends Process {
   async listening() {
     const deadline = Date.now() + START_MS
     while (!(this.port = Number(/listening on \S*:(\d+)/.exec(this.log)?.[1]))) {
-      const early = await Promise.race([this.ended, new Promise(done => setTimeout(done, 10))])
+      const early = await Promise.race([this.ended, pause(10)])
       if (early || Date.now() > deadline) {
         this.child.kill('SIGKILL')
         throw new Error(`the server did not start:\n${this.log}`)
@@ -91,10 +93,21 @@ class Server extends Process {
   }
 }
 
+// Runs mesa-lua until it listens. The port of a server that comes back may be taken for a moment: then it tries again.
+async function runMesaLua(args, cleanUp) {
+  for (const deadline = Date.now() + START_MS; ;) {
+    try {
+      return await new Server(spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'] }), cleanUp).listening()
+    } catch (error) {
+      if (!/port \d+ is in use/.test(error.message) || Date.now() > deadline) throw error
+    }
+    await pause(50)
+  }
+}
+
 // An example of the repository, as it is.
 function startExample(name, port = 0) {
-  const args = ['--no-watch', '--port', String(port), path.join(ROOT, 'examples', name, 'server.lua')]
-  return new Server(spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'] })).listening()
+  return runMesaLua(['--no-watch', '--port', String(port), path.join(ROOT, 'examples', name, 'server.lua')])
 }
 
 // mesa-lua with the lab; `extra` is Lua text behind it.
@@ -107,8 +120,7 @@ function startMesaLua(config = {}, { extra = '', lab = { authenticate: true } } 
     fs.readFileSync(path.join(ROOT, 'spec/server/fixtures/lab.lua'), 'utf8'),
     extra
   ].join('\n'))
-  const child = spawn(BINARY, ['--no-watch', script], { stdio: ['ignore', 'pipe', 'pipe'] })
-  return new Server(child, () => fs.rmSync(dir, { recursive: true, force: true })).listening()
+  return runMesaLua(['--no-watch', script], () => fs.rmSync(dir, { recursive: true, force: true }))
 }
 
 // The Node library with the same commands.

@@ -1,7 +1,6 @@
 -- Raw servers in a cluster: text and binary messages that cross servers, beside servers that speak the protocol.
 local cjson = require "cjson"
 local cluster = require "spec.support.cluster"
-local harness = require "spec.support.harness"
 local loop = require "spec.support.loop"
 
 -- Does what its clients ask for as JSON: login (an id), send (text, with to, excluding, and binary: "\0\255" and all bytes in front).
@@ -66,7 +65,7 @@ local function login(node, id)
 end
 
 local function metric(node, name)
-  local body = node:http({ path = "/metrics" }, { port = node.admin }).body
+  local body = node:http({ path = "/metrics" }, { port = node.admin_port }).body
   return tonumber(body:match("\n" .. name:gsub("%p", "%%%0") .. " (%d+)"))
 end
 
@@ -201,9 +200,7 @@ describe("raw and other servers in one cluster", function()
   local c, raw, lab, node, rick, anna, nora
   setup(function()
     c = cluster.start()
-    local ports = { harness.free_port(), harness.free_port() }
-    raw, lab = c:script({ admin = { port = ports[1] } }, SCRIPT), c:lab { admin = { port = ports[2] } }
-    raw.admin, lab.admin = unpack(ports)
+    raw, lab = c:script({ admin = { port = 0 } }, SCRIPT), c:lab { admin = { port = 0 } }
     node = c:node_lab()
     c:settle(3)
     rick, anna, nora = login(raw, "rick"), lab:login "anna", node:login "nora"

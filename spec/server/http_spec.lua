@@ -241,12 +241,20 @@ describe("the admin endpoint", function()
   local server, admin
 
   before_each(function()
-    admin = harness.free_port()
-    server = harness.lab { admin = { port = admin } }
+    server = harness.lab({ admin = { port = 0 } }, { extra = [[
+      server:on("listening", function() print("admin port " .. server.adminPort) end)
+    ]] })
+    admin = server.admin_port
   end)
 
   after_each(function()
     server:stop()
+  end)
+
+  it("names the port it got, to the script and in the log", function()
+    server:log_contains("admin endpoint on http://127%.0%.0%.1:" .. admin .. "/")
+    server:stdout_contains("admin port " .. admin .. "\n")
+    assert.is_true(admin > 0 and admin ~= server.port)
   end)
 
   it("says that the server is healthy", function()

@@ -130,9 +130,8 @@ describe("Mesa.Client", function()
   end)
 
   it("keeps trying while the server is away", function()
-    local config = { reconnect = { enabled = true, interval = 50 } }
+    local config = { reconnect = { enabled = true, interval = 50 }, port = harness.free_port() }
     server = harness.lab(config)
-    config.port = server.port
     local bot = run [[
       client:on("connected", function(event)
         say("connected", event.isInitialConnection, event.isAutomaticReconnection)

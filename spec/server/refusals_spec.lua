@@ -5,12 +5,11 @@ local stream = require "spec.support.stream"
 -- What peers do wrong before they are clients: an answer, an error event, a line in the log, a count in the metrics.
 for _, transport in ipairs(harness.transports) do
   describe("refusals over " .. transport.name, function()
-    local server, admin
+    local server
 
     before_each(function()
-      admin = harness.free_port()
       server = harness.lab({
-        path = "/live", origins = { "https://good.example" }, admin = { port = admin },
+        path = "/live", origins = { "https://good.example" }, admin = { port = 0 },
         limits = { handshakeTimeout = 500, maxConnections = 30 },
       }, { tls = transport.tls })
     end)
@@ -36,7 +35,7 @@ for _, transport in ipairs(harness.transports) do
       assert.matches("127.0.0.1", found.message, 1, true)
       local _, lines = server:output():gsub(" " .. code .. ": ", "")
       assert.equal(1, lines)
-      assert.matches('mesa_errors_total{code="' .. code .. '"} %d', http.request({ port = admin }, "/metrics").body)
+      assert.matches('mesa_errors_total{code="' .. code .. '"} %d', http.request({ port = server.admin_port }, "/metrics").body)
     end
 
     it("report an unknown path", function()

@@ -132,10 +132,8 @@ describe("hot reload", function()
     end)
 
     it("takes everything on POST /reload of the admin endpoint", function()
-      local admin = harness.free_port()
-      start({ ["on_message.lua"] = answering(1) }, {
-        flags = { "--no-watch" }, config = (", admin = { port = %d }"):format(admin),
-      })
+      start({ ["on_message.lua"] = answering(1) }, { flags = { "--no-watch" }, config = ", admin = { port = 0 }" })
+      local admin = server.admin_port
       server:write_file("on_message.lua", answering(2))
       assert.equal(200, server:http({ method = "POST", path = "/reload" }, { port = admin }).status)
       expect_version(2)

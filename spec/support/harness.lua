@@ -47,6 +47,10 @@ local function write_files(self, files)
   end
 end
 
+local function admin_port_of(text)
+  return tonumber(text:match "admin endpoint on http://%S*:(%d+)/")
+end
+
 local function ports_of(text)
   local ports = {}
   for port in text:gmatch "listening on %S*:(%d+)" do
@@ -110,7 +114,8 @@ function harness.launch(source, options)
   return self
 end
 
--- Starts a server and waits until it listens on `options.listeners` (1) ports.
+-- Starts a server and waits until it listens on `options.listeners` (1) ports. `port` is the first of them, `admin_port`
+-- that of its admin endpoint, when there is one.
 function harness.start(source, options)
   options = options or {}
   local self = harness.launch(source, options)
@@ -127,6 +132,7 @@ function harness.start(source, options)
     error("the server did not start\n" .. output, 2)
   end
   self.port = self.ports[1]
+  self.admin_port = admin_port_of(self.process.stderr)
   return self
 end
 
@@ -159,13 +165,16 @@ end
 -- What core specs are run over: each is a set of options for harness.lab.
 harness.transports = { { name = "ws", tls = false }, { name = "wss", tls = true } }
 
--- A port that was free a moment ago, for what cannot say which one it got.
+local held = {}
+
+-- A port for what cannot choose one itself, or has to come back on the same one. Nobody listens there until the spec's own
+-- program does, and the kernel gives it to nobody else: a socket of this process stays bound to it (libuv sets
+-- SO_REUSEADDR, and so do Redis and mesa-lua, which is why they can listen there all the same).
 function harness.free_port()
   local socket = uv.new_tcp()
   assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  socket:close()
-  return port
+  held[#held + 1] = socket
+  return socket:getsockname().port
 end
 
 -- ---- talking -------------------------------------------------------------------------------------------------------

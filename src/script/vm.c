@@ -281,6 +281,17 @@ enum mesa_status mesa_vm_load(struct mesa_vm *vm)
     return mesa_script_call(vm, 1, 0);
 }
 
+static void log_admin(const struct mesa_server *server)
+{
+    const char *host = mesa_server_config(server)->admin.host;
+    if (host == NULL)
+        host = "127.0.0.1";
+    mesa_log(MESA_LOG_INFO, "server",
+             strchr(host, ':') != NULL ? "admin endpoint on http://[%s]:%u/"
+                                       : "admin endpoint on http://%s:%u/",
+             host, mesa_server_admin_port(server));
+}
+
 static void log_listening(struct script_server *s)
 {
     const struct mesa_config *cfg = mesa_server_config(s->server);
@@ -290,6 +301,8 @@ static void log_listening(struct script_server *s)
                  mesa_server_port(s->server));
         return;
     }
+    if (mesa_server_admin_port(s->server) != 0) /* first: who waits for "listening" has read it */
+        log_admin(s->server);
     if (strncmp(host, "unix:", 5) == 0)
         mesa_log(MESA_LOG_INFO, "server", "listening on %s", host);
     else
@@ -319,7 +332,8 @@ enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
             return MESA_ENOMEM;
         mesa_script_push_event(s, mesa_task_state(t), MESA_ON_LISTENING);
         lua_pushinteger(mesa_task_state(t), mesa_server_port(s->server));
-        mesa_task_run(t, 1, NULL, NULL);
+        lua_pushinteger(mesa_task_state(t), mesa_server_admin_port(s->server));
+        mesa_task_run(t, 2, NULL, NULL);
     }
     return MESA_OK;
 }

@@ -347,6 +347,11 @@ uint16_t mesa_server_port(const struct mesa_server *s)
     return owner->listener != NULL ? mesa_listener_port(owner->listener) : 0;
 }
 
+uint16_t mesa_server_admin_port(const struct mesa_server *s)
+{
+    return s->admin != NULL ? mesa_listener_port(s->admin) : 0;
+}
+
 size_t mesa_server_client_count(const struct mesa_server *s)
 {
     return s->open_count;

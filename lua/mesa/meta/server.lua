@@ -3,6 +3,7 @@
 --- A server, made by `Mesa.new`.
 ---@class mesa.Server
 ---@field port integer the port it listens on; with `port = 0` the one it got, from the `listening` event on
+---@field adminPort? integer the port of the admin endpoint, likewise; nil without one
 ---@field path? string
 ---@field namespace? string
 ---@field raw boolean plain WebSockets, without the envelope

@@ -19,14 +19,16 @@ enum { MAX_ARGS = 48 };
 
 struct mesa_loop *loop;
 
+/* The socket stays bound until the process ends, so that the kernel gives the port to nobody else;
+ * Redis sets SO_REUSEADDR, too, and can listen there all the same. */
 uint16_t fixture_free_port(void)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof sa;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof sa) == 0 &&
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) == 0 &&
+          bind(fd, (struct sockaddr *)&sa, sizeof sa) == 0 &&
           getsockname(fd, (struct sockaddr *)&sa, &len) == 0);
-    close(fd);
     return ntohs(sa.sin_port);
 }
 
