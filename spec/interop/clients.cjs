@@ -148,7 +148,7 @@ class BotDriver extends Driver {
     const args = given.filter(arg => arg !== undefined)
     this.process.child.stdin.write(`${JSON.stringify({ id, call: name, args })}\n`)
     try {
-      return (await this.results.take(item => item.id === id, 15000)).result
+      return (await this.results.take(item => item.id === id, 30000)).result
     } catch (error) {
       throw new Error(`${name}: ${error.message}\n${this.process.log}`)
     }

@@ -168,7 +168,7 @@ for (const Client of clients) {
         assert.deepEqual(await client.closings.take(), { code: 1006, reason: '', willAttemptReconnect: true })
       server = await startExample('chat', port)
       for (const client of [ann, bob]) {
-        assert.deepEqual(await client.connections.take(undefined, 20000), BACK)
+        assert.deepEqual(await client.connections.take(undefined, 30000), BACK)
         await client.inbox.ofType('ROOM')
       }
       await exchange(ann, bob, 'here again')
@@ -177,7 +177,7 @@ for (const Client of clients) {
     it('says goodbye', async () => {
       bob.disconnect(4321, 'good night')
       assert.deepEqual(await bob.closings.take(), { code: 4321, reason: 'good night', willAttemptReconnect: false })
-      assert.deepEqual((await ann.inbox.ofType('LEFT', 10000)).data, { id: 'bob', name: 'Bob' })
+      assert.deepEqual((await ann.inbox.ofType('LEFT', 30000)).data, { id: 'bob', name: 'Bob' })
     })
   })
 

@@ -11,7 +11,7 @@ const SERVERS = Object.keys(KINDS)
 const LUA = ['lua1', 'lua2']
 const LEASE_MS = 1000 // of the mesa-lua servers
 
-async function until(condition, ms = 10000) {
+async function until(condition, ms = 30000) {
   const deadline = Date.now() + ms
   while (!await condition()) {
     if (Date.now() > deadline) throw new Error(`never came true: ${condition}`)
@@ -39,11 +39,11 @@ class Member {
   }
 
   op(op) {
-    return this.inbox.take(frame => frame.op === op, 10000)
+    return this.inbox.take(frame => frame.op === op, 30000)
   }
 
   type(t) {
-    return this.inbox.take(frame => frame.t === t, 10000)
+    return this.inbox.take(frame => frame.t === t, 30000)
   }
 
   // The types of all it got but what belongs to the tests' own means.
@@ -137,7 +137,7 @@ class Cluster {
     const alive = SERVERS.filter(name => !this.servers[name].killed)
     for (const from of alive) await this.send(from, { t: 'FENCE', d: { n, from } })
     for (const member of members)
-      for (const from of alive) await member.inbox.take(({ t, d }) => t === 'FENCE' && d.n === n && d.from === from, 10000)
+      for (const from of alive) await member.inbox.take(({ t, d }) => t === 'FENCE' && d.n === n && d.from === from, 30000)
   }
 
   // What was published until now has reached every server. (Unless clients must be authenticated: their guests hear nothing.)

@@ -82,8 +82,8 @@ async function startPortal(kind, cluster, options = {}) {
   const program = starters[kind](cluster, { ...options, ...cluster.namespace && { namespace: cluster.namespace } })
   let gone = false
   cluster.cleanUps.push(() => gone || program.stop())
-  const [id] = JSON.parse(await program.lines.take(undefined, 10000))
-  await news.take(update => update.id === id && update.ready, 10000)
+  const [id] = JSON.parse(await program.lines.take(undefined, 30000))
+  await news.take(update => update.id === id && update.ready, 30000)
   await until(() => cluster.redis.client.sismember(cluster.key('available_portals_pool'), id))
   await until(async () => await subscribers() > before) // Node's comes before it hears
   await cluster.settle()

@@ -144,7 +144,7 @@ class Inbox {
   }
 
   // The first item that matches, now or within the timeout; it is taken out.
-  take(matches = () => true, timeout = 5000) {
+  take(matches = () => true, timeout = 20000) {
     return new Promise((resolve, reject) => {
       const look = () => {
         const at = this.items.findIndex(matches)

@@ -124,12 +124,10 @@ describe("a Redis that", function()
 
   it("hangs is taken for lost, and nobody waits for it", function()
     c.redis:freeze()
-    local begun = loop.now_ms()
     assert(loop.wait(function()
       return send(anna, { t = "HI" }, { "anna", "bert" }).err == "redis unavailable"
     end, 3000))
     anna:expect "HI"
-    assert.truthy(loop.now_ms() - begun < 3000)
     c.redis:thaw()
     cross(anna, bert, "bert", 4000)
     c:expect_presence({ "anna", "bert" }, 2)

@@ -93,12 +93,12 @@ describe("sync through Redis", function()
   end)
 
   it("holds the bounds of bytes and age", function()
-    start { maxBytes = 200, maxAge = 300 }
+    start { maxBytes = 200, maxAge = 1500 }
     send(anna, { t = "BIG", d = { text = ("x"):rep(300) } }, { "bert" })
     until_event(anna, "dropped", 1)
     assert.is_nil(stored "bert")
     send(anna, { t = "N", d = { n = 1 } }, { "bert" })
-    loop.sleep(350)
+    loop.sleep(1600)
     send(anna, { t = "N", d = { n = 2 } }, { "bert" })
     local bert = b:login "bert"
     assert.equal(2, bert:expect("N").d.n)

@@ -35,14 +35,14 @@ describe("a server whose handlers misbehave", function()
     client:send { op = 0, t = "SPIN" }
     client:expect "SPUN"
     local ms = server:log_contains "a handler held the loop for (%d+) ms %(limits.scriptTime is 100%)"
-    assert.is_true(tonumber(ms) >= 200 and tonumber(ms) < 5000, ms)
+    assert.is_true(tonumber(ms) >= 200, ms)
     server:log_contains "in function 'spin_here'"
     server:log_contains "server.lua:%d+"
-    assert.equal(1, server:log_count "held the loop")
+    assert.equal(1, server:log_count "in function 'spin_here'")
   end)
 
   it("says nothing of handlers that wait, nor with scriptTime off", function()
-    local client = handling({ limits = { scriptTime = 150 } }, [[Mesa.sleep(300) client:send(Message(0, {}, "SLEPT"), true)]])
+    local client = handling({ limits = { scriptTime = 1000 } }, [[Mesa.sleep(1500) client:send(Message(0, {}, "SLEPT"), true)]])
     client:send { op = 0, t = "SLEEP" }
     client:expect "SLEPT"
     assert.equal(0, server:log_count "held the loop")
@@ -63,11 +63,14 @@ describe("a server whose handlers misbehave", function()
       while os.clock() - from < 0.2 do end
       client:send(Message(0, {}, "SPUN"), true)
     ]])
-    assert.equal(0, slow_count())
     client:send { op = 0, t = "SPIN" }
     client:expect "SPUN"
     server:log_contains "held the loop"
-    assert.equal(1, slow_count())
+    -- a machine that stood still adds another of its own, at any time
+    assert.is_true(harness.loop.wait(function()
+      local logged = server:log_count "held the loop"
+      return logged >= 1 and slow_count() == logged
+    end, 5000))
   end)
 
   it("fails a handler that needs more memory than there is, and serves on", function()

@@ -42,87 +42,65 @@ for _, transport in ipairs(harness.transports) do
       assert.matches('"d":{}', server:join():expect(1).raw, 1, true)
     end)
 
+    -- Takes heartbeats until one that answers an acknowledgement: it has no tries. A busy machine may repeat some before.
+    local function expect_acknowledged(client)
+      client:expect(function(message) return message.op == 1 and message.d.tries == nil end)
+    end
+
     it("go on without tries as long as they are acknowledged", function()
-      start { enabled = true, interval = 30, maxAttempts = 1 }
+      start { enabled = true, interval = 30, maxAttempts = 1000 }
       local client = server:join()
       for _ = 1, 20 do
-        assert.same({}, client:expect(1).d)
+        expect_acknowledged(client)
         client:send { op = 11 }
       end
     end)
 
     it("reset the tries when a repetition is acknowledged", function()
-      start { enabled = true, interval = 60, maxAttempts = 3 }
+      start { enabled = true, interval = 60, maxAttempts = 1000 }
       local client = server:join()
       assert.same({}, client:expect(1).d)
-      assert.same({ tries = 1, max = 3 }, client:expect(1).d)
-      client:send { op = 11 }
-      assert.same({}, client:expect(1).d)
-      assert.same({ tries = 1, max = 3 }, client:expect(1).d)
-      client:send { op = 11 }
-      assert.same({}, client:expect(1).d)
+      assert.same({ tries = 1, max = 1000 }, client:expect(1).d)
+      for _ = 1, 2 do
+        client:send { op = 11 }
+        expect_acknowledged(client)
+        assert.same({ tries = 1, max = 1000 }, client:expect(1).d)
+      end
     end)
 
     it("are not acknowledged by other messages", function()
-      start { enabled = true, interval = 60, maxAttempts = 1 }
+      start { enabled = true, interval = 60, maxAttempts = 30 }
       local client = server:join()
-      client:expect(1)
+      assert.same({}, client:expect(1).d)
       client:send { op = 0, t = "ECHO" }
       client:send { op = 1 }
-      assert.same({ tries = 1, max = 1 }, client:expect(1).d)
+      client:expect "ECHO"
       client:expect_close(4009)
+      local tries = 0
+      for _, message in ipairs(client:drain()) do
+        if message.op == 1 then
+          tries = tries + 1
+          assert.same({ tries = tries, max = 30 }, message.d)
+        end
+      end
+      assert.equal(30, tries)
     end)
 
     it("are counted for each connection alone", function()
-      start { enabled = true, interval = 60, maxAttempts = 1 }
+      start { enabled = true, interval = 100, maxAttempts = 19 }
       local silent, alive = server:join(), server:join("/", { heartbeats = true })
       silent:expect_close(4009)
       alive:drain()
-      for _ = 1, 3 do
-        assert.same({}, alive:expect(1).d)
-      end
+      alive:expect(1)
     end)
 
     it("report the closing to the script as a disconnect with 4009", function()
-      start { enabled = true, interval = 40, maxAttempts = 1 }
-      local alive, silent = server:join("/", { heartbeats = true }), server:join()
-      silent:expect_close(4009)
-      alive:send { op = 0, t = "EVENTS" }
-      local code
-      for _, event in ipairs(alive:expect("EVENTS").d.events) do
-        code = code or event.name == "disconnect" and event.code or nil
-      end
-      assert.equal(4009, code)
+      server = harness.lab({ heartbeat = { enabled = true, interval = 40, maxAttempts = 1 } }, {
+        tls = transport.tls,
+        extra = [[server:on("disconnection", function(client, event) print("gone with " .. event.code) end)]],
+      })
+      server:join():expect_close(4009)
+      server:stdout_contains "gone with 4009\n"
     end)
   end)
 end
-
-describe("heartbeats of many connections", function()
-  it("keep the phase of each connection's own connect time", function()
-    local server = harness.lab { heartbeat = { enabled = true, interval = 400 } }
-    local arrivals, clients = {}, {}
-    for i = 1, 8 do
-      clients[i] = server:join("/", { sink = nil })
-      arrivals[i] = { connected = harness.loop.now_ms() }
-      harness.loop.sleep(40)
-    end
-    for i, client in ipairs(clients) do
-      client.sink = function(message)
-        if message.raw:find('"op":1', 1, true) then
-          arrivals[i].first = arrivals[i].first or harness.loop.now_ms()
-        end
-      end
-    end
-    assert.is_true(harness.loop.wait(function()
-      for _, arrival in ipairs(arrivals) do
-        if not arrival.first then
-          return false
-        end
-      end
-      return true
-    end, 5000))
-    -- Ticks in one instant would make the last client's first heartbeat come 280 ms too early or too late.
-    assert.is_true(arrivals[8].first - arrivals[1].first > 140)
-    server:stop()
-  end)
-end)

@@ -77,8 +77,9 @@ describe("limits", function()
 
   describe("messagesPerSecond", function()
     it("closes with 4008 above the burst and reports it once", function()
-      start { messagesPerSecond = 10, burst = 20 }
+      start { messagesPerSecond = 1, burst = 20 }
       local client = server:join()
+      local began = harness.loop.now_ms()
       for _ = 1, 60 do
         client:send { op = 0, t = "ECHO" }
       end
@@ -87,7 +88,8 @@ describe("limits", function()
       for _, message in ipairs(client:drain()) do
         echoes = echoes + (message.t == "ECHO" and 1 or 0)
       end
-      assert.is_true(echoes >= 20 and echoes <= 25, "answered " .. echoes)
+      local most = 20 + math.ceil((harness.loop.now_ms() - began) / 1000)
+      assert.is_true(echoes >= 20 and echoes <= most, ("answered %d, at most %d allowed"):format(echoes, most))
       local names = errors_and_disconnects()
       assert.equal(1, names["server error"])
       assert.equal(1, names["client error"])
@@ -152,14 +154,13 @@ describe("limits", function()
 
   describe("idleTimeout", function()
     it("closes a client that says nothing", function()
-      start { idleTimeout = 200 }
+      start { idleTimeout = 1500 }
       local silent, busy = server:join(), server:join()
-      for _ = 1, 8 do
+      assert.is_true(harness.loop.wait(function()
         busy:send { op = 0, t = "ECHO" }
         busy:expect "ECHO"
-        harness.loop.sleep(60)
-      end
-      assert.is_true(silent:wait_closed())
+        return silent.gone
+      end, 5000))
       busy:send { op = 0, t = "ECHO" }
       busy:expect "ECHO"
     end)
@@ -197,9 +198,9 @@ describe("limits", function()
 
   describe("handshakeTimeout", function()
     it("does not touch a connection that is open", function()
-      start { handshakeTimeout = 150 }
+      start { handshakeTimeout = 1500 }
       local client = server:join()
-      client:expect_silence(400)
+      client:expect_silence(1800)
       client:send { op = 0, t = "ECHO" }
       client:expect "ECHO"
     end)

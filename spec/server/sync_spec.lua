@@ -232,9 +232,9 @@ describe("sync for users who are offline", function()
     end)
 
     it("drops what is older than maxAge", function()
-      start { enabled = true, maxAge = 100 }
+      start { enabled = true, maxAge = 1500 }
       send(1)
-      harness.loop.sleep(200)
+      harness.loop.sleep(1600)
       send(2)
       assert.same({ 2 }, numbers(server:login "bob"))
       assert.same({ { name = "dropped", n = 1, id = "bob" } }, heard "dropped")
@@ -247,15 +247,14 @@ describe("sync for users who are offline", function()
       for n = 1, 4 do
         send(n)
       end
+      local before = harness.loop.now_ms()
       local bob = server:login "bob"
-      bob:expect "KEPT"
-      local first = harness.loop.now_ms()
-      for n = 2, 4 do
+      for n = 1, 4 do
         local message = bob:expect "KEPT"
         assert.equal(n, message.d.n)
         assert.equal(n, message.s)
       end
-      assert.is_true(harness.loop.now_ms() - first >= 100)
+      assert.is_true(harness.loop.now_ms() - before >= 3 * 60)
     end)
 
     it("puts back what was not written when the connection drops, in front of newer messages", function()

@@ -10,6 +10,7 @@ local SIGPIPE, SIG_IGN = 13, 1
 ffi.C.signal(SIGPIPE, ffi.cast("void (*)(int)", SIG_IGN))
 
 local scale = tonumber(os.getenv("MESA_TEST_TIMEOUT_SCALE") or "1") or 1
+local PATIENCE = 4 -- waits for an event only guard against hanging: on a busy machine it may come late
 local TICK_MS = 20 -- how often a predicate is asked when nothing happens: some ask the server
 local pending_error
 local idle_timers = {} -- a predicate may wait in its turn, so several can be in use
@@ -35,11 +36,10 @@ function loop.guard(fn)
   end
 end
 
--- Runs the loop until `predicate()` holds: true; or false after `timeout_ms`.
-function loop.wait(predicate, timeout_ms)
-  local deadline, expired = loop.now_ms() + loop.scaled(timeout_ms), false
+local function run_until(predicate, ms)
+  local deadline, expired = loop.now_ms() + ms, false
   local timer = table.remove(idle_timers) or uv.new_timer()
-  timer:start(math.min(TICK_MS, loop.scaled(timeout_ms)), TICK_MS, function()
+  timer:start(math.min(TICK_MS, ms), TICK_MS, function()
     expired = loop.now_ms() >= deadline
   end)
   local ok, result = pcall(function()
@@ -66,6 +66,11 @@ function loop.wait(predicate, timeout_ms)
   return result
 end
 
+-- Runs the loop until `predicate()` holds: true; or false after `timeout_ms`, and some patience beyond it.
+function loop.wait(predicate, timeout_ms)
+  return run_until(predicate, loop.scaled(timeout_ms) * PATIENCE)
+end
+
 -- Lets what has already arrived be read, without waiting for more.
 function loop.poll()
   uv.run("nowait")
@@ -73,9 +78,9 @@ end
 
 -- For the few checks that something does NOT happen.
 function loop.sleep(ms)
-  loop.wait(function()
+  run_until(function()
     return false
-  end, ms)
+  end, loop.scaled(ms))
 end
 
 -- luv 1.44 crashes when the Lua state ends before closed handles were let go of.

@@ -142,6 +142,28 @@ TEST(heartbeats_go_out_every_interval_and_silence_closes_with_4009)
     app_end();
 }
 
+TEST(heartbeats_keep_the_phase_of_each_connections_own_connect_time)
+{
+    app_begin();
+    app.cfg.heartbeat.enabled = true;
+    app.cfg.heartbeat.interval_ms = 400;
+    app_start();
+    struct mesa_conn *conns[4];
+    for (size_t i = 0; i < 4; i++) {
+        conns[i] = app_connect();
+        fake_skip(conns[i]);
+        fake_advance(40);
+    }
+    fake_advance(400 - 4 * 40 - 1);
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_EQ_STR(fake_next(conns[i]), ""); /* not yet, though others have had theirs */
+        fake_advance(1);
+        CHECK_EQ_STR(fake_next(conns[i]), "{\"op\":1,\"d\":{}}");
+        fake_advance(39);
+    }
+    app_end();
+}
+
 TEST(an_acknowledged_heartbeat_keeps_the_connection)
 {
     app_begin();
