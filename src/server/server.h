@@ -102,7 +102,7 @@ void mesa_server_close(struct mesa_server *s, int code, const char *reason, uint
 void mesa_server_free(struct mesa_server *s);
 
 const struct mesa_config *mesa_server_config(const struct mesa_server *s);
-uint16_t mesa_server_port(const struct mesa_server *s); /* the bound one */
+uint16_t mesa_server_port(const struct mesa_server *s);       /* the bound one */
 uint16_t mesa_server_admin_port(const struct mesa_server *s); /* the bound one; 0 without one */
 /* Whether it serves a path on another server's port. */
 bool mesa_server_is_guest(const struct mesa_server *s);
