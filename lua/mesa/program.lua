@@ -11,6 +11,7 @@ local arguments = arg
 
 io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
 modules.install()
+require "mesa.finalizer"
 
 -- A handler's own coroutine belongs to the server: yielding it would abandon the handler without a trace of where.
 local yield = coroutine.yield
@@ -51,6 +52,11 @@ end
 ---@param fn function
 function program.timer(fn)
   call("timer", fn)
+end
+
+--- Runs the finalizer of an object that the collector has found.
+function program.finalizer(fn, object)
+  call("finalizer", fn, object)
 end
 
 --- Runs what was given to a command or a subscription of Redis.

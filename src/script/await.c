@@ -100,7 +100,7 @@ static int l_wait_new(lua_State *L)
 static int l_wait_resolve(lua_State *L)
 {
     struct waiter *w = check(L, 1, "mesa.wait_token");
-    if (w->values_ref != LUA_NOREF || w->failure != NULL) {
+    if (w == NULL || w->values_ref != LUA_NOREF || w->failure != NULL) {
         lua_pushboolean(L, false);
         return 1;
     }
@@ -133,9 +133,18 @@ static int l_wait_for(lua_State *L)
     return mesa_task_wait(t, on_cancel, w);
 }
 
+/* The waiter of a collected end: a finalizer may still hold the object, which has none from now on. */
+static struct waiter *take(lua_State *L, const char *kind)
+{
+    struct waiter **end = luaL_checkudata(L, 1, kind);
+    struct waiter *w = *end;
+    *end = NULL;
+    return w;
+}
+
 static int l_token_gc(lua_State *L)
 {
-    struct waiter *w = check(L, 1, "mesa.wait_token");
+    struct waiter *w = take(L, "mesa.wait_token");
     if (w == NULL)
         return 0;
     if (w->values_ref == LUA_NOREF && w->failure == NULL) {
@@ -149,7 +158,7 @@ static int l_token_gc(lua_State *L)
 
 static int l_handle_gc(lua_State *L)
 {
-    struct waiter *w = check(L, 1, "mesa.wait_handle");
+    struct waiter *w = take(L, "mesa.wait_handle");
     if (w != NULL)
         waiter_unref(w);
     return 0;

@@ -1,7 +1,8 @@
 /* bind_client.c - the client object of scripts.
  *
  * A userdata that holds one reference on its struct mesa_client, so everything readable stays readable after the client has left. The fields a script adds, and its
- * listeners, live in the userdata's environment table, made on the first assignment.
+ * listeners, live in the userdata's environment table, made on the first assignment. A finalizer may
+ * meet an object that was collected together with its own: that is a closed client without data.
  */
 #include <string.h>
 
@@ -85,6 +86,23 @@ static void push_span(lua_State *L, struct mesa_span s)
         lua_pushnil(L);
     else
         lua_pushlstring(L, s.p, s.len);
+}
+
+/* What is left of an object that has been collected. */
+static int push_collected(lua_State *L, const char *name)
+{
+    if (strcmp(name, "closed") == 0 || strcmp(name, "authenticated") == 0)
+        lua_pushboolean(L, name[0] == 'c');
+    else if (strcmp(name, "buffered") == 0)
+        lua_pushinteger(L, 0);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+static bool is_closed(const struct client_box *box)
+{
+    return box->client == NULL || mesa_client_closed(box->client);
 }
 
 static void get_id(lua_State *L, struct client_box *box)
@@ -175,7 +193,10 @@ static int l_client_get(lua_State *L)
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
     if (!lua_isnil(L, -1)) {
-        client_fields[lua_tointeger(L, -1)].get(L, box);
+        const struct client_field *field = &client_fields[lua_tointeger(L, -1)];
+        if (box->client == NULL)
+            return push_collected(L, field->name);
+        field->get(L, box);
         return 1;
     }
     if (!box->has_fields)
@@ -217,7 +238,11 @@ static int l_client_set(lua_State *L)
 
 static int l_client_tostring(lua_State *L)
 {
-    struct client_box *box = lua_touserdata(L, 1);
+    struct client_box *box = mesa_script_check_client(L, 1);
+    if (box->client == NULL) {
+        lua_pushliteral(L, "client (collected)");
+        return 1;
+    }
     struct mesa_span id = mesa_client_id(box->client);
     struct mesa_span sid = mesa_client_server_id(box->client);
     lua_pushliteral(L, "client ");
@@ -287,7 +312,7 @@ static int l_client_send(lua_State *L)
 {
     struct client_box *box = mesa_script_check_client(L, 1);
     struct mesa_vm *vm = mesa_script_vm(L);
-    if (mesa_client_closed(box->client) || box->server->server == NULL)
+    if (is_closed(box) || box->server->server == NULL)
         return push_failure(L, "closed");
     bool raw = mesa_server_config(box->server->server)->raw;
     struct message_ref m;
@@ -313,7 +338,7 @@ static int l_client_disconnect(lua_State *L)
     lua_Number code = luaL_optnumber(L, 2, 1000);
     size_t len = 0;
     const char *reason = luaL_optlstring(L, 3, "", &len);
-    if (mesa_client_closed(box->client))
+    if (is_closed(box))
         return push_failure(L, "closed");
     enum mesa_status rc =
         code == (int)code
@@ -332,7 +357,9 @@ static int l_client_disconnect(lua_State *L)
 /* core.client_set_authenticator(client, present) */
 static int l_client_set_authenticator(lua_State *L)
 {
-    mesa_client_set_authenticator(mesa_script_check_client(L, 1)->client, lua_toboolean(L, 2));
+    struct client_box *box = mesa_script_check_client(L, 1);
+    if (box->client != NULL)
+        mesa_client_set_authenticator(box->client, lua_toboolean(L, 2));
     return 0;
 }
 
@@ -346,29 +373,34 @@ static int l_client_accept(lua_State *L)
     const char *id = luaL_checklstring(L, 3, &len);
     struct mesa_value_error err;
 
-    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    enum mesa_status rc =
-        mesa_value_encode(L, 4, MESA_JSON_DEPTH_DEFAULT, &vm->scratch, "user", &err);
-    if (rc == MESA_EINVAL)
-        return push_failure(L, err.text);
-    if (rc == MESA_OK)
-        rc = mesa_client_accept(box->client, check, (struct mesa_span){id, len},
-                                (struct mesa_span){vm->scratch.data, vm->scratch.len});
-    if (rc == MESA_ECLOSED)
+    if (is_closed(box))
         return push_failure(L, "closed");
-    if (rc == MESA_EINVAL)
-        return push_failure(L, BAD_ID);
-    if (rc != MESA_OK)
-        return push_failure(L, mesa_status_text(rc));
-    lua_pushboolean(L, 1);
-    return 1;
+    struct mesa_buf *json = mesa_scratch_take(vm, L);
+    enum mesa_status rc = mesa_value_encode(L, 4, MESA_JSON_DEPTH_DEFAULT, json, "user", &err);
+    const char *why = rc == MESA_EINVAL ? err.text : NULL;
+    if (rc == MESA_OK) {
+        rc = mesa_client_accept(box->client, check, (struct mesa_span){id, len},
+                                (struct mesa_span){json->data, json->len});
+        if (rc == MESA_EINVAL)
+            why = BAD_ID;
+    }
+    mesa_scratch_give(vm, json);
+    if (rc == MESA_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    if (why == NULL)
+        why = rc == MESA_ECLOSED ? "closed" : mesa_status_text(rc);
+    return push_failure(L, why);
 }
 
 /* core.client_refuse(client, check) */
 static int l_client_refuse(lua_State *L)
 {
     struct client_box *box = mesa_script_check_client(L, 1);
-    mesa_client_refuse(box->client, (uint32_t)luaL_checknumber(L, 2));
+    uint32_t check = (uint32_t)luaL_checknumber(L, 2);
+    if (box->client != NULL)
+        mesa_client_refuse(box->client, check);
     return 0;
 }
 
@@ -378,7 +410,9 @@ static int l_client_update(lua_State *L)
     struct client_box *box = mesa_script_check_client(L, 1);
     size_t len;
     const char *id = luaL_checklstring(L, 2, &len);
-    enum mesa_status rc = mesa_client_update(box->client, (struct mesa_span){id, len});
+    enum mesa_status rc = is_closed(box)
+                              ? MESA_ECLOSED
+                              : mesa_client_update(box->client, (struct mesa_span){id, len});
     if (rc == MESA_EINVAL)
         return push_failure(L, BAD_ID);
     if (rc != MESA_OK)

@@ -9,18 +9,48 @@
 /* Memory the encoder's buffer keeps between calls. */
 #define KEEP_BYTES ((size_t)64 * 1024)
 
-/* json.encode(value) -> string; raises at the caller's line */
+/* Where text is built. Lua owns it, so that making the string may raise. */
+struct json_buffer {
+    struct mesa_buf text;
+    bool taken; /* in use, lost to an error, or collected */
+};
+
+static int collect_buffer(lua_State *L)
+{
+    struct json_buffer *b = lua_touserdata(L, 1);
+    b->taken = true;
+    mesa_buf_deinit(&b->text);
+    return 0;
+}
+
+static struct json_buffer *push_buffer(lua_State *L)
+{
+    struct json_buffer *b = lua_newuserdata(L, sizeof *b);
+    b->taken = false;
+    mesa_buf_init(&b->text);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, collect_buffer);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    return b;
+}
+
+/* json.encode(value) -> string; raises at the caller's line. Making the string may run a finalizer
+ * that encodes, too: it finds the buffer taken. */
 static int l_json_encode(lua_State *L)
 {
-    /* Lua owns the buffer (collect_buffer), so making the string may raise. */
-    struct mesa_buf *out = lua_touserdata(L, lua_upvalueindex(1));
+    struct json_buffer *b = lua_touserdata(L, lua_upvalueindex(1));
     struct mesa_value_error err;
 
     luaL_checkany(L, 1);
-    mesa_buf_reset(out, KEEP_BYTES);
-    if (mesa_value_encode(L, 1, MESA_JSON_DEPTH_DEFAULT, out, "value", &err) != MESA_OK)
+    if (b->taken)
+        b = push_buffer(L);
+    mesa_buf_reset(&b->text, KEEP_BYTES);
+    if (mesa_value_encode(L, 1, MESA_JSON_DEPTH_DEFAULT, &b->text, "value", &err) != MESA_OK)
         return luaL_error(L, "%s", err.text);
-    lua_pushlstring(L, out->data, out->len);
+    b->taken = true;
+    lua_pushlstring(L, b->text.data, b->text.len);
+    b->taken = false;
     return 1;
 }
 
@@ -76,22 +106,6 @@ static int l_json_is_array(lua_State *L)
     luaL_checkany(L, 1);
     lua_pushboolean(L, lua_istable(L, 1) && mesa_value_is_array(L, 1));
     return 1;
-}
-
-static int collect_buffer(lua_State *L)
-{
-    mesa_buf_deinit(lua_touserdata(L, 1));
-    return 0;
-}
-
-static void push_buffer(lua_State *L)
-{
-    struct mesa_buf *out = lua_newuserdata(L, sizeof *out);
-    mesa_buf_init(out);
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, collect_buffer);
-    lua_setfield(L, -2, "__gc");
-    lua_setmetatable(L, -2);
 }
 
 int mesa_bind_json(lua_State *L)

@@ -22,10 +22,13 @@ static void push_string_token(struct mesa_vm *vm, lua_State *L, struct mesa_span
         mesa_value_push_name(L, &vm->names, token.p + 1, token.len - 2);
         return;
     }
-    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    if (mesa_json_unescape(token, &vm->scratch) != MESA_OK)
+    struct mesa_buf *text = mesa_scratch_take(vm, L);
+    if (mesa_json_unescape(token, text) != MESA_OK) {
+        mesa_scratch_give(vm, text);
         luaL_error(L, "not enough memory");
-    lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
+    }
+    lua_pushlstring(L, text->data, text->len);
+    mesa_scratch_give(vm, text);
 }
 
 /* Pushes opcode, type and what is rare; returns their number. */
@@ -116,8 +119,9 @@ static int l_message_setup(lua_State *L)
 
 /* -- towards the wire ----------------------------------------------------------------------------------------- */
 
-/* Appends ,"d":<data>; absent data adds nothing. Raises when it cannot be JSON. */
-static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *out)
+/* Appends ,"d":<data>; absent data adds nothing. */
+static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *out,
+                                   struct mesa_value_error *err)
 {
     static const char key[] = ",\"d\":";
     struct mesa_span raw;
@@ -129,11 +133,7 @@ static enum mesa_status write_data(lua_State *L, int fields, struct mesa_buf *ou
         return rc;
     if (!decoded)
         return mesa_buf_append(out, raw.p, raw.len);
-    struct mesa_value_error err;
-    rc = mesa_value_encode(L, fields + DATA, MESA_DATA_DEPTH_MAX, out, "data", &err);
-    if (rc == MESA_EINVAL)
-        luaL_error(L, "%s", err.text);
-    return rc;
+    return mesa_value_encode(L, fields + DATA, MESA_DATA_DEPTH_MAX, out, "data", err);
 }
 
 /* A whole number that a double holds exactly. */
@@ -152,27 +152,15 @@ static enum mesa_status write_type(lua_State *L, int index, struct mesa_buf *out
     size_t len;
     const char *type = lua_tolstring(L, index, &len);
     enum mesa_status rc = mesa_buf_append(out, ",\"t\":", 5);
-    if (rc == MESA_OK)
-        rc = mesa_json_put_string(out, type, len);
-    if (rc == MESA_EUTF8)
-        luaL_error(L, "message.type is not valid UTF-8");
-    return rc;
+    return rc == MESA_OK ? mesa_json_put_string(out, type, len) : rc;
 }
 
-/* Writes the envelope (PROTOCOL 1) of a Message into `out`, which is empty. */
-static enum mesa_status write_envelope(lua_State *L, int fields, struct mesa_buf *out, int64_t op)
+/* Appends what is behind the opcode, and the end of the envelope. */
+static enum mesa_status write_members(lua_State *L, int fields, int64_t sequence,
+                                      struct mesa_buf *out, struct mesa_value_error *err)
 {
-    int type = lua_type(L, fields + TYPE);
-    if (type != LUA_TSTRING && type != LUA_TNIL)
-        luaL_error(L, "message.type is a %s, not a string", lua_typename(L, type));
-    int64_t sequence =
-        lua_isnil(L, fields + SEQUENCE) ? 0 : check_integer(L, fields + SEQUENCE, "sequence");
-    enum mesa_status rc = mesa_buf_append(out, "{\"op\":", 6);
-    if (rc == MESA_OK)
-        rc = mesa_json_put_integer(out, op);
-    if (rc == MESA_OK)
-        rc = write_data(L, fields, out);
-    if (rc == MESA_OK && type == LUA_TSTRING)
+    enum mesa_status rc = write_data(L, fields, out, err);
+    if (rc == MESA_OK && !lua_isnil(L, fields + TYPE))
         rc = write_type(L, fields + TYPE, out);
     if (rc == MESA_OK && sequence > 0) {
         rc = mesa_buf_append(out, ",\"s\":", 5);
@@ -180,6 +168,38 @@ static enum mesa_status write_envelope(lua_State *L, int fields, struct mesa_buf
             rc = mesa_json_put_integer(out, sequence);
     }
     return rc == MESA_OK ? mesa_buf_push(out, '}') : rc;
+}
+
+/* Raises with what is wrong with a Message. */
+static void raise_unsendable(lua_State *L, enum mesa_status rc, const struct mesa_value_error *err)
+{
+    if (rc == MESA_EINVAL)
+        luaL_error(L, "%s", err->text);
+    if (rc == MESA_EUTF8)
+        luaL_error(L, "message.type is not valid UTF-8");
+    luaL_error(L, "the message cannot be made: %s", mesa_status_text(rc));
+}
+
+/* The envelope (PROTOCOL 1) of a Message, in a buffer to be given back. */
+static struct mesa_buf *take_envelope(struct mesa_vm *vm, lua_State *L, int fields, int64_t op)
+{
+    int type = lua_type(L, fields + TYPE);
+    if (type != LUA_TSTRING && type != LUA_TNIL)
+        luaL_error(L, "message.type is a %s, not a string", lua_typename(L, type));
+    int64_t sequence =
+        lua_isnil(L, fields + SEQUENCE) ? 0 : check_integer(L, fields + SEQUENCE, "sequence");
+    struct mesa_value_error err;
+    struct mesa_buf *out = mesa_scratch_take(vm, L);
+    enum mesa_status rc = mesa_buf_append(out, "{\"op\":", 6);
+    if (rc == MESA_OK)
+        rc = mesa_json_put_integer(out, op);
+    if (rc == MESA_OK)
+        rc = write_members(L, fields, sequence, out, &err);
+    if (rc == MESA_OK)
+        return out;
+    mesa_scratch_give(vm, out);
+    raise_unsendable(L, rc, &err);
+    return NULL;
 }
 
 static bool wants_sync(lua_State *L, int options)
@@ -252,24 +272,20 @@ void mesa_script_check_message(struct mesa_vm *vm, lua_State *L, int index, int 
     if (out->disconnect)
         return;
 
-    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    enum mesa_status rc = write_envelope(L, fields, &vm->scratch, out->op);
-    if (rc == MESA_OK)
-        rc = mesa_frame_new(&out->frame, MESA_WS_TEXT, vm->scratch.data, vm->scratch.len);
+    struct mesa_buf *text = take_envelope(vm, L, fields, out->op);
+    enum mesa_status rc = mesa_frame_new(&out->frame, MESA_WS_TEXT, text->data, text->len);
+    mesa_scratch_give(vm, text);
     if (rc != MESA_OK)
-        luaL_error(L, "the message cannot be made: %s", mesa_status_text(rc));
+        raise_unsendable(L, rc, NULL);
 }
 
 /* core.message_serialize(message, fields...) -> string */
 static int l_message_serialize(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
-    int64_t op = check_opcode(L, 1, 2);
-    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    enum mesa_status rc = write_envelope(L, 2, &vm->scratch, op);
-    if (rc != MESA_OK)
-        return luaL_error(L, "the message cannot be made: %s", mesa_status_text(rc));
-    lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
+    struct mesa_buf *text = take_envelope(vm, L, 2, check_opcode(L, 1, 2));
+    lua_pushlstring(L, text->data, text->len);
+    mesa_scratch_give(vm, text);
     return 1;
 }
 

@@ -13,12 +13,6 @@
 #include "script/redis_batch.h"
 #include "script/redis_options.h"
 
-static void check_status(lua_State *L, enum mesa_status rc)
-{
-    if (rc == MESA_ENOMEM)
-        luaL_error(L, "not enough memory");
-}
-
 static struct script_redis *check_redis(lua_State *L, int index)
 {
     return luaL_checkudata(L, index, "mesa.redis_core");
@@ -185,6 +179,7 @@ static int l_redis_gc(lua_State *L)
 static int l_redis_open(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
+    mesa_script_check_open(L, "Mesa.redis");
     luaL_checktype(L, 1, LUA_TTABLE);
     struct script_redis *r = lua_newuserdata(L, sizeof *r);
     *r = (struct script_redis){.self_ref = LUA_NOREF,
@@ -227,15 +222,24 @@ static int l_redis_close(lua_State *L)
 
 /* -- commands ------------------------------------------------------------------------------------------------- */
 
+/* Pushes what the buffer holds unless making it has failed, and gives it back. */
+static void push_text(struct mesa_vm *vm, lua_State *L, struct mesa_buf *text, enum mesa_status rc)
+{
+    if (rc == MESA_OK)
+        lua_pushlstring(L, text->data, text->len);
+    mesa_scratch_give(vm, text);
+    if (rc != MESA_OK)
+        luaL_error(L, "not enough memory");
+}
+
 /* Replaces the number at `index` by its shortest text that reads back the same. */
 static void number_to_text(struct mesa_vm *vm, lua_State *L, int index)
 {
     lua_Number n = lua_tonumber(L, index);
-    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
     if (!isfinite(n))
         luaL_error(L, "an argument of a command is not finite");
-    check_status(L, mesa_json_put_number(&vm->scratch, n));
-    lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
+    struct mesa_buf *text = mesa_scratch_take(vm, L);
+    push_text(vm, L, text, mesa_json_put_number(text, n));
     lua_replace(L, index);
 }
 
@@ -442,9 +446,8 @@ static int l_redis_route_script(lua_State *L)
     struct script_redis *r = check_redis(L, 1);
     struct mesa_vm *vm = mesa_script_vm(L);
     struct mesa_span suffix = check_channel(L, 2), text;
-    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    check_status(L, mesa_redis_script_text(&vm->scratch, MESA_SCRIPT_ROUTE, suffix));
-    lua_pushlstring(L, vm->scratch.data, vm->scratch.len);
+    struct mesa_buf *built = mesa_scratch_take(vm, L);
+    push_text(vm, L, built, mesa_redis_script_text(built, MESA_SCRIPT_ROUTE, suffix));
     text.p = lua_tolstring(L, -1, &text.len);
     push_sha1(L, text);
     lua_insert(L, -2);

@@ -52,6 +52,7 @@ static const char *join_host(lua_State *L, int index, struct script_server *s)
 static int l_server_new(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
+    mesa_script_check_open(L, "Mesa.new");
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TTABLE);
     luaL_checktype(L, 3, LUA_TTABLE);

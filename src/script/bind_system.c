@@ -65,7 +65,7 @@ static int l_watch(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     const char *path = luaL_checkstring(L, 1);
-    if (!vm->opts.watch)
+    if (!vm->opts.watch || vm->closing)
         return 0;
     enum mesa_status rc = MESA_OK;
     if (vm->watch == NULL)

@@ -110,6 +110,7 @@ static int l_ws_connect(lua_State *L)
         .max_queue_bytes = (size_t)luaL_checknumber(L, 6),
     };
     char err[256];
+    mesa_script_check_open(L, "Mesa.Client");
     luaL_checktype(L, 1, LUA_TFUNCTION);
     struct ws_box *box = lua_newuserdata(L, sizeof *box);
     *box = (struct ws_box){.vm = mesa_script_vm(L), .self_ref = LUA_NOREF, .fn_ref = LUA_NOREF};

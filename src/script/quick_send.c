@@ -41,9 +41,13 @@ static int quick_send(struct mesa_vm *vm, int directly, double opcode, double da
         !(opcode >= 0 && opcode < 1e6) || opcode == MESA_OP_INTERNAL || !find_data(vm, data, &m.d))
         return 0;
     m.op = (int64_t)opcode;
-    mesa_buf_reset(&vm->scratch, MESA_SCRATCH_KEEP_BYTES);
-    if ((double)m.op != opcode || mesa_envelope_write(&vm->scratch, &m) != MESA_OK ||
-        mesa_frame_new(&f, MESA_WS_TEXT, vm->scratch.data, vm->scratch.len) != MESA_OK)
+    struct mesa_buf *text = (double)m.op == opcode ? mesa_scratch_try(vm) : NULL;
+    if (text == NULL)
+        return 0;
+    bool made = mesa_envelope_write(text, &m) == MESA_OK &&
+                mesa_frame_new(&f, MESA_WS_TEXT, text->data, text->len) == MESA_OK;
+    mesa_scratch_give(vm, text);
+    if (!made)
         return 0;
     bool sent = mesa_client_try_send(vm->handling->client, f);
     mesa_frame_unref(f);

@@ -22,7 +22,7 @@
 #include "script/vm.h"
 #include "server/server.h"
 
-enum { MESA_TASK_POOL_MAX = 256, MESA_SCRATCH_KEEP_BYTES = 256 * 1024 };
+enum { MESA_TASK_POOL_MAX = 256, MESA_SCRATCH_KEEP_BYTES = 256 * 1024, MESA_SCRATCH_DEPTH = 8 };
 
 /* What Lua hands over once for a server: one function an event (lua/mesa/dispatch.lua). */
 enum mesa_event {
@@ -60,8 +60,8 @@ struct mesa_vm {
     struct mesa_list ws_clients; /* connections of Mesa.Client, see bind_wsclient.c */
     unsigned idle_task_count;
     struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
-    struct mesa_buf
-        scratch; /* outgoing JSON is built here; never held across a call that may raise with its content in use elsewhere */
+    struct mesa_buf scratch[MESA_SCRATCH_DEPTH]; /* see mesa_scratch_take */
+    unsigned scratch_depth;                      /* of them in use */
     struct mesa_watch *watch;
     struct mesa_httpc *httpc; /* NULL until a script sends a request */
     int program_ref;          /* the table of functions that lua/mesa/program.lua gave */
@@ -80,6 +80,9 @@ struct mesa_vm {
     lua_State *quick; /* data are read here; the list of lua/mesa/answer.lua is its only value */
     struct mesa_buf quick_data;
     bool quick_sending;
+    /* finalizer.c */
+    struct mesa_job finalizer_job; /* queued while finalizers wait */
+    int finalizers_ref, finalizer_first, finalizer_last;
     /* guard.c: a runaway script is noticed, its memory is bounded */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
@@ -142,10 +145,38 @@ enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults);
 void mesa_script_finish_shutdown(struct mesa_vm *vm);
 /* Reloads every handler script; false when it failed. Lines for people are appended to `report` unless NULL. */
 bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf *report);
+/* Raises during the end of the program, when nothing can begin any more; `what` cannot. */
+void mesa_script_check_open(lua_State *L, const char *what);
 /* Pushes program.<name> on `L`. */
 void mesa_script_push_program(struct mesa_vm *vm, lua_State *L, const char *name);
 /* Logs the error value on top of `co` with a traceback of `co` (pops it) and emits nothing. */
 void mesa_script_log_error(struct mesa_vm *vm, lua_State *co, const char *what);
+
+/* An empty buffer of the VM for text, to be given back before the caller returns or raises. What runs
+ * meanwhile (a hook, a finalizer) is given another one. One that an unforeseen error keeps is taken
+ * back at the end of the task. NULL: all are in use. */
+static inline struct mesa_buf *mesa_scratch_try(struct mesa_vm *vm)
+{
+    if (vm->scratch_depth == MESA_SCRATCH_DEPTH)
+        return NULL;
+    struct mesa_buf *b = &vm->scratch[vm->scratch_depth++];
+    mesa_buf_reset(b, MESA_SCRATCH_KEEP_BYTES);
+    return b;
+}
+
+/* The same; raises instead of NULL. */
+static inline struct mesa_buf *mesa_scratch_take(struct mesa_vm *vm, lua_State *L)
+{
+    struct mesa_buf *b = mesa_scratch_try(vm);
+    if (b == NULL)
+        luaL_error(L, "not enough memory: calls of the API are nested too deeply");
+    return b;
+}
+
+static inline void mesa_scratch_give(struct mesa_vm *vm, const struct mesa_buf *b)
+{
+    vm->scratch_depth = (unsigned)(b - vm->scratch);
+}
 
 /* -- task.c ---------------------------------------------------------------------------------------------------- */
 
@@ -178,6 +209,8 @@ void mesa_task_close_all(struct mesa_vm *vm);
 /* Stops every timer a script has armed. */
 void mesa_task_close_timers(struct mesa_vm *vm);
 
+/* Calls what the collector has found so far, at once. */
+void mesa_script_finish_finalizers(struct mesa_vm *vm);
 /* Ends every connection of scripts to Redis; no task waits any more. */
 void mesa_script_close_redis(struct mesa_vm *vm);
 /* -- guard.c --------------------------------------------------------------------------------------------------- */
@@ -206,6 +239,7 @@ void mesa_bind_redis(lua_State *L);
 void mesa_bind_await(lua_State *L);
 void mesa_bind_wsclient(lua_State *L);
 void mesa_bind_counts(lua_State *L);
+void mesa_bind_finalizer(lua_State *L);
 /* Says goodbye with 1001 to every server a Mesa.Client is connected to. */
 void mesa_script_leave_servers(struct mesa_vm *vm);
 /* Ends every connection of a Mesa.Client without a word. */

@@ -107,11 +107,13 @@ static void task_resume(struct mesa_task *t, int nargs)
 {
     struct mesa_vm *vm = t->vm;
     struct mesa_task *outer = vm->current_task;
+    unsigned scratch_depth = vm->scratch_depth;
     vm->current_task = t;
     if (outer == NULL)
         count_entry(vm);
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
+    vm->scratch_depth = scratch_depth;
     if (outer == NULL)
         left_lua(vm);
 
@@ -279,6 +281,7 @@ static void run_lua_timer(struct mesa_job *job)
 /* core.timer_start(fn, ms, repeats) -> timer */
 static int l_timer_start(lua_State *L)
 {
+    mesa_script_check_open(L, "timer");
     luaL_checktype(L, 1, LUA_TFUNCTION);
     uint64_t ms = check_delay(L, 2);
     bool repeats = lua_toboolean(L, 3);

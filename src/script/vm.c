@@ -72,6 +72,12 @@ enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults)
     return MESA_EINVAL;
 }
 
+void mesa_script_check_open(lua_State *L, const char *what)
+{
+    if (mesa_script_vm(L)->closing)
+        luaL_error(L, "%s: closed, the program is ending", what);
+}
+
 void mesa_script_push_program(struct mesa_vm *vm, lua_State *L, const char *name)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->program_ref);
@@ -132,6 +138,7 @@ static int open_core(lua_State *L)
     mesa_bind_await(L);
     mesa_bind_wsclient(L);
     mesa_bind_counts(L);
+    mesa_bind_finalizer(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
@@ -203,7 +210,8 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->script_time_ms = MESA_SCRIPT_TIME_MS;
     vm->script_memory = SIZE_MAX;
     mesa_pool_init(&vm->pool);
-    mesa_buf_init(&vm->scratch);
+    for (int i = 0; i < MESA_SCRATCH_DEPTH; i++)
+        mesa_buf_init(&vm->scratch[i]);
     mesa_buf_init(&vm->quick_data);
     mesa_list_init(&vm->servers);
     mesa_list_init(&vm->idle_tasks);
@@ -248,6 +256,7 @@ void mesa_vm_free(struct mesa_vm *vm)
     vm->closing = true;
     mesa_guard_stop(vm);
     mesa_watch_free(vm->watch);
+    vm->watch = NULL;
     MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
         mesa_list_remove(it);
@@ -261,11 +270,13 @@ void mesa_vm_free(struct mesa_vm *vm)
         mesa_task_close_timers(vm);
         mesa_task_close_all(vm);
         mesa_script_close_redis(vm);
+        mesa_script_finish_finalizers(vm);
         lua_close(vm->L);
     }
     mesa_httpc_free(vm->httpc);
     mesa_pool_deinit(&vm->pool);
-    mesa_buf_deinit(&vm->scratch);
+    for (int i = 0; i < MESA_SCRATCH_DEPTH; i++)
+        mesa_buf_deinit(&vm->scratch[i]);
     mesa_buf_deinit(&vm->quick_data);
     free(vm->app_dir);
     free(vm->lib_dir);

@@ -1,0 +1,109 @@
+/* finalizer.c - finalizers of scripts run as tasks, not inside the garbage collector.
+ *
+ * LuaJIT calls a finalizer in the middle of whatever allocates, and hands its error to that code: to
+ * another handler, or to the core, where it ends the process. So the collector only queues what
+ * scripts install (lua/mesa/finalizer.lua), and a job of the loop runs it like any handler.
+ */
+#include "base/log.h"
+#include "script/script.h"
+
+/* The queue is a table in the registry: function, object, function, object ... */
+enum { VALUES = 2, FUNCTION = 1 };
+
+/* Pushes the oldest function and its object, and takes them off the queue. */
+static void push_oldest(struct mesa_vm *vm, lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->finalizers_ref);
+    for (int i = 1; i <= VALUES; i++) {
+        lua_rawgeti(L, -i, vm->finalizer_first + i);
+        lua_pushnil(L);
+        lua_rawseti(L, -2 - i, vm->finalizer_first + i);
+    }
+    lua_remove(L, -1 - VALUES);
+    vm->finalizer_first += VALUES;
+    if (vm->finalizer_first == vm->finalizer_last)
+        vm->finalizer_first = vm->finalizer_last = 0;
+}
+
+/* One a turn: mesa_loop_queue puts the next one behind what else is waiting. */
+static void run_oldest(struct mesa_job *job)
+{
+    struct mesa_vm *vm = MESA_CONTAINER_OF(job, struct mesa_vm, finalizer_job);
+    struct mesa_task *t = mesa_task_begin(vm);
+    if (t != NULL) {
+        lua_State *co = mesa_task_state(t);
+        mesa_script_push_program(vm, co, "finalizer");
+        push_oldest(vm, co);
+        mesa_task_run(t, VALUES, NULL, NULL);
+    }
+    if (vm->finalizer_first < vm->finalizer_last && !mesa_job_queued(&vm->finalizer_job))
+        mesa_loop_queue(vm->loop, &vm->finalizer_job);
+}
+
+static void run_now(lua_State *L)
+{
+    if (lua_pcall(L, 1, 0, 0) == 0)
+        return;
+    const char *text = lua_tostring(L, -1);
+    mesa_log(MESA_LOG_ERROR, "script", "error in a finalizer: %s",
+             text != NULL ? text : luaL_typename(L, -1));
+    lua_pop(L, 1);
+}
+
+/* What the collector calls with the object; upvalue 1 is the script's function. */
+static int l_collected(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    if (vm->closing) { /* there is no later */
+        lua_settop(L, 1);
+        lua_pushvalue(L, lua_upvalueindex(FUNCTION));
+        lua_insert(L, 1);
+        run_now(L);
+        return 0;
+    }
+    if (lua_gc(L, LUA_GCISRUNNING, 0)) { /* not the collector: the script itself calls it */
+        lua_pushvalue(L, lua_upvalueindex(FUNCTION));
+        lua_insert(L, 1);
+        lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+        return lua_gettop(L);
+    }
+    lua_settop(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->finalizers_ref);
+    lua_pushvalue(L, lua_upvalueindex(FUNCTION));
+    lua_rawseti(L, 2, ++vm->finalizer_last);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, 2, ++vm->finalizer_last);
+    if (!mesa_job_queued(&vm->finalizer_job))
+        mesa_loop_queue(vm->loop, &vm->finalizer_job);
+    return 0;
+}
+
+/* core.finalizer(fn) -> the function to install in place of fn */
+static int l_finalizer(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_settop(L, 1);
+    lua_pushcclosure(L, l_collected, 1);
+    return 1;
+}
+
+void mesa_script_finish_finalizers(struct mesa_vm *vm)
+{
+    if (vm->finalizers_ref == 0) /* the modules were never loaded */
+        return;
+    mesa_job_cancel(&vm->finalizer_job);
+    while (vm->finalizer_first < vm->finalizer_last) {
+        push_oldest(vm, vm->L);
+        run_now(vm->L);
+    }
+}
+
+void mesa_bind_finalizer(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    mesa_job_init(&vm->finalizer_job, run_oldest);
+    lua_newtable(L);
+    vm->finalizers_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushcfunction(L, l_finalizer);
+    lua_setfield(L, -2, "finalizer");
+}
