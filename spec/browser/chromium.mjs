@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
-const COMMAND_MS = 15_000;
+const COMMAND_MS = 45_000; // a guard against hanging only
 const POLL_MS = 40;
 
 const FLAGS = [

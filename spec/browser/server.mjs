@@ -5,10 +5,11 @@ import { resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-const START_MS = 15_000;
+const START_MS = 60_000; // a guard against hanging only
 const STOP_MS = 15_000;
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
+export const BINARY = resolve(process.env.MESA_BIN ?? `${root}build/mesa-lua`);
 
 export class Server {
   port;
@@ -17,14 +18,14 @@ export class Server {
   #exited;
   #onExit = () => this.#process.kill("SIGKILL");
 
-  static async start(script, port = 0) {
-    const binary = process.env.MESA_BIN ?? `${root}build/mesa-lua`;
-    accessSync(binary, constants.X_OK); // says which file is missing
-    const args = ["--no-watch", "--port", String(port), resolve(root, script)];
+  // `script` is a path from the root of the repository, or an absolute one.
+  static async start(script, port = 0, { watch = false } = {}) {
+    accessSync(BINARY, constants.X_OK); // says which file is missing
+    const args = [watch ? "--watch" : "--no-watch", "--port", String(port), resolve(root, script)];
     for (const deadline = Date.now() + START_MS; ; ) {
       const server = new Server();
       try {
-        await server.#start(binary, args);
+        await server.#start(args);
         return server;
       } catch (error) {
         // The port of a server that comes back may be taken for a moment.
@@ -34,19 +35,19 @@ export class Server {
     }
   }
 
-  #start(binary, args) {
-    this.#process = spawn(binary, args, { stdio: ["ignore", "ignore", "pipe"] });
+  #start(args) {
+    this.#process = spawn(BINARY, args, { stdio: ["ignore", "ignore", "pipe"] });
     process.once("exit", this.#onExit);
-    return new Promise((listening, reject) => {
+    return new Promise((started, reject) => {
       const late = setTimeout(() => {
         this.#process.kill("SIGKILL");
-        reject(new Error(`${binary} did not listen within ${START_MS} ms:\n${this.log}`));
+        reject(new Error(`${BINARY} did not listen within ${START_MS} ms:\n${this.log}`));
       }, START_MS);
       this.#exited = new Promise((exited) => {
         const ended = (code, signal) => {
           clearTimeout(late);
           process.off("exit", this.#onExit);
-          reject(new Error(`${binary} ended (${signal ?? code}) before it listened:\n${this.log}`));
+          reject(new Error(`${BINARY} ended (${signal ?? code}) before it listened:\n${this.log}`));
           exited({ code, signal });
         };
         this.#process.once("error", (error) => ended(error.message, null));
@@ -58,7 +59,7 @@ export class Server {
         if (listening && this.port === undefined) {
           clearTimeout(late);
           this.port = Number(listening[1]);
-          listening();
+          started();
         }
       });
     });

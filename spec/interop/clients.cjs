@@ -28,6 +28,13 @@ class Driver {
   }
 }
 
+// Ends a client of either library without another attempt to connect.
+function endForGood(client) {
+  clearInterval(client.reconnectionInterval ?? client.reconnectionIntervalId)
+  client.reconnectionIntervalTime = undefined
+  client.ws?.terminate()
+}
+
 // What the two JavaScript clients have in common.
 class JavaScriptDriver extends Driver {
   connect() {
@@ -53,9 +60,7 @@ class JavaScriptDriver extends Driver {
   }
 
   end() {
-    clearInterval(this.client.reconnectionInterval ?? this.client.reconnectionIntervalId)
-    this.client.reconnectionIntervalTime = undefined
-    this.client.ws?.terminate()
+    endForGood(this.client)
   }
 }
 
@@ -186,4 +191,4 @@ class BotDriver extends Driver {
   }
 }
 
-module.exports = { clients: [LibraryDriver, BrowserDriver, BotDriver] }
+module.exports = { clients: [LibraryDriver, BrowserDriver, BotDriver], endForGood }

@@ -9,7 +9,7 @@ const Redis = require('ioredis')
 const { linesOf } = require('./support.cjs')
 
 const BINARY = path.resolve(__dirname, '../..', process.env.MESA_BIN || 'build/mesa-lua')
-const START_MS = 10000
+const START_MS = 60000 // a guard against hanging only
 const STOP_MS = 15000
 
 const running = new Set()

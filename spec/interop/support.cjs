@@ -7,7 +7,7 @@ const path = require('node:path')
 
 const ROOT = path.resolve(__dirname, '../..')
 const BINARY = path.resolve(ROOT, process.env.MESA_BIN || 'build/mesa-lua')
-const START_MS = 15000
+const START_MS = 60000 // a guard against hanging only
 const STOP_MS = 15000
 
 const running = new Set()
@@ -179,4 +179,4 @@ function linesOf(stream) {
   return lines
 }
 
-module.exports = { BINARY, Inbox, Process, enterFolderOfVersion, linesOf, startExample, startMesaLua, startNodeMesa }
+module.exports = { BINARY, Inbox, Process, enterFolderOfVersion, linesOf, runMesaLua, startExample, startMesaLua, startNodeMesa }

@@ -109,10 +109,53 @@ describe("the command line", function()
 
       local server = harness.start(dir .. "/app/server.lua", { flags = { "--port", "0" } })
       local client = server:join()
-      client:send { op = 2, d = { name = "ada" } }
+      client:send { op = 2, d = { token = "ada" } }
       assert.same({ id = "ada", name = "ada" }, client:expect(22).d)
       client:send { op = 0, t = "SAY", d = { text = "hello" } }
       assert.same({ from = "ada", text = "hello", number = 1 }, client:expect("SAID").d)
+      local refused = server:join()
+      refused:send { op = 2, d = {} }
+      refused:expect_close(1008)
+      local brief = server:join()
+      brief:send { op = 2, d = { token = "eve" } }
+      brief:expect(22)
+      brief:close()
+      assert.same({ id = "eve" }, client:expect("LEFT").d)
+      server:stop()
+    end)
+
+    it("names each file that it wrote, and what to do next", function()
+      local run = mesa("new", "app")
+      for name in run.stdout:gmatch "\n  (%S+)" do
+        if name ~= "cd" then assert.is_true(fs.exists(dir .. "/app/" .. name), name) end
+      end
+      for _, name in ipairs { "server.lua", "auth.lua", "on_connection.lua", "on_message.lua", "on_disconnect.lua",
+        "public/index.html", "public/client.js", "public/style.css", ".luarc.json" } do
+        assert.truthy(run.stdout:find("\n  " .. name .. "\n", 1, true), name)
+      end
+      assert.truthy(run.stdout:find("cd app && mesa-lua server.lua", 1, true))
+    end)
+
+    it("shows editors the types", function()
+      mesa("new", "app")
+      local luarc = require "cjson".decode(fs.read(dir .. "/app/.luarc.json"))
+      assert.equal("LuaJIT", luarc["runtime.version"])
+      local library = luarc["workspace.library"][1]
+      assert.matches("^/", library)
+      assert.is_true(fs.exists(library .. "/mesa/init.lua"))
+      assert.is_true(fs.exists(library .. "/mesa/meta/server.lua"))
+    end)
+
+    it("serves its page", function()
+      mesa("new", "app")
+      local server = harness.start(dir .. "/app/server.lua", { flags = { "--port", "0" } })
+      local page = server:http "/"
+      assert.equal(200, page.status)
+      for _, name in ipairs { "client.js", "style.css" } do
+        assert.truthy(page.body:find('"' .. name .. '"', 1, true), name)
+        assert.equal(200, server:http("/" .. name).status)
+      end
+      assert.is_nil(page.body:find "https?:") -- works without a network
       server:stop()
     end)
 

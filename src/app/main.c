@@ -9,6 +9,7 @@
 
 #include "app/cli.h"
 #include "app/new.h"
+#include "app/templates.h"
 #include "base/log.h"
 #include "io/loop.h"
 #include "io/transport.h"
@@ -140,14 +141,22 @@ out:
 
 static int new_project(const char *dir)
 {
-    char err[512];
-    if (mesa_new_write(dir, err, sizeof err) != MESA_OK) {
+    char err[512] = "the folder with mesa/init.lua is missing: install mesa-lua as a whole";
+    char *library = mesa_vm_library_dir();
+    enum mesa_status rc = MESA_EIO;
+    if (library != NULL)
+        rc = mesa_new_write(dir, library, err, sizeof err);
+    free(library);
+    if (rc != MESA_OK) {
         fprintf(stderr, "mesa-lua: %s\n", err);
         return MESA_EXIT_FAILURE;
     }
-    printf("Wrote server.lua, auth.lua and on_message.lua into %s. Start the server with\n\n"
+    printf("Wrote into %s:\n\n", dir);
+    for (size_t i = 0; i < mesa_template_count; i++)
+        printf("  %s\n", mesa_templates[i].name);
+    printf("\nStart the server, and open http://localhost:4000/:\n\n"
            "  cd %s && mesa-lua server.lua\n",
-           dir, dir);
+           dir);
     return MESA_EXIT_OK;
 }
 

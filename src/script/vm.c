@@ -101,8 +101,7 @@ static char *resolved(const char *path)
     return real != NULL ? real : strdup(path);
 }
 
-/* The folder that holds mesa/init.lua: lua/ of a checkout (the binary is in build/), or share/lua/5.1 of an installation. */
-static char *find_lib_dir(void)
+char *mesa_vm_library_dir(void)
 {
     static const char *const candidates[] = {"%s/../lua", "%s/../../lua", "%s/../share/lua/5.1"};
     char exe[PATH_MAX], path[PATH_MAX + 64], probe[PATH_MAX + 128];
@@ -224,7 +223,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     char *script = resolved(opts->script);
     vm->app_dir = script != NULL ? dir_of(script) : NULL;
     free(script);
-    vm->lib_dir = find_lib_dir();
+    vm->lib_dir = mesa_vm_library_dir();
     vm->L = lua_newstate(mesa_guard_allocate, vm); /* NULL also from a LuaJIT without GC64 */
     if (vm->app_dir == NULL || vm->L == NULL)
         goto fail;

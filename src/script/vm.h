@@ -40,6 +40,9 @@ int mesa_vm_exit_code(const struct mesa_vm *vm);
 /* Ends every server at once and closes the Lua state. NULL is accepted. */
 void mesa_vm_free(struct mesa_vm *vm);
 
+/* The folder that holds mesa/init.lua: lua/ of a checkout (the binary is in build/), or
+ * share/lua/5.1 of an installation. The caller frees it. NULL: there is none, or no memory. */
+char *mesa_vm_library_dir(void);
 /* "LuaJIT 2.1.0-beta3" */
 const char *mesa_vm_library_version(void);
 

@@ -1,10 +1,18 @@
 -- A Mesa server. Start it with:  mesa-lua server.lua
--- auth.lua and on_message.lua are reloaded when you save them; nobody is disconnected.
+-- Then open http://localhost:4000/ twice, and talk to yourself.
+-- The handlers below are reloaded when you save them; nobody is disconnected.
 local Mesa = require "mesa"
 
 local server = Mesa.new {
   port = 4000,
-  scripts = { auth = "auth.lua", message = "on_message.lua" },
+  -- The page that talks to the handlers. Reload it in the browser when you change it.
+  static = "public",
+  scripts = {
+    auth = "auth.lua",
+    connection = "on_connection.lua",
+    message = "on_message.lua",
+    disconnect = "on_disconnect.lua",
+  },
 
   -- Ask clients for a sign of life every ten seconds, and close those that owe three.
   heartbeat = { enabled = true, interval = 10000, maxAttempts = 3 },
@@ -16,11 +24,3 @@ local server = Mesa.new {
 
 -- Kept when scripts are reloaded. Everything that must survive a reload belongs here.
 server.state.messages = 0
-
-server:on("connection", function(client)
-  print("connected", client.serverId, client.request.ip)
-
-  client:on("disconnect", function(event)
-    print("disconnected", client.id or client.serverId, event.code, event.reason)
-  end)
-end)
