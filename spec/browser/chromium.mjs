@@ -179,6 +179,7 @@ class Page {
     const { result, exceptionDetails } = await this.command("Runtime.evaluate", {
       expression: `(${fn})(${args.map((arg) => JSON.stringify(arg)).join(", ")})`,
       returnByValue: true,
+      awaitPromise: true,
     });
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value;
@@ -215,6 +216,17 @@ class Page {
 
   enter() {
     return this.press("Enter", 13, "\r");
+  }
+
+  // Waits for so many frames to be drawn.
+  frames(count) {
+    return this.evaluate(
+      (left) => new Promise((done) => {
+        const next = () => (left-- > 0 ? requestAnimationFrame(next) : done(true));
+        next();
+      }),
+      count,
+    );
   }
 
   async screenshot() {

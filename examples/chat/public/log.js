@@ -46,11 +46,15 @@ export function createLog({ scroller, list, empty, latest }) {
   const seen = new Set(); // ids and nonces of messages on the page
   const waiting = new Map(); // nonce -> item of our own, not yet confirmed
   let following = true; // the reader is at the end and wants to stay there
+  let shape = ""; // of the log and what is in it, when it was last brought to its end
   let unread = 0;
   const title = document.title;
 
+  const shapeNow = () => [scroller.clientWidth, scroller.clientHeight, scroller.scrollHeight].join();
+
   function toEnd() {
     scroller.scrollTop = scroller.scrollHeight;
+    shape = shapeNow();
   }
 
   function settle(own) {
@@ -72,6 +76,8 @@ export function createLog({ scroller, list, empty, latest }) {
   }
 
   scroller.addEventListener("scroll", () => {
+    // A phone that is turned lays the page out anew and moves the log, before it tells of the new size: the reader did not.
+    if (following && shape !== shapeNow()) return toEnd();
     following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_BOTTOM_PX;
     read();
   });
