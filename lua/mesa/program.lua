@@ -12,15 +12,7 @@ local arguments = arg
 io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
 modules.install()
 require "mesa.finalizer"
-
--- A handler's own coroutine belongs to the server: yielding it would abandon the handler without a trace of where.
-local yield = coroutine.yield
-coroutine.yield = function(...) -- luacheck: ignore 122
-  if core.in_handler() then
-    error("coroutine.yield outside of a coroutine of your own: a handler waits with Mesa.sleep", 2)
-  end
-  return yield(...)
-end
+require "mesa.coroutines"
 
 require "mesa" -- takes what it needs of the libraries before a script can change them
 local portals = require "mesa.portals"

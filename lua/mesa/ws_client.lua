@@ -250,13 +250,15 @@ function WsClient:connect()
   if self.connected then
     error("client:connect: already connected; call client:disconnect() before", 2)
   end
+  local waits = core.in_handler()
+  if waits then core.check_wait "client:connect" end
   timer.clearTimeout(self._timer)
   self._timer = nil
   if not self._connection then
     local ok, err = start(self)
     if not ok then return nil, err end
   end
-  if not core.in_handler() then return true end
+  if not waits then return true end
   return await(function(resolve) self._connecting[#self._connecting + 1] = resolve end)
 end
 
@@ -284,9 +286,7 @@ end
 ---@return table? user, string? err
 function WsClient:authenticate(data, options)
   if type(data) ~= "table" then error("client:authenticate expects a table, got " .. type(data), 2) end
-  if not core.in_handler() then
-    error("client:authenticate waits: call it in a handler, such as the one of \"connected\"", 2)
-  end
+  core.check_wait "client:authenticate"
   local credentials = {}
   for key, value in pairs(data) do credentials[key] = value end
   credentials.shouldSync = not (options and options.shouldSync == false)

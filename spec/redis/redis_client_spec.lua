@@ -413,7 +413,7 @@ describe("a program that only talks to Redis", function()
       r:get("k")
     ]]
     assert.equal(1, (started:wait_exit()))
-    assert.matches("server.lua:2: .*can only wait inside a handler", started.process.stderr)
+    assert.matches("server.lua:2: .*cannot wait while a script loads", started.process.stderr)
     started:destroy()
   end)
 

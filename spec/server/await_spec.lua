@@ -69,7 +69,7 @@ describe("Mesa.await", function()
   it("raises outside of a handler", function()
     local program = harness.launch 'local Mesa = require "mesa"\nprint(pcall(Mesa.await, function() end))\n'
     assert.equal(0, program:wait_exit(10000))
-    assert.matches("Mesa.await can only wait inside a handler", program.process.stdout)
+    assert.matches("Mesa.await cannot wait while a script loads", program.process.stdout)
     program:stop()
   end)
 

@@ -53,9 +53,11 @@ static void on_timer(struct mesa_timer *timer)
     w->task = NULL;
     if (w->values_ref == LUA_NOREF && w->failure == NULL)
         w->failure = "timeout";
-    int n = push_results(w, mesa_task_state(t));
+    lua_State *co = mesa_task_results(t);
+    int n = co != NULL ? push_results(w, co) : 0;
     waiter_unref(w);
-    mesa_task_wake(t, n);
+    if (co != NULL)
+        mesa_task_wake(t, n);
 }
 
 static void on_cancel(void *ctx)

@@ -33,7 +33,9 @@ static void push_headers(lua_State *L, const struct mesa_http_response *r)
 static void on_done(void *ctx, const struct mesa_httpc_result *result)
 {
     struct mesa_task *t = ctx;
-    lua_State *co = mesa_task_state(t);
+    lua_State *co = mesa_task_results(t);
+    if (co == NULL)
+        return;
     const struct mesa_http_response *r = result->response;
     if (r == NULL) {
         lua_pushnil(co);

@@ -190,9 +190,11 @@ static void batch_over(struct redis_batch *b)
     if (last)
         r->self_ref = LUA_NOREF; /* a command issued below pins it anew */
     if (task != NULL) {
-        int n = push_outcome(mesa_task_state(task), b);
+        lua_State *co = mesa_task_results(task);
+        int n = co != NULL ? push_outcome(co, b) : 0;
         batch_free(b);
-        mesa_task_wake(task, n);
+        if (co != NULL)
+            mesa_task_wake(task, n);
     } else {
         report(b, vm);
         batch_free(b);

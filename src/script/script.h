@@ -62,6 +62,7 @@ struct mesa_vm {
     struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
     struct mesa_buf scratch[MESA_SCRATCH_DEPTH]; /* see mesa_scratch_take */
     unsigned scratch_depth;                      /* of them in use */
+    uint64_t waits;                              /* number of the last wait of a task */
     struct mesa_watch *watch;
     struct mesa_httpc *httpc; /* NULL until a script sends a request */
     int program_ref;          /* the table of functions that lua/mesa/program.lua gave */
@@ -186,22 +187,27 @@ typedef void (*mesa_task_done_fn)(struct mesa_task *t, void *ctx);
 
 /* A coroutine to push a function and its arguments on. NULL: no memory. Must be followed by mesa_task_run. */
 struct mesa_task *mesa_task_begin(struct mesa_vm *vm);
-lua_State *mesa_task_state(struct mesa_task *t);
+lua_State *mesa_task_state(const struct mesa_task *t);
+/* The task of the coroutine at `index`; NULL: it is none of ours, or its task is over. */
+struct mesa_task *mesa_task_of(lua_State *L, int index);
+/* Its coroutine is not used for another task: a script knows it. */
+void mesa_task_keep(struct mesa_task *t);
 /* Runs the function below `nargs` arguments until it returns or waits. `done` may be NULL; it is called exactly once, perhaps before this returns. */
 void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx);
 
 /* As mesa_task_run in a job of the loop; `begun` is called when it first waits or is over, exactly once. */
 void mesa_task_queue(struct mesa_task *t, int nargs, void (*begun)(void *ctx), void *ctx);
 
-/* A binding that waits checks for a task before it acquires anything, starts its operation, and ends with
- * `return mesa_task_wait(…)`. When the operation has completed it pushes the results on mesa_task_state(t) and wakes the
- * task, which goes on in a job of the loop. An operation that has completed before the wait must not wait. */
+/* A binding that waits calls mesa_task_check before it begins anything, starts its operation, and ends with
+ * `return mesa_task_wait(…)`; nothing between the two may raise. When the operation has completed it pushes the results on
+ * mesa_task_results(t) and wakes the task, which goes on in a job of the loop. An operation that has completed before the
+ * wait must not wait. */
 /* Called instead of the wake when the task ends first: the operation must forget it. Must not call Lua. */
 typedef void (*mesa_task_cancel_fn)(void *ctx);
-/* The task that runs on `L`; raises, naming `who`, when a function cannot wait there. */
-struct mesa_task *mesa_task_check(lua_State *L, const char *who);
-/* Suspends the task. `cancel` may be NULL. */
+/* Suspends the task; drops what is on its stack. `cancel` may be NULL. */
 int mesa_task_wait(struct mesa_task *t, mesa_task_cancel_fn cancel, void *ctx);
+/* The state to push the results of the wait on. NULL: the task was resumed by somebody else, and is over. */
+lua_State *mesa_task_results(struct mesa_task *t);
 /* Has a suspended task go on with the topmost `nresults` values of its state as what the binding returns. */
 void mesa_task_wake(struct mesa_task *t, int nresults);
 /* Ends every waiting task without running it further and frees the pool. */
@@ -211,6 +217,15 @@ void mesa_task_close_timers(struct mesa_vm *vm);
 
 /* Calls what the collector has found so far, at once. */
 void mesa_script_finish_finalizers(struct mesa_vm *vm);
+
+/* -- wait.c ---------------------------------------------------------------------------------------------------- */
+
+/* The task that runs on `L`. Where its function cannot be suspended it raises at the script's line: what (`who`) cannot
+ * wait there, and why. */
+struct mesa_task *mesa_task_check(lua_State *L, const char *who);
+/* Pushes "file:line: " of the innermost function that is a script's and not mesa's own, or "". */
+void mesa_script_push_where(lua_State *L);
+
 /* Ends every connection of scripts to Redis; no task waits any more. */
 void mesa_script_close_redis(struct mesa_vm *vm);
 /* -- guard.c --------------------------------------------------------------------------------------------------- */
@@ -237,6 +252,7 @@ void mesa_bind_quick_send(lua_State *L);
 void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
 void mesa_bind_await(lua_State *L);
+void mesa_bind_wait(lua_State *L);
 void mesa_bind_wsclient(lua_State *L);
 void mesa_bind_counts(lua_State *L);
 void mesa_bind_finalizer(lua_State *L);

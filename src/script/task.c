@@ -2,14 +2,17 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "script/script.h"
 
 struct mesa_task {
     struct mesa_list link; /* idle_tasks or waiting_tasks */
     struct mesa_vm *vm;
     lua_State *co;
-    int ref; /* anchors co */
+    int ref;   /* anchors co */
+    bool kept; /* a script knows the coroutine: it is not used again */
     bool waiting;
+    uint64_t wait; /* number of the wait; while it lasts, the lowest value on co's stack */
     mesa_task_cancel_fn cancel; /* of what it waits for */
     void *cancel_ctx;
     struct mesa_timer timer; /* sleep */
@@ -23,6 +26,56 @@ struct mesa_task {
 
 static void on_sleep_over(struct mesa_timer *timer);
 static void on_resume(struct mesa_job *job);
+
+static const char coroutines_key; /* registry[&coroutines_key][co]: its task; keys are weak */
+
+/* Makes it on the stack of vm->L. */
+static void push_coroutines(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)&coroutines_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    if (!lua_isnil(L, -1))
+        return;
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushlightuserdata(L, (void *)&coroutines_key);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+/* Writes `task` (NULL: none) as what the coroutine t->co belongs to. */
+static void set_owner(struct mesa_task *t, struct mesa_task *task)
+{
+    lua_State *L = t->vm->L;
+    push_coroutines(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
+    if (task != NULL)
+        lua_pushlightuserdata(L, task);
+    else
+        lua_pushnil(L);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
+struct mesa_task *mesa_task_of(lua_State *L, int index)
+{
+    lua_pushvalue(L, index);
+    push_coroutines(L);
+    lua_insert(L, -2);
+    lua_rawget(L, -2);
+    struct mesa_task *t = lua_touserdata(L, -1);
+    lua_pop(L, 2);
+    return t;
+}
+
+void mesa_task_keep(struct mesa_task *t)
+{
+    t->kept = true;
+}
 
 struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
 {
@@ -41,10 +94,11 @@ struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
     mesa_job_init(&t->resume, on_resume);
     t->co = lua_newthread(vm->L);
     t->ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
+    set_owner(t, t);
     return t;
 }
 
-lua_State *mesa_task_state(struct mesa_task *t)
+lua_State *mesa_task_state(const struct mesa_task *t)
 {
     return t->co;
 }
@@ -54,6 +108,7 @@ static void task_free(struct mesa_task *t)
     mesa_loop_cancel(t->vm->loop, &t->timer);
     mesa_job_cancel(&t->resume);
     mesa_list_remove(&t->link);
+    set_owner(t, NULL);
     luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->ref);
     free(t);
 }
@@ -66,7 +121,7 @@ static void report_begun(struct mesa_task *t)
         begun(t->begun_ctx);
 }
 
-/* The task is over; a coroutine that ended well is used again. */
+/* The task is over. A coroutine that ended well is used again, unless a script may still mean this task by it. */
 static void task_finish(struct mesa_task *t, bool reusable)
 {
     mesa_task_done_fn done = t->done;
@@ -75,7 +130,7 @@ static void task_finish(struct mesa_task *t, bool reusable)
     report_begun(t);
     if (done != NULL)
         done(t, ctx);
-    if (reusable && t->vm->idle_task_count < MESA_TASK_POOL_MAX) {
+    if (reusable && !t->kept && t->vm->idle_task_count < MESA_TASK_POOL_MAX) {
         lua_settop(t->co, 0);
         mesa_list_remove(&t->link);
         mesa_list_append(&t->vm->idle_tasks, &t->link);
@@ -150,23 +205,40 @@ void mesa_task_queue(struct mesa_task *t, int nargs, void (*begun)(void *ctx), v
     mesa_task_wake(t, nargs);
 }
 
-struct mesa_task *mesa_task_check(lua_State *L, const char *who)
-{
-    struct mesa_task *t = mesa_script_vm(L)->current_task;
-    if (t == NULL || t->co != L)
-        luaL_error(L,
-                   "%s can only wait inside a handler or a timer (not while a script loads, and "
-                   "not inside a coroutine of your own)",
-                   who);
-    return t;
-}
-
 int mesa_task_wait(struct mesa_task *t, mesa_task_cancel_fn cancel, void *ctx)
 {
     t->waiting = true;
+    t->wait = ++t->vm->waits;
     t->cancel = cancel;
     t->cancel_ctx = ctx;
-    return lua_yield(t->co, 0);
+    lua_settop(t->co, 0);
+    lua_pushnumber(t->co, (lua_Number)t->wait);
+    return lua_yield(t->co, 1);
+}
+
+/* Whether the coroutine is suspended where mesa_task_wait left it, under `nresults` values. It is not when C code other
+ * than the core's has resumed it. */
+static bool still_waits(const struct mesa_task *t, int nresults)
+{
+    return lua_status(t->co) == LUA_YIELD && lua_gettop(t->co) == 1 + nresults &&
+           lua_type(t->co, 1) == LUA_TNUMBER && lua_tonumber(t->co, 1) == (lua_Number)t->wait;
+}
+
+static void abandon(struct mesa_task *t)
+{
+    mesa_log(MESA_LOG_ERROR, "script",
+             "a handler's coroutine was resumed from C code that is not mesa's while it waited, "
+             "and is abandoned");
+    task_finish(t, false);
+}
+
+lua_State *mesa_task_results(struct mesa_task *t)
+{
+    t->cancel = NULL;
+    if (still_waits(t, 0))
+        return t->co;
+    abandon(t);
+    return NULL;
 }
 
 void mesa_task_wake(struct mesa_task *t, int nresults)
@@ -179,6 +251,12 @@ void mesa_task_wake(struct mesa_task *t, int nresults)
 static void on_resume(struct mesa_job *job)
 {
     struct mesa_task *t = MESA_CONTAINER_OF(job, struct mesa_task, resume);
+    if (t->waiting && !still_waits(t, t->nresults)) {
+        abandon(t);
+        return;
+    }
+    if (t->waiting)
+        lua_remove(t->co, 1);
     t->waiting = false;
     mesa_list_remove(&t->link);
     task_resume(t, t->nresults);
@@ -186,7 +264,9 @@ static void on_resume(struct mesa_job *job)
 
 static void on_sleep_over(struct mesa_timer *timer)
 {
-    mesa_task_wake(MESA_CONTAINER_OF(timer, struct mesa_task, timer), 0);
+    struct mesa_task *t = MESA_CONTAINER_OF(timer, struct mesa_task, timer);
+    if (mesa_task_results(t) != NULL)
+        mesa_task_wake(t, 0);
 }
 
 void mesa_task_close_all(struct mesa_vm *vm)
@@ -221,12 +301,19 @@ static int l_sleep(lua_State *L)
     return mesa_task_wait(t, NULL, NULL);
 }
 
-/* core.in_handler() -> whether the caller runs directly in a handler's coroutine */
-static int l_in_handler(lua_State *L)
+/* core.run_task(fn, ...): calls the function in a coroutine of its own, in which it may wait, and goes on when it waits
+ * or is over. */
+static int l_run_task(lua_State *L)
 {
-    const struct mesa_task *t = mesa_script_vm(L)->current_task;
-    lua_pushboolean(L, t != NULL && t->co == L);
-    return 1;
+    struct mesa_vm *vm = mesa_script_vm(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    int n = lua_gettop(L);
+    struct mesa_task *t = mesa_task_begin(vm);
+    if (t == NULL || !lua_checkstack(mesa_task_state(t), n))
+        return luaL_error(L, "not enough memory");
+    lua_xmove(L, mesa_task_state(t), n);
+    mesa_task_run(t, n - 1, NULL, NULL);
+    return 0;
 }
 
 /* -- timers of scripts ---------------------------------------------------------------------------------------- */
@@ -324,8 +411,8 @@ void mesa_bind_task(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, l_sleep);
     lua_setfield(L, -2, "sleep");
-    lua_pushcfunction(L, l_in_handler);
-    lua_setfield(L, -2, "in_handler");
+    lua_pushcfunction(L, l_run_task);
+    lua_setfield(L, -2, "run_task");
     lua_pushcfunction(L, l_timer_start);
     lua_setfield(L, -2, "timer_start");
     lua_pushcfunction(L, l_timer_stop);

@@ -125,6 +125,7 @@ static int open_core(lua_State *L)
 {
     lua_newtable(L);
     mesa_bind_task(L);
+    mesa_bind_wait(L);
     mesa_bind_server(L);
     mesa_bind_client(L);
     mesa_bind_http(L);
