@@ -6,7 +6,7 @@ local Mesa = require "mesa"
 local uv = require "luv"
 
 local database = {}
-local path
+local state = Mesa.state "database" -- survives when this file is saved; a local variable would not
 
 local function look_up(file, token)
   local ok, sqlite = pcall(require, "luasql.sqlite3")
@@ -29,7 +29,7 @@ end
 
 --- Makes the database when there is none. Blocks, which does no harm before the server listens.
 function database.open(file)
-  path = file
+  state.path = file
   local environment = require("luasql.sqlite3").sqlite3()
   local connection = assert(environment:connect(file))
   assert(connection:execute "CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT, token TEXT UNIQUE)")
@@ -44,7 +44,7 @@ end
 function database.user_of(token)
   if token:find "%z" then return nil, "unknown token" end
   local id, name = Mesa.await(function(resolve)
-    uv.new_work(look_up, resolve):queue(path, token)
+    uv.new_work(look_up, resolve):queue(state.path, token)
   end)
   if not id then return nil, name end
   return { id = id, name = name }

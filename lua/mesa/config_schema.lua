@@ -198,8 +198,9 @@ local scripts = section {
   message = text { doc = "file of the message handler" },
   connection = text { doc = "file of the connection handler" },
   disconnect = text { doc = "file of the disconnect handler" },
+  request = text { doc = "file of the request handler" },
 }
-scripts.shorthand = text { doc = "folder of auth.lua, on_message.lua, on_connection.lua and on_disconnect.lua" }
+scripts.shorthand = text { doc = "folder of auth.lua, on_message.lua, on_connection.lua, on_disconnect.lua and on_request.lua" }
 scripts.allowed = "a folder (string) or a table"
 scripts.optional = true
 

@@ -6,6 +6,7 @@ local Message = require "mesa.message"
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 local request = require "mesa.request"
+local scripts = require "mesa.scripts"
 
 local ipairs, type, xpcall = ipairs, type, xpcall
 
@@ -144,6 +145,16 @@ local function disconnect_event(server)
   end
 end
 
+--- Runs one handler of a request; whether the request is answered now. An error is answered with 500.
+local function answers(server, handler, where, req, response)
+  local ok, err = xpcall(handler, catch, req, response, server)
+  if not ok then
+    server:_report(err, where)
+    if not response.answered then response:status(500):send("Internal Server Error\n") end
+  end
+  return response.answered
+end
+
 --- A plain HTTP request: whoever answers first has answered; 500 for an error, 404 (or 426) when nobody did and nobody
 --- means to.
 local function request_event(server)
@@ -151,13 +162,10 @@ local function request_event(server)
     local method, path = req.method, req.path
     local response = request.response(http)
     req.query = request.parse_query(req.queryString)
-    for _, listener in ipairs(server._handlers.request or {}) do
-      local ok, err = xpcall(listener, catch, req, response)
-      if not ok then
-        server:_report(err, "request")
-        if not response.answered then response:status(500):send("Internal Server Error\n") end
-      end
-      if response.answered then return end
+    local script = server._scripts.request
+    if script and answers(server, script, "on_request", req, response) then return end
+    for _, listener in ipairs(server._handlers and server._handlers.request or {}) do
+      if answers(server, listener, "request", req, response) then return end
     end
     if not response._deferred then
       response.answered = true
@@ -186,7 +194,10 @@ function dispatch.new(server)
     dropped = function(message, id) server:_run_middleware("onUndeliverableMessageDropped", message, id) end,
     delivered = function(message, clients) server:_run_middleware("onMessageSent", message, clients, false) end,
     portal = function(id, joined) server:_run_middleware(joined and "onPortalJoin" or "onPortalLeave", id) end,
-    closed = function() server:emit("close") end,
+    closed = function()
+      server:emit("close")
+      scripts.discard(server._scripts)
+    end,
     listening = function(port, admin_port)
       server.port = port
       server.adminPort = admin_port ~= 0 and admin_port or nil

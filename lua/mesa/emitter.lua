@@ -4,6 +4,7 @@
 -- being emitted: the change counts from the next event on. An error in a listener is contained: it is reported to the
 -- object's `_report` method and the other listeners still run.
 local errors = require "mesa.errors"
+local ownership = require "mesa.ownership"
 
 local error, pairs, type, xpcall = error, pairs, type, xpcall
 local format = string.format
@@ -25,6 +26,20 @@ local function check(event, listener)
   end
 end
 
+--- Removes the listener that was registered first among those that are this function.
+local function remove(self, event, listener)
+  local old, new = self._handlers[event] or {}, {}
+  local found = false
+  for i = 1, #old do
+    if found or old[i] ~= listener then
+      new[#new + 1] = old[i]
+    else
+      found = true
+    end
+  end
+  self._handlers[event] = new[1] and new or nil
+end
+
 local function add(self, event, listener)
   local handlers = self._handlers
   if not handlers then
@@ -35,6 +50,9 @@ local function add(self, event, listener)
   for i = 1, #old do new[i] = old[i] end
   new[#new + 1] = listener
   handlers[event] = new
+  if ownership.owning() then
+    ownership.own(function() remove(self, event, listener) end, listener)
+  end
   return self
 end
 

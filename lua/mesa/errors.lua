@@ -51,7 +51,8 @@ end
 function errors.catch(value)
   if getmetatable(value) == Error then return value end
   local err = errors.wrap(value, "SCRIPT")
-  err.traceback = gsub(traceback_of(err.message, 2), "\n%s*%[C%]: in function 'xpcall'.*$", "")
+  local traceback = gsub(traceback_of(err.message, 2), "\n%s*%[C%]: in function 'xpcall'.*$", "")
+  err.traceback = gsub(traceback, "\n%s*%[C%]: in function 'call_now'.*$", "")
   return err
 end
 

@@ -23,6 +23,7 @@ local Mesa = {
   log = log.public,
   sleep = timer.sleep,
   await = require "mesa.await",
+  state = require "mesa.state",
   setTimeout = timer.setTimeout,
   setInterval = timer.setInterval,
   clearTimeout = timer.clearTimeout,

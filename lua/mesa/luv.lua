@@ -1,4 +1,5 @@
 --- luv on a loop that is not its own: what a script must not do to it, and what it has left open.
+local ownership = require "mesa.ownership"
 
 local error, ipairs, pairs, type = error, ipairs, pairs, type
 local debug_getmetatable, getregistry, format = debug.getmetatable, debug.getregistry, string.format
@@ -24,6 +25,21 @@ local function handles()
   return list
 end
 
+--- A handle that is made while a file loads belongs to that load.
+local function own_handles(uv, name)
+  local make = uv[name]
+  if not make then return end
+  local function owned(handle, ...)
+    if handle and ownership.owning() then
+      ownership.own(function()
+        if not is_closing(handle) then close(handle) end
+      end)
+    end
+    return handle, ...
+  end
+  uv[name] = function(...) return owned(make(...)) end
+end
+
 --- Takes from luv what is not for scripts here; what it calls `walk` would take the server's own handles for luv's.
 ---@param uv table
 ---@return table uv
@@ -32,6 +48,8 @@ function luv.adapt(uv)
   for _, name in ipairs { "run", "stop", "loop_close" } do
     uv[name] = function() error(format("uv.%s: the loop is the server's, and runs by itself", name), 2) end
   end
+  for _, name in ipairs(kinds) do own_handles(uv, "new_" .. name) end
+  own_handles(uv, "spawn")
   uv.walk = function(fn)
     if type(fn) ~= "function" then error("uv.walk expects a function, got " .. type(fn), 2) end
     for _, handle in ipairs(handles()) do fn(handle) end

@@ -1,232 +1,263 @@
---- The application's modules: who requires whom, so that a change reaches the scripts that depend on it.
+--- The application's modules: `require`, and the loading of files.
 --
--- A unit is one loaded file: a module, a handler script or the main script. While a unit loads, it is on top of the
--- stack; what it requires are its dependencies, and the timers, subscriptions and portals it starts are its own.
+-- A unit is one loaded file: a module, a handler script or the main script. What it requires while it loads are its
+-- dependencies; what it starts meanwhile is its own (mesa.ownership). A module is known by its path, whatever it is called.
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local identity = require "mesa.identity"
+local ownership = require "mesa.ownership"
+local source = require "mesa.source"
+local units = require "mesa.units"
+local watched = require "mesa.watched"
 
-local error, ipairs, loadstring, pairs, pcall, tostring, type = error, ipairs, loadstring, pairs, pcall, tostring, type
-local xpcall = xpcall
-local open, gsub, sub, insert = io.open, string.gsub, string.sub, table.insert
-local globals, loaded_modules, loaders, searchpath = _G, package.loaded, package.loaders, package.searchpath
+local error, pairs, pcall, type = error, pairs, pcall, type
+local find_text, format, gmatch, gsub, match, sub = string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
+local concat = table.concat
+local globals, loaded_modules, preload, searchpath = _G, package.loaded, package.preload, package.searchpath
+local original_require = require
+
+local MISSING_MAX = 64 -- names that were required in vain and are waited for
 
 local modules = {}
 
----@class mesa.Unit
----@field path string absolute path of the file
----@field deps table<string, boolean> paths of the application's modules it required
----@field timers userdata[] timers its load has started
----@field others fun()[] what ends everything else that its load has started
----@field name? string the name a module is required by
+local by_name, by_path, failed = units.by_name, units.by_path, units.failed
+local loading = {} ---@type table<string, mesa.Unit> modules whose load is under way
+local order = {} -- their paths, the innermost last
 
-local app_dir = core.app_dir()
-local search_path = app_dir .. "/?.lua;" .. app_dir .. "/?/init.lua"
-local stack = {}
-local main -- the unit of the main script
-local runtime = { path = "", deps = {}, timers = {}, others = {} } -- what handlers required while they ran
-local units = {} -- by path: the current unit of each module
-local original_require = require
+-- ---- finding -------------------------------------------------------------------------------------------------------
 
-local function new_unit(path, name)
-  return { path = path, deps = {}, timers = {}, others = {}, name = name }
+local lib_prefix = core.lib_dir() .. "/"
+
+--- The file a name stands for; nil when it is none of the application's: mesa's own, or no Lua file.
+---@param name string
+---@return string?
+function modules.locate(name)
+  local path = searchpath(name, loaded_modules.package.path)
+  if not path or sub(path, 1, #lib_prefix) == lib_prefix then return nil end
+  return core.absolute(path)
 end
 
---- The file's name as error messages show it: relative to the application's folder.
----@param path string
----@return string
-function modules.display(path)
-  if sub(path, 1, #app_dir + 1) == app_dir .. "/" then return sub(path, #app_dir + 2) end
-  return path
+--- Where a module of the application would be.
+local function places_of(name)
+  local list, file, app_prefix = {}, gsub(name, "%.", "/"), source.app_prefix()
+  for template in gmatch(loaded_modules.package.path, "[^;]+") do
+    local before, behind = match(template, "^(.-)%?(.*)$")
+    local path = before and core.absolute(before .. file .. behind)
+    if path and sub(path, 1, #app_prefix) == app_prefix then list[#list + 1] = path end
+  end
+  return list
 end
 
---- Compiles a file. nil and the message, with file and line, when it cannot be.
----@param path string
----@return function? chunk, string? err
-function modules.compile(path)
-  local file, err = open(path, "rb")
-  if not file then return nil, "cannot read " .. modules.display(path) .. ": " .. gsub(tostring(err), "^.*: ", "") end
-  local text = file:read("*a")
-  file:close()
-  if not text then return nil, "cannot read " .. modules.display(path) end
-  return loadstring((gsub(gsub(text, "^\239\187\191", ""), "^#[^\n]*", "")), "@" .. modules.display(path))
+-- ---- loading -------------------------------------------------------------------------------------------------------
+
+local function depend(path)
+  local unit = ownership.current()
+  if unit then
+    unit.deps[path] = true
+  else
+    units.at_run_time[path] = true
+  end
+  if units.transaction then units.transaction.touched[path] = true end
+  watched.add(path)
 end
 
---- Runs fn(...) as the load of `unit` and returns its first result; an error passes through with its traceback.
-local function run_as(unit, fn, ...)
-  stack[#stack + 1] = unit
-  local depth = #stack
-  local ok, result = xpcall(fn, errors.catch, ...)
-  for i = #stack, depth, -1 do stack[i] = nil end
-  if not ok then error(result, 0) end
-  return result
+local function note_failure(name, touched, missing)
+  local by_main = failed[name] and failed[name].by_main or units.main ~= nil and ownership.current() == units.main
+  failed[name] = { touched = touched, missing = missing, by_main = by_main }
 end
 
-local function find(name)
-  if name == "mesa" or sub(name, 1, 5) == "mesa." then return nil end
-  return (searchpath(name, search_path))
+--- The text to load a unit from: while the file is gone, empty or being written, what was loaded before.
+local function text_of(path, before)
+  local text, err = source.settled(path)
+  if text then return text end
+  if before and before.text then return before.text end
+  if units.main and units.main.loaded then return nil, err end
+  return source.read(path) -- as the program starts, an empty file is what Lua makes of it
+end
+
+--- Runs the file as the load of `unit`; its value, or raises with a traceback. Nothing in it can wait.
+local function run(unit, before, ...)
+  local text, err = text_of(unit.path, before)
+  local chunk
+  if text then chunk, err = source.compile(text, unit.path) end
+  if not chunk then error(errors.new(err, "LOAD"), 0) end
+  unit.text, unit.state = text, { core.file_state(unit.path) }
+  ownership.enter(unit)
+  local ok, value = core.call_now(chunk, errors.catch, ...)
+  ownership.leave()
+  if ok then return value end
+  ownership.end_all(unit)
+  error(value, 0)
+end
+
+local function register(unit, value)
+  unit.value = value
+  for known in pairs(unit.names) do
+    loaded_modules[known] = value
+    by_name[known] = unit
+    failed[known] = nil
+  end
+  by_path[unit.path] = unit
+  if units.transaction then units.transaction.created[unit] = true end
+end
+
+--- Gives a table of the load before the new fields, unless what was returned is no table of the module's own.
+local function keep_identity(unit, before, value)
+  local mine = type(value) == "table" and before.value ~= value
+  if not mine or type(before.value) ~= "table" then return value end
+  for name, other in pairs(loaded_modules) do -- it may be another module's
+    if other == value and not unit.names[name] then return value end
+  end
+  unit.made = identity.adopt(before.value, before.made, value, ownership.roots(unit))
+  unit.kept = true
+  return before.value
+end
+
+local function loop_text(name, path)
+  local files = {}
+  for i = 1, #order do
+    if files[1] or order[i] == path then files[#files + 1] = source.display(order[i]) end
+  end
+  files[#files + 1] = source.display(path)
+  return format("module '%s' requires itself while it is being loaded: %s", name, concat(files, " -> "))
 end
 
 local function load_module(name, path)
-  return function(...)
-    local unit = new_unit(path, name)
-    local chunk, err = modules.compile(path)
-    if not chunk then error(errors.new(err, "LOAD"), 0) end
-    local result = run_as(unit, chunk, ...)
-    units[path] = unit
-    return result
+  local staged = units.transaction and (units.transaction.by_path[path] or units.transaction.by_name[name])
+  local before = staged and staged.unit
+  local unit = units.new(path)
+  unit.names[name] = true
+  for known in pairs(before and before.names or {}) do unit.names[known] = true end
+  loading[path], order[#order + 1] = unit, path
+  local ok, value = pcall(run, unit, before or by_path[path], name)
+  loading[path], order[#order] = nil, nil
+  if not ok then
+    loaded_modules[name] = nil
+    note_failure(name, units.touched_by(unit))
+    error(value, 0)
   end
+  if value == nil then value = loaded_modules[name] end -- set by the module itself, or by `module`
+  if value == nil then value = true end
+  if before then value = keep_identity(unit, before, value) end
+  if not unit.kept then unit.made = identity.made(value) end
+  if by_path[path] then ownership.end_all(by_path[path]) end -- a script took it out of package.loaded
+  register(unit, value)
+  return value
 end
 
---- The searcher for package.loaders: modules below the application's folder.
-local function searcher(name)
-  local path = find(name)
-  if not path then return "\n\tno module of the application in " .. app_dir end
-  return load_module(name, core.realpath(path) or path)
+--- A module that is nowhere: its coming is waited for.
+local function note_missing(name)
+  local places, count = places_of(name), 0
+  for i = 1, ownership.current() and #places or 0 do depend(places[i]) end
+  for _, entry in pairs(failed) do count = count + (entry.missing and 1 or 0) end
+  if failed[name] or count >= MISSING_MAX then return end
+  local touched = {}
+  for i = 1, #places do
+    touched[places[i]] = true
+    watched.add(places[i])
+  end
+  note_failure(name, touched, true)
+end
+
+--- What is none of the application's Lua files: loaders of others, modules in C. A failed one may be tried again.
+local function load_foreign(name)
+  local ok, result = pcall(original_require, name)
+  if ok then return result end
+  if type(loaded_modules[name]) == "userdata" then loaded_modules[name] = nil end -- LuaJIT's mark of a load that has begun
+  if type(result) ~= "string" or not find_text(result, "module '" .. name .. "' not found:", 1, true) then error(result, 0) end
+  note_missing(name)
+  error(gsub(result, "^.-(module ')", "%1", 1), 2)
 end
 
 local function tracking_require(name)
-  if type(name) == "string" then
-    local path = find(name)
-    path = path and (core.realpath(path) or path)
-    if path then
-      local unit = stack[#stack] or runtime
-      if not unit.deps[path] then
-        unit.deps[path] = true
-        core.watch(path)
-      end
-    end
+  if type(name) ~= "string" then return original_require(name) end
+  local value, unit = loaded_modules[name], by_name[name]
+  if value ~= nil and unit then
+    depend(unit.path)
+    return value
   end
-  return original_require(name)
+  local path = value == nil and preload[name] == nil and modules.locate(name)
+  if not path then return load_foreign(name) end
+  depend(path)
+  unit = by_path[path]
+  if unit and not unit.names[name] then -- another name of a module that is there
+    unit.names[name], by_name[name], loaded_modules[name] = true, unit, unit.value
+    return unit.value
+  end
+  if loading[path] then error(loop_text(name, path), 2) end
+  return load_module(name, path)
 end
 
 --- Takes over `require` for the application. Called once, by mesa.program.
 function modules.install()
-  insert(loaders, 2, searcher)
   globals.require = tracking_require
 end
 
---- Loads the main script: `run` compiles and runs it. An error in it ends the program, so it passes as it is.
+modules.require = tracking_require
+
+--- Loads the main script: `fn` compiles and runs it. An error in it ends the program, so it passes as it is.
 ---@param path string
----@param run function
-function modules.load_main(path, run)
-  main = new_unit(path)
-  stack[1] = main
-  run()
-  stack[1] = nil
+---@param fn function
+function modules.load_main(path, fn)
+  local main = units.new(path)
+  main.things = nil -- it is never replaced
+  main.text = source.read(path)
+  units.main = main
+  watched.add(path)
+  ownership.enter(main)
+  fn()
+  ownership.leave()
+  main.loaded = true
 end
 
---- Loads a handler script. Raises what the compilation or the chunk raises.
+--- Loads a handler script that returns a function. Raises what the compilation or the chunk raises.
 ---@param path string
----@return any result, mesa.Unit unit
-function modules.load_script(path)
-  local unit = new_unit(path)
-  local ok, result = pcall(run_as, unit, function()
-    local chunk, err = modules.compile(path)
-    if not chunk then error(errors.new(err, "LOAD"), 0) end
-    return chunk()
-  end)
-  if not ok then
-    modules.stop_all(unit)
-    error(result, 0)
+---@param before? mesa.Unit the one that serves
+---@return function fn, mesa.Unit unit
+function modules.load_script(path, before)
+  local unit = units.new(path)
+  watched.add(path) -- before it is read, so that no change in between is missed
+  if units.transaction then units.transaction.touched[path] = true end
+  local fn = run(unit, before)
+  if type(fn) ~= "function" then
+    ownership.end_all(unit)
+    error(errors.new(format("%s must return a function, it returned %s", source.display(path), type(fn)), "LOAD"), 0)
   end
-  return result, unit
+  return fn, unit
 end
 
---- A timer was started: it belongs to the unit that is loading, if any but the main script is.
----@param timer userdata
-function modules.own_timer(timer)
-  local unit = stack[#stack]
-  if unit and unit ~= main then unit.timers[#unit.timers + 1] = timer end
-end
-
---- Something else that goes on was started, which `stop` ends: it belongs to that unit, too.
+--- A server is being made: the module that does it is not loaded again, which would make another one.
 ---@param stop fun()
-function modules.own(stop)
-  local unit = stack[#stack]
-  if unit and unit ~= main then unit.others[#unit.others + 1] = stop end
+function modules.own_server(stop)
+  local unit = ownership.current()
+  if not unit or unit == units.main then return end
+  if loading[unit.path] == unit then unit.fixed = true end
+  ownership.own(stop)
 end
 
---- Ends what the load of `unit` has started.
----@param unit mesa.Unit
-function modules.stop_all(unit)
-  for _, timer in ipairs(unit.timers) do core.timer_stop(timer) end
-  for _, stop in ipairs(unit.others) do stop() end
-  unit.timers, unit.others = {}, {}
+-- ---- trying again ---------------------------------------------------------------------------------------------------
+
+--- The modules that failed and are concerned by the paths (all of them without).
+---@param paths? table<string, boolean>
+---@return table<string, table> due
+function modules.due(paths)
+  local due = {}
+  for name, entry in pairs(failed) do
+    local concerned = not paths
+    for path in pairs(paths or {}) do concerned = concerned or entry.touched[path] end
+    if concerned and modules.locate(name) then due[name] = entry end
+  end
+  return due
 end
 
---- All that `unit` depends on, directly or through modules, as a set of paths.
-local function closure(unit, into)
-  into = into or {}
-  for path in pairs(unit.deps) do
-    if not into[path] then
-      into[path] = true
-      if units[path] then closure(units[path], into) end
-    end
-  end
-  return into
-end
-
---- Whether `unit` has to be loaded again when the files in `changed` have changed.
----@param unit mesa.Unit
----@param changed table<string, boolean>
----@return boolean
-function modules.affected(unit, changed)
-  if changed[unit.path] then return true end
-  for path in pairs(closure(unit)) do
-    if changed[path] then return true end
-  end
-  for path in pairs(closure(runtime)) do
-    if changed[path] then return true end
-  end
-  return false
-end
-
---- Whether the main script itself, or a module of its own, is among the changed files.
-function modules.main_affected(changed)
-  if not main then return false end
-  if changed[main.path] then return true end
-  for path in pairs(closure(main)) do
-    if changed[path] then return true end
-  end
-  return false
-end
-
---- Forgets the modules affected by the changed files (all of them when `changed` is nil) so that they load anew.
---- Returns what modules.restore and modules.commit need.
----@param changed? table<string, boolean>
-function modules.stage(changed)
-  local staged = {}
-  for path, unit in pairs(units) do
-    if not changed or modules.affected(unit, changed) then
-      staged[path] = { unit = unit, value = loaded_modules[unit.name] }
-    end
-  end
-  for path, entry in pairs(staged) do
-    loaded_modules[entry.unit.name] = nil
-    units[path] = nil
-  end
-  return staged
-end
-
---- The load failed: the old modules are back.
-function modules.restore(staged)
-  for path, entry in pairs(staged) do
-    if units[path] then modules.stop_all(units[path]) end
-    loaded_modules[entry.unit.name] = entry.value
-    units[path] = entry.unit
-  end
-end
-
---- The load succeeded: the timers of the replaced modules end, and those that were not required again wait to be loaded
---- anew. A module that the main script holds stays.
-function modules.commit(staged)
-  local held = main and closure(main) or {}
-  for path, entry in pairs(staged) do
-    if not held[path] then
-      modules.stop_all(entry.unit)
-    elseif not units[path] then
-      loaded_modules[entry.unit.name] = entry.value
-      units[path] = entry.unit
+--- Tries them again, unless a reload has done it meanwhile.
+---@param due table<string, table>
+---@param report fun(name: string, ok: boolean, err: any, by_main: boolean)
+function modules.retry(due, report)
+  for name, entry in pairs(due) do
+    if failed[name] == entry then
+      local ok, err = pcall(tracking_require, name)
+      report(name, ok, err, entry.by_main)
     end
   end
 end

@@ -5,7 +5,7 @@ local core = require "mesa.core"
 local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
-local modules = require "mesa.modules"
+local ownership = require "mesa.ownership"
 local portals = require "mesa.portals"
 
 local getmetatable, ipairs, setmetatable, type, unpack = getmetatable, ipairs, setmetatable, type, unpack
@@ -180,7 +180,7 @@ local function new(connection, options)
     if self._subscribed then self:_enter(false) end
   end, LEASE_MS / 3, true)
   portals[#portals + 1] = self
-  modules.own(function() self:close() end)
+  ownership.own(function() self:close() end)
   return self
 end
 

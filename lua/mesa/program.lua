@@ -16,7 +16,7 @@ require "mesa.coroutines"
 
 require "mesa" -- takes what it needs of the libraries before a script can change them
 local portals = require "mesa.portals"
-local scripts = require "mesa.scripts"
+local reload = require "mesa.reload"
 local servers = require "mesa.servers"
 
 local program = {}
@@ -24,10 +24,9 @@ local program = {}
 --- Runs the main script; its servers begin to listen when it has returned.
 ---@param path string
 function program.load(path)
-  modules.load_main(core.realpath(path) or path, function()
+  modules.load_main(core.absolute(path), function()
     local chunk, err = loadfile(path)
     if not chunk then error(err, 0) end
-    core.watch(core.realpath(path) or path)
     chunk(unpack(arguments))
   end)
 end
@@ -61,12 +60,12 @@ program.parse_query = require("mesa.request").parse_query
 program.adapt_luv = luv.adapt
 program.close_luv = luv.close
 
---- Reloads everything; `reason` is what asked for it.
+--- Looks for changes everywhere and loads every handler script anew; `reason` is what asked for it.
 ---@param reason string
 ---@return boolean ok, string report
 function program.reload(reason)
   log.info("reload requested (" .. reason .. ")", "reload")
-  local reloaded, report = scripts.reload(nil)
+  local reloaded, report = reload.run(nil)
   return reloaded ~= nil, report
 end
 
@@ -75,11 +74,7 @@ end
 function program.files_changed(paths)
   local changed = {}
   for _, path in ipairs(paths) do changed[path] = true end
-  local reloaded = scripts.reload(changed)
-  if reloaded == false and modules.main_affected(changed) then
-    log.warn("the main script or a module of its own has changed: restart to apply it "
-      .. "(handlers named in `scripts` reload by themselves)", "reload")
-  end
+  reload.run(changed)
 end
 
 --- Closes every portal; `done` is called when Redis knows, or has been given up on.

@@ -1,7 +1,7 @@
 --- Mesa.redis: connections to Redis that wait in the handler's coroutine. The commands are C (src/script/bind_redis.c).
 local core = require "mesa.core"
 local errors = require "mesa.errors"
-local modules = require "mesa.modules"
+local ownership = require "mesa.ownership"
 local schema = require "mesa.config_schema"
 
 local error, getmetatable, ipairs, setmetatable, type, unpack = error, getmetatable, ipairs, setmetatable, type, unpack
@@ -129,12 +129,18 @@ local function activate(self)
   end
 end
 
-local function without(list, fn)
+--- Takes the listeners that `is_meant` off the channel; behind the last one the subscription ends.
+local function remove(self, channel, is_meant)
   local rest = {}
-  for _, listener in ipairs(list) do
-    if listener.fn ~= fn then rest[#rest + 1] = listener end
+  for _, listener in ipairs(self._channels[channel] or {}) do
+    if not is_meant(listener) then rest[#rest + 1] = listener end
   end
-  return rest
+  if rest[1] then
+    self._channels[channel] = rest
+  elseif self._channels[channel] then
+    self._channels[channel] = nil
+    core.redis_unsubscribe(self._core, channel)
+  end
 end
 
 --- Calls `fn(payload, channel)` with everything published on the channel, each in a coroutine of its own. Lasts over losses of the
@@ -153,14 +159,17 @@ function Redis:subscribe(channel, fn, active)
   if self._closed then error("redis:subscribe: this connection is closed", 2) end
   local list = self._channels[channel]
   local new = { unpack(list or {}) }
-  new[#new + 1] = { fn = fn, active = active }
+  local listener = { fn = fn, active = active }
+  new[#new + 1] = listener
   self._channels[channel] = new
   if not list then
     core.redis_subscribe(self._core, channel, deliver(self), activate(self))
   elseif list[1].begun and active then
     core.timer_start(function() active(channel) end, 0, false)
   end
-  modules.own(function() self:unsubscribe(channel, fn) end)
+  ownership.own(function()
+    remove(self, channel, function(other) return other == listener end)
+  end, listener)
   return self
 end
 
@@ -170,11 +179,7 @@ end
 ---@return mesa.Redis self
 function Redis:unsubscribe(channel, fn)
   check_channel("unsubscribe", channel)
-  local list = self._channels[channel]
-  if not list then return self end
-  list = fn and without(list, fn) or {}
-  self._channels[channel] = list[1] and list or nil
-  if not list[1] then core.redis_unsubscribe(self._core, channel) end
+  remove(self, channel, function(listener) return fn == nil or listener.fn == fn end)
   return self
 end
 

@@ -1,172 +1,117 @@
---- Handler scripts (auth.lua, on_message.lua …) and their hot reload (DESIGN 6).
+--- Handler scripts (auth.lua, on_message.lua …): which files serve which server.
 --
--- A set belongs to a server; set.auth, set.message, set.connection and set.disconnect are the functions that serve now.
--- A reload compiles and runs the new code first and swaps it in only if all of it succeeds.
+-- A set belongs to a server; set.auth, set.message and so on are the functions that serve now. mesa.reload replaces them.
 local core = require "mesa.core"
-local errors = require "mesa.errors"
-local log = require "mesa.log"
 local modules = require "mesa.modules"
+local ownership = require "mesa.ownership"
+local watched = require "mesa.watched"
 
 local error, ipairs, pairs, pcall, setmetatable, tostring, type = error, ipairs, pairs, pcall, setmetatable, tostring, type
-local open, format, sub, concat = io.open, string.format, string.sub, table.concat
+local sub, remove = string.sub, table.remove
 
 local scripts = {}
-local sets = {}
 
 local file_names = {
   auth = "auth.lua",
   message = "on_message.lua",
   connection = "on_connection.lua",
   disconnect = "on_disconnect.lua",
+  request = "on_request.lua",
 }
-local slots = { "auth", "connection", "message", "disconnect" }
+local slots = { "auth", "connection", "message", "disconnect", "request" }
 
+---@class mesa.ScriptSet
+---@field _server mesa.Server
+---@field _paths table<string, string> where each slot's file is
+---@field _units table<string, mesa.Unit> what was loaded from it
+---@field _version integer
 local Set = {}
 Set.__index = Set
 
+local sets = {} ---@type mesa.ScriptSet[] those of the servers that were made
+
 local function absolute(path)
   if sub(path, 1, 1) ~= "/" then path = core.app_dir() .. "/" .. path end
-  return core.realpath(path) or path
-end
-
-local function exists(path)
-  local file = open(path, "rb")
-  if file then file:close() end
-  return file ~= nil
-end
-
---- Runs a script's file and returns its function and unit; raises with file and line.
-local function load_script(path)
-  core.watch(path) -- before it is read, so that no change in between is missed
-  local fn, unit = modules.load_script(path)
-  if type(fn) ~= "function" then
-    modules.stop_all(unit)
-    error(errors.new(format("%s must return a function, it returned %s", modules.display(path), type(fn)), "LOAD"), 0)
-  end
-  return fn, unit
+  return core.absolute(path)
 end
 
 --- Where each slot's file is; in a folder a file may be missing now and come later.
 local function paths_of(config)
-  local paths, optional = {}, false
+  local paths = {}
   if type(config) == "string" then
-    optional = true
     local dir = absolute(config)
-    for slot, name in pairs(file_names) do paths[slot] = dir .. "/" .. name end
+    for slot, name in pairs(file_names) do paths[slot] = core.absolute(dir .. "/" .. name) end
   elseif config then
     for slot, path in pairs(config) do paths[slot] = absolute(path) end
   end
-  return paths, optional
+  return paths
 end
 
---- Loads the scripts of a server's configuration. Raises when one cannot be loaded.
+--- Loads the scripts of a server's configuration. Raises when one cannot be loaded. The set is none of the program's until it
+--- is added.
 ---@param server mesa.Server
 ---@param config? string|table<string, string>
+---@return mesa.ScriptSet
 function scripts.new(server, config)
-  local set = setmetatable({ _server = server, _units = {}, _version = 1 }, Set)
-  set._paths, set._optional = paths_of(config)
+  local set = setmetatable({ _server = server, _units = {}, _version = 1, _paths = paths_of(config) }, Set)
   for _, slot in ipairs(slots) do
     local path = set._paths[slot]
-    if path then
-      if set._optional and not exists(path) then
-        core.watch(path)
-      else
-        local ok, fn, unit = pcall(load_script, path)
-        if not ok then error(fn.traceback or tostring(fn), 0) end
-        set[slot], set._units[slot] = fn, unit
+    if path and type(config) == "string" and not core.file_state(path) then
+      watched.add(path)
+    elseif path then
+      local ok, fn, unit = pcall(modules.load_script, path)
+      if not ok then
+        scripts.discard(set)
+        error(fn.traceback or tostring(fn), 0)
       end
+      set[slot], set._units[slot] = fn, unit
     end
   end
-  sets[#sets + 1] = set
   return set
 end
 
---- A timer was started by a script; see modules.own_timer.
-scripts.own_timer = modules.own_timer
+--- Its server was made: from now on the scripts reload.
+---@param set mesa.ScriptSet
+function scripts.add(set)
+  sets[#sets + 1] = set
+end
 
-local function set_affected(set, changed)
-  local affected = {}
-  for _, slot in ipairs(slots) do
-    local path, unit = set._paths[slot], set._units[slot]
-    if unit and (not changed or modules.affected(unit, changed)) then
-      affected[#affected + 1] = slot
-    elseif path and not unit and (not changed or changed[path]) and exists(path) then
-      affected[#affected + 1] = slot
+--- Its server has ended, or could not be made: so does what the scripts have started.
+---@param set mesa.ScriptSet
+function scripts.discard(set)
+  for i, other in ipairs(sets) do
+    if other == set then
+      remove(sets, i)
+      break
     end
   end
-  return affected
+  for _, unit in pairs(set._units) do ownership.end_all(unit) end
 end
 
---- Loads the given slots of all sets; nothing is swapped. nil and the error when one fails.
-local function load_all(work)
-  local loaded = {}
-  for _, item in ipairs(work) do
-    for _, slot in ipairs(item.slots) do
-      local ok, fn, unit = pcall(load_script, item.set._paths[slot])
-      if not ok then
-        for _, entry in ipairs(loaded) do modules.stop_all(entry.unit) end
-        return nil, fn
-      end
-      loaded[#loaded + 1] = { set = item.set, slot = slot, fn = fn, unit = unit }
-    end
-  end
-  return loaded
+--- A script was loaded anew: its function serves from now on.
+---@param set mesa.ScriptSet
+---@param slot string
+---@param fn function
+---@param unit mesa.Unit
+function scripts.swap(set, slot, fn, unit)
+  if set._units[slot] then ownership.end_all(set._units[slot]) end
+  set[slot], set._units[slot] = fn, unit
+  if slot == "auth" then set._server:_enable_auth() end
 end
 
-local function swap(loaded)
-  for _, entry in ipairs(loaded) do
-    local set, slot = entry.set, entry.slot
-    if set._units[slot] then modules.stop_all(set._units[slot]) end
-    set[slot], set._units[slot] = entry.fn, entry.unit
-    if slot == "auth" and set._server._core then set._server:_enable_auth() end
-  end
-end
-
-local function report_failure(work, err)
-  for _, item in ipairs(work) do
-    local text = err.traceback or tostring(err)
-    log.error(format("reload failed, version %d goes on serving: %s", item.set._version, text), "reload")
-    core.server_count_event(item.set._server, "reload_failure")
-    item.set._server:_emit_error(errors.new(tostring(err), "RELOAD", err.traceback), "reload")
-  end
-end
-
-local function report_success(work, duration)
-  local report = {}
-  for n, item in ipairs(work) do
-    local set, files = item.set, {}
-    for i, slot in ipairs(item.slots) do files[i] = modules.display(set._paths[slot]) end
-    set._version = set._version + 1
-    report[n] = format("reloaded %s (version %d, %.1f ms)", concat(files, ", "), set._version, duration)
-    log.info(report[n], "reload")
-    core.server_count_event(set._server, "reload")
-    set._server:emit("reload", { files = files, version = set._version, duration = duration })
-  end
-  return concat(report, "\n")
-end
-
---- Reloads the scripts that the changed files concern (all when `changed` is nil).
----@param changed? table<string, boolean> absolute paths
----@return boolean? reloaded false: nothing to do; nil: it failed and the old code serves
----@return string report lines for people
-function scripts.reload(changed)
-  local work = {}
+--- Every slot that has a file: the set, the slot's name, the file's path, and what was loaded from it, if anything.
+---@return { set: mesa.ScriptSet, slot: string, path: string, unit?: mesa.Unit }[]
+function scripts.all()
+  local list = {}
   for _, set in ipairs(sets) do
-    local affected = set_affected(set, changed)
-    if #affected > 0 then work[#work + 1] = { set = set, slots = affected } end
+    for _, slot in ipairs(slots) do
+      local path = set._paths[slot]
+      if path then list[#list + 1] = { set = set, slot = slot, path = path, unit = set._units[slot] } end
+    end
   end
-  if #work == 0 then return false, "nothing to reload" end
-  local started = core.now()
-  local staged = modules.stage(changed)
-  local loaded, err = load_all(work)
-  if not loaded then
-    modules.restore(staged)
-    report_failure(work, err)
-    return nil, "reload failed, the old code goes on serving: " .. tostring(err)
-  end
-  modules.commit(staged)
-  swap(loaded)
-  return true, report_success(work, core.now() - started)
+  return list
 end
+
+scripts.sets = sets
 
 return scripts

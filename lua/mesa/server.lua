@@ -6,12 +6,14 @@ local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
 local message_fields = require("mesa.message")._fields
+local modules = require "mesa.modules"
+local ownership = require "mesa.ownership"
 local redis = require "mesa.redis"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
 
 local error, ipairs, pairs, rawget, rawset, setmetatable, tostring = error, ipairs, pairs, rawget, rawset, setmetatable, tostring
-local type, xpcall = type, xpcall
+local type, unpack, xpcall = type, unpack, xpcall
 local format, sub, concat = string.format, string.sub, table.concat
 
 local send = core.server_send
@@ -55,6 +57,21 @@ local middleware_events = {
 local known = {}
 for _, name in ipairs(middleware_events) do known[name] = true end
 
+local function remove_middleware(self, handlers)
+  for name, handler in pairs(handlers) do
+    local rest, found = {}, false
+    for _, other in ipairs(self._middleware[name] or {}) do
+      if other == handler and not found then
+        found = true
+      else
+        rest[#rest + 1] = other
+      end
+    end
+    self._middleware[name] = rest[1] and rest or nil
+  end
+  self._on_sent = self._middleware.onMessageSent and self._sent or nil
+end
+
 --- Adds a middleware: a function that is given the server and returns a table of handlers.
 ---@param middleware fun(server: mesa.Server): table
 ---@return mesa.Server self
@@ -73,11 +90,12 @@ function Server:use(middleware)
     if type(handler) ~= "function" then
       error(format("server:use: %s must be a function, got %s", name, type(handler)), 2)
     end
-    local list = self._middleware[name] or {}
+    local list = { unpack(self._middleware[name] or {}) }
     list[#list + 1] = handler
     self._middleware[name] = list
   end
   self._on_sent = self._middleware.onMessageSent and self._sent or nil
+  ownership.own(function() remove_middleware(self, handlers) end, handlers)
   return self
 end
 
@@ -191,8 +209,13 @@ local function create(user_config)
   self._on_sent = nil
   self._scripts = scripts.new(self, cfg.scripts)
   local handle, err = core.server_new(cfg, dispatch.new(self), self, cfg.server and cfg.server._core)
-  if not handle then error("Mesa.new: " .. err, 3) end
+  if not handle then
+    scripts.discard(self._scripts)
+    error("Mesa.new: " .. err, 3)
+  end
   self._core = handle
+  modules.own_server(function() self:close() end)
+  scripts.add(self._scripts)
   servers[#servers + 1] = self
   return self
 end

@@ -1,6 +1,6 @@
 --- Timers and sleeping, on the server's loop. Times are milliseconds.
 local core = require "mesa.core"
-local scripts = require "mesa.scripts"
+local ownership = require "mesa.ownership"
 
 local error, select, tostring, type, unpack = error, select, tostring, type, unpack
 local format = string.format
@@ -19,7 +19,7 @@ local function start(name, fn, ms, repeats, ...)
     callback = function() return fn(unpack(args, 1, n)) end
   end
   local handle = core.timer_start(callback, ms, repeats)
-  scripts.own_timer(handle)
+  ownership.own(function() core.timer_stop(handle) end, callback)
   return handle
 end
 

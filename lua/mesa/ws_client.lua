@@ -8,6 +8,7 @@ local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
 local Message = require "mesa.message"
+local ownership = require "mesa.ownership"
 local timer = require "mesa.timer"
 
 local error, ipairs, pairs, setmetatable, tostring, type = error, ipairs, pairs, setmetatable, tostring, type
@@ -351,6 +352,7 @@ local function new(url, options)
     local ok, err = start(self)
     if not ok then error("Mesa.Client: " .. err, 2) end
   end
+  ownership.own(function() self:disconnect() end)
   return self
 end
 

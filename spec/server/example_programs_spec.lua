@@ -70,4 +70,24 @@ describe("the example", function()
     end
     harness.fs.remove(dir)
   end)
+
+  it("auth-db lets users in after its files were saved", function()
+    local files = {}
+    for _, name in ipairs { "server.lua", "auth.lua", "database.lua" } do
+      files[name] = harness.fs.read("examples/auth-db/" .. name)
+    end
+    server = harness.start(nil, { files = files, flags = { "--port", "0" } })
+    local function ann_is_let_in()
+      local client = server:join()
+      client:send { op = 2, d = { token = "ann's token" } }
+      assert.same({ id = "1", name = "Ann" }, client:expect(22, { timeout = 10000 }).d)
+    end
+    ann_is_let_in()
+    for _, name in ipairs { "database.lua", "auth.lua", "database.lua" } do
+      local mark = server:log_mark()
+      server:write_file(name, harness.fs.read(server:path(name)) .. "-- saved\n")
+      server:log_contains("reloaded", 5000, mark)
+      ann_is_let_in()
+    end
+  end)
 end)

@@ -254,3 +254,69 @@ describe("a server that ends while requests wait for an answer", function()
     for _, one in ipairs(streams) do one:close() end
   end)
 end)
+
+describe("on_request.lua", function()
+  local server
+  after_each(function() server:stop() end)
+
+  local MAIN = [[
+    local Mesa = require "mesa"
+    local server = Mesa.new { port = 0, host = "127.0.0.1", scripts = %s }
+    server:on("error", function(err) print("error", err.message) end)
+    %s
+  ]]
+
+  local function start(scripts, text, more)
+    server = harness.start(nil, { files = {
+      ["server.lua"] = MAIN:format(scripts, more or ""), ["scripts/on_request.lua"] = text,
+    } })
+  end
+
+  local function get(path)
+    local response = server:http { path = path }
+    return response.status, response.body
+  end
+
+  local SCRIPT = [[
+    local Mesa = require "mesa"
+    return function(request, response, server)
+      if request.path == "/hello" then
+        Mesa.sleep(1)
+        response:send(request.query.a .. " at " .. server.port)
+      elseif request.path == "/fail" then
+        error "on purpose"
+      elseif request.path == "/later" then
+        Mesa.setTimeout(function() response:send "later" end, 1)
+        response:defer()
+      end
+    end
+  ]]
+
+  it("answers, waits, fails and leaves the rest to others, by the rules of the event", function()
+    start('"scripts"', SCRIPT, [[server:on("request", function(request, response)
+      if request.path ~= "/nobody" then response:send("listener of " .. request.path) end
+    end)]])
+    assert.same({ 200, "1 at " .. server.port }, { get "/hello?a=1" })
+    assert.same({ 500, "Internal Server Error\n" }, { get "/fail" })
+    server:stdout_contains "error\tscripts/on_request.lua:7: on purpose"
+    assert.same({ 200, "listener of /other" }, { get "/other" })
+    assert.equal(426, (get "/nobody"))
+  end)
+
+  it("serves without listeners, named in the configuration, and is reloaded", function()
+    start('{ request = "scripts/on_request.lua" }', SCRIPT)
+    assert.same({ 200, "later" }, { get "/later" })
+    assert.equal(426, (get "/other"))
+    server:write_file("scripts/on_request.lua", "return function(request, response) response:send 'new' end")
+    server:log_contains "reloaded scripts/on_request%.lua"
+    assert.same({ 200, "new" }, { get "/other" })
+  end)
+
+  it("may come when the server runs", function()
+    server = harness.start(nil, { files = { ["server.lua"] = MAIN:format('"scripts"', "") } })
+    assert.equal(426, (get "/"))
+    server:write_file("scripts/on_request.lua", "return function(request, response) response:send 'there' end")
+    server:log_contains "reloaded"
+    assert.same({ 200, "there" }, { get "/" })
+  end)
+end)

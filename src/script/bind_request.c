@@ -34,13 +34,13 @@ void mesa_script_push_request(lua_State *L, const struct mesa_request *r)
     lua_setfield(L, -2, "headers");
 }
 
-/* Whether the server object has listeners for `request`. */
-static bool is_listening(lua_State *L, const struct script_server *s)
+/* Whether the table `field` of the server object has the key `request`. */
+static bool has_request(lua_State *L, const struct script_server *s, const char *field)
 {
     int top = lua_gettop(L);
     bool found = false;
     lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
-    lua_pushliteral(L, "_handlers");
+    lua_pushstring(L, field);
     lua_rawget(L, -2);
     if (lua_istable(L, -1)) {
         lua_pushliteral(L, "request");
@@ -49,6 +49,12 @@ static bool is_listening(lua_State *L, const struct script_server *s)
     }
     lua_settop(L, top);
     return found;
+}
+
+/* Whether there are listeners for `request`, or a script. */
+static bool is_listening(lua_State *L, const struct script_server *s)
+{
+    return has_request(L, s, "_handlers") || has_request(L, s, "_scripts");
 }
 
 bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,

@@ -1,5 +1,4 @@
 /* bind_system.c - log, clock, watched files, exit: what the Lua modules need of the process. */
-#include <limits.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -29,20 +28,6 @@ static int l_now(lua_State *L)
 {
     (void)L;
     lua_pushnumber(L, (lua_Number)uv_hrtime() / 1e6);
-    return 1;
-}
-
-/* core.realpath(path) -> absolute path without links | nil, reason */
-static int l_realpath(lua_State *L)
-{
-    char *path = realpath(luaL_checkstring(L, 1), NULL);
-    if (path == NULL) {
-        lua_pushnil(L);
-        lua_pushliteral(L, "no such file");
-        return 2;
-    }
-    lua_pushstring(L, path);
-    free(path);
     return 1;
 }
 
@@ -87,6 +72,29 @@ static int l_unwatch(lua_State *L)
     return 0;
 }
 
+/* core.watch_busy(path) -> whether somebody is writing the watched file */
+static int l_watch_busy(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    const char *path = luaL_checkstring(L, 1);
+    lua_pushboolean(L, vm->watch != NULL && mesa_watch_busy(vm->watch, path));
+    return 1;
+}
+
+/* core.call_now(fn, handler, ...): as xpcall, and nothing that it calls can wait. */
+static int l_call_now(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_pushvalue(L, 2);
+    lua_insert(L, 1);
+    lua_remove(L, 3); /* handler, fn, arguments */
+    int rc = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1);
+    lua_pushboolean(L, rc == 0);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
 /* core.finish_shutdown([code]): the scripts agree to end: 1001 to all, then the loop stops. */
 static int l_finish_shutdown(lua_State *L)
 {
@@ -121,9 +129,10 @@ void mesa_bind_system(lua_State *L)
         {"log", l_log},
         {"log_enabled", l_log_enabled},
         {"now", l_now},
-        {"realpath", l_realpath},
         {"watch", l_watch},
         {"unwatch", l_unwatch},
+        {"watch_busy", l_watch_busy},
+        {"call_now", l_call_now},
         {"finish_shutdown", l_finish_shutdown},
         {"app_dir", l_app_dir},
         {"random", l_random},

@@ -49,7 +49,7 @@ struct mesa_vm {
     struct mesa_loop *loop;
     struct mesa_transport *transport;
     struct mesa_vm_options opts;
-    char *app_dir; /* absolute folder of the main script */
+    char *app_dir; /* absolute folder of the main script, see mesa_script_dir */
     char *lib_dir; /* where lua/mesa/ was found */
     struct mesa_list servers;
     struct mesa_list idle_tasks;
@@ -241,6 +241,13 @@ void *mesa_guard_allocate(void *ctx, void *block, size_t old, size_t size);
 void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes);
 void mesa_guard_report_memory(struct mesa_vm *vm);
 
+/* -- paths.c --------------------------------------------------------------------------------------------------- */
+
+/* The path in front of which the working directory stands; links stay. NULL: no memory, or the working directory is gone. */
+char *mesa_script_absolute(const char *path);
+/* The folder of a script. A script that is a link is followed, folders on the way are not. NULL as above. */
+char *mesa_script_dir(const char *script);
+
 /* -- bind_*.c: each fills functions into the table on top of the stack (the module mesa.core) ------------------- */
 void mesa_bind_task(lua_State *L);
 void mesa_bind_server(lua_State *L);
@@ -256,6 +263,7 @@ void mesa_bind_wait(lua_State *L);
 void mesa_bind_wsclient(lua_State *L);
 void mesa_bind_counts(lua_State *L);
 void mesa_bind_finalizer(lua_State *L);
+void mesa_bind_paths(lua_State *L);
 /* Says goodbye with 1001 to every server a Mesa.Client is connected to. */
 void mesa_script_leave_servers(struct mesa_vm *vm);
 /* Ends every connection of a Mesa.Client without a word. */

@@ -139,6 +139,7 @@ static int open_core(lua_State *L)
     mesa_bind_wsclient(L);
     mesa_bind_counts(L);
     mesa_bind_finalizer(L);
+    mesa_bind_paths(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
@@ -221,9 +222,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_list_init(&vm->redis_turn.link);
     mesa_list_init(&vm->ws_clients);
 
-    char *script = resolved(opts->script);
-    vm->app_dir = script != NULL ? dir_of(script) : NULL;
-    free(script);
+    vm->app_dir = mesa_script_dir(opts->script);
     vm->lib_dir = mesa_vm_library_dir();
     vm->L = lua_newstate(mesa_guard_allocate, vm); /* NULL also from a LuaJIT without GC64 */
     if (vm->app_dir == NULL || vm->L == NULL)
@@ -329,6 +328,8 @@ enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
     mesa_guard_start(vm);
     MESA_LIST_FOREACH(it, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
+        if (mesa_server_is_closing(s->server))
+            continue; /* a script has closed it before it listened */
         enum mesa_status rc = mesa_server_listen(s->server, err, sizeof err);
         if (rc != MESA_OK) {
             mesa_log(MESA_LOG_ERROR, "server", "cannot listen: %s", err);
@@ -338,6 +339,8 @@ enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
     }
     MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
+        if (mesa_server_is_closing(s->server))
+            continue;
         struct mesa_task *t = mesa_task_begin(vm);
         if (t == NULL)
             return MESA_ENOMEM;

@@ -290,6 +290,11 @@ void mesa_server_connection_gone(struct mesa_server *s)
         mesa_loop_arm(s->loop, &s->close_timer, 0);
 }
 
+bool mesa_server_is_closing(const struct mesa_server *s)
+{
+    return s->closing;
+}
+
 void mesa_server_close(struct mesa_server *s, int code, const char *reason, uint32_t drain_ms)
 {
     if (s->closing) {

@@ -106,6 +106,8 @@ uint16_t mesa_server_port(const struct mesa_server *s);       /* the bound one *
 uint16_t mesa_server_admin_port(const struct mesa_server *s); /* the bound one; 0 without one */
 /* Whether it serves a path on another server's port. */
 bool mesa_server_is_guest(const struct mesa_server *s);
+/* Whether mesa_server_close was called. */
+bool mesa_server_is_closing(const struct mesa_server *s);
 /* Open ones; those being closed are not counted. */
 size_t mesa_server_client_count(const struct mesa_server *s);
 /* For what only the owner of the hooks can count: script errors, reloads. */

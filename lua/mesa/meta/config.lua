@@ -32,6 +32,7 @@
 ---@field message? string returns a `mesa.MessageScript`
 ---@field connection? string returns a `mesa.ConnectionScript`
 ---@field disconnect? string returns a `mesa.DisconnectScript`
+---@field request? string returns a `mesa.RequestScript`
 
 ---@class mesa.TlsConfig
 ---@field cert string file of the certificate chain (PEM)

@@ -18,9 +18,10 @@
 ---@field code integer WebSocket close code; 1005: the peer sent none, 1006: the connection broke
 ---@field reason string
 
---- Handler code has been replaced.
+--- Code has been replaced.
 ---@class mesa.ReloadEvent
----@field files string[] the scripts that were loaded
+---@field files string[] what ran again: scripts of this server, then modules
+---@field changed string[] the files that had changed
 ---@field version integer counts from 1
 ---@field duration number milliseconds
 
@@ -41,6 +42,9 @@
 
 --- on_disconnect.lua returns one.
 ---@alias mesa.DisconnectScript fun(client: mesa.Client, event: mesa.DisconnectEvent, server: mesa.Server)
+
+--- on_request.lua returns one.
+---@alias mesa.RequestScript fun(request: mesa.Request, response: mesa.Response, server: mesa.Server)
 
 --- `server:use(middleware)`
 ---@alias mesa.Middleware fun(server: mesa.Server): mesa.MiddlewareHandlers

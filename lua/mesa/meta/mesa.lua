@@ -54,9 +54,15 @@ function Mesa.sleep(ms) end
 ---@return any ...
 function Mesa.await(fn, timeout) end
 
+--- A table that lasts as long as the process, the same one at every call with this name: for what a module must not lose when it
+--- is loaded again.
+---@param name string such as that of the module
+---@return table
+function Mesa.state(name) end
+
 ---@class mesa.Timer: userdata
 
---- Calls `fn(...)` once, after `ms`. A timer that a handler script starts while it is loaded ends when the script is reloaded.
+--- Calls `fn(...)` once, after `ms`. A timer that code starts while it is loaded ends when the code is replaced.
 ---@param fn fun(...)
 ---@param ms number
 ---@param ... any arguments for `fn`
