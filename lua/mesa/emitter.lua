@@ -72,7 +72,10 @@ end
 function methods:once(event, listener)
   check(event, listener)
   local wrapper
+  local called = false
   wrapper = function(...)
+    if called then return end -- by an emission that overtook this one, which had the list already
+    called = true
     self:off(event, wrapper)
     return listener(...)
   end

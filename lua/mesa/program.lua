@@ -6,7 +6,6 @@ local luv = require "mesa.luv"
 local modules = require "mesa.modules"
 
 local error, ipairs, loadfile, next, pairs, type, unpack, xpcall = error, ipairs, loadfile, next, pairs, type, unpack, xpcall
-local format = string.format
 local arguments = arg
 
 io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
@@ -18,6 +17,7 @@ require "mesa" -- takes what it needs of the libraries before a script can chang
 local portals = require "mesa.portals"
 local reload = require "mesa.reload"
 local servers = require "mesa.servers"
+local tasks = require "mesa.tasks"
 
 local program = {}
 
@@ -31,29 +31,27 @@ function program.load(path)
   end)
 end
 
---- Runs a function that no server called: `what` it is, its arguments.
-local function call(what, fn, ...)
-  local ok, err = xpcall(fn, errors.catch, ...)
-  if ok then return end
-  log.error(format("error in a %s: %s", what, err.traceback or err.message), "script")
-  for _, server in ipairs(servers) do server:_emit_error(err, what) end
-end
-
 --- Runs a timer's function.
 ---@param fn function
 function program.timer(fn)
-  call("timer", fn)
+  tasks.call("timer", fn)
 end
 
 --- Runs the finalizer of an object that the collector has found.
 function program.finalizer(fn, object)
-  call("finalizer", fn, object)
+  tasks.call("finalizer", fn, object)
 end
 
 --- Runs what was given to a command or a subscription of Redis.
 ---@param fn function
 function program.redis_callback(fn, ...)
-  call("Redis callback", fn, ...)
+  tasks.call("Redis callback", fn, ...)
+end
+
+--- Runs a callback of luv.
+---@param fn function
+function program.luv_callback(fn, ...)
+  tasks.call("luv callback", fn, ...)
 end
 
 program.parse_query = require("mesa.request").parse_query

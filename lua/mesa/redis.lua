@@ -3,9 +3,11 @@ local core = require "mesa.core"
 local errors = require "mesa.errors"
 local ownership = require "mesa.ownership"
 local schema = require "mesa.config_schema"
+local tasks = require "mesa.tasks"
 
 local error, getmetatable, ipairs, setmetatable, type, unpack = error, getmetatable, ipairs, setmetatable, type, unpack
 local format, sub, upper = string.format, string.sub, string.upper
+local run_task = tasks.run
 
 core.redis_error_class(errors.class)
 
@@ -111,11 +113,12 @@ local function check_channel(method, channel)
   end
 end
 
--- What the C side calls. A list is replaced, never changed, so listeners may come and go meanwhile.
+-- What the C side calls. A list is replaced, never changed, so listeners may come and go meanwhile. None of them waits for
+-- another: each has a coroutine of its own.
 local function deliver(self)
   return function(channel, payload)
     local list = self._channels[channel]
-    for i = 1, list and #list or 0 do list[i].fn(payload, channel) end
+    for i = 1, list and #list or 0 do run_task("Redis callback", list[i].fn, payload, channel) end
   end
 end
 
@@ -124,7 +127,7 @@ local function activate(self)
     local list = self._channels[channel]
     for i = 1, list and #list or 0 do
       list[i].begun = true
-      if list[i].active then list[i].active(channel) end
+      if list[i].active then run_task("Redis callback", list[i].active, channel) end
     end
   end
 end

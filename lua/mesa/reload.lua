@@ -15,6 +15,7 @@ local watched = require "mesa.watched"
 
 local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type
 local format, concat, remove = string.format, table.concat, table.remove
+local run_task = core.run_task
 
 local reload = {}
 
@@ -186,7 +187,8 @@ local function report_failure(work, prefix, err)
   log.error(format("%sreload failed, %s goes on serving: %s", prefix, version, text), "reload")
   for _, set in ipairs(sets) do
     core.server_count_event(set._server, "reload_failure")
-    set._server:_emit_error(errors.new(tostring(err), "RELOAD", type(err) == "table" and err.traceback or nil), "reload")
+    local failure = errors.new(tostring(err), "RELOAD", type(err) == "table" and err.traceback or nil)
+    run_task(set._server._emit_error, set._server, failure, "reload")
   end
   return "reload failed, the old code goes on serving: " .. tostring(err)
 end
@@ -225,7 +227,7 @@ local function report_success(work, prefix, changed, replaced, duration)
     report[#report + 1] = format("%sreloaded %s (version %d, %.1f ms)", prefix, concat(files, ", "), set._version, duration)
     log.info(report[#report], "reload")
     core.server_count_event(set._server, "reload")
-    set._server:emit("reload", {
+    run_task(set._server.emit, set._server, "reload", {
       files = files, changed = units.sorted_names(changed), version = set._version, duration = duration,
     })
   end

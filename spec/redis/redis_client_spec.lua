@@ -417,6 +417,29 @@ describe("a program that only talks to Redis", function()
     started:destroy()
   end)
 
+  it("gives each listener of a channel a coroutine: one that fails or waits does not stop the others", function()
+    local started = program [[
+      local Mesa = require "mesa"
+      local r = Mesa.redis.connect(os.getenv "REDIS_URL")
+      local publisher = Mesa.redis.connect(os.getenv "REDIS_URL")
+      local go
+      r:subscribe("news", function(text)
+        if text == "bad" then error "a listener fails" end
+        if text == "slow" then print(Mesa.await(function(resolve) go = resolve end)) end
+      end, function() error "active fails" end)
+      r:subscribe("news", function(text)
+        print("got " .. text)
+        if text == "slow" then go "went on" r:close() publisher:close() end
+      end, function() publisher:publish("news", "bad") publisher:publish("news", "slow") end)
+    ]]
+    assert.equal(0, (started:wait_exit()), started:output())
+    assert.equal("got bad\ngot slow\nwent on\n", started.process.stdout)
+    assert.matches("server.lua:6: a listener fails", started.process.stderr)
+    assert.matches("server.lua:8: active fails", started.process.stderr)
+    started.may_have_ended = true
+    started:destroy()
+  end)
+
   it("stays for a subscription, and ends without it", function()
     local started = program [[
       local r = require "mesa".redis.connect(os.getenv "REDIS_URL")

@@ -54,6 +54,8 @@ static struct mesa_action receive_dispatch(const struct mesa_config *cfg,
 static struct mesa_action receive_authenticate(struct mesa_client_state *st,
                                                const struct mesa_envelope *e)
 {
+    if (st->connecting)
+        return simple(MESA_ACTION_LATER);
     if (!st->authenticator)
         return simple(MESA_ACTION_MESSAGE);
     if (st->checking)

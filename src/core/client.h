@@ -18,6 +18,7 @@ struct mesa_client_state {
     struct mesa_heartbeat heartbeat;
     uint32_t check;     /* number of the newest check; 0: there was none */
     bool authenticator; /* op 2 is a check, not a message */
+    bool connecting;    /* it is not known yet which: the connection handlers have not returned */
     bool checking;      /* check number `check` has no answer yet */
     bool authenticated;
     bool should_sync; /* what the newest op 2 asked for */
@@ -26,6 +27,7 @@ struct mesa_client_state {
 enum mesa_action_kind {
     MESA_ACTION_NONE,         /* nothing to do */
     MESA_ACTION_MESSAGE,      /* for the message handlers */
+    MESA_ACTION_LATER,        /* give it here again when the client is not connecting any more */
     MESA_ACTION_AUTHENTICATE, /* start check number `check` with d */
     MESA_ACTION_ACKNOWLEDGED, /* a heartbeat was answered */
     MESA_ACTION_ANSWER,       /* send op 11 */

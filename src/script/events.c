@@ -12,6 +12,9 @@ enum { EAGER_BYTES = 4096, EAGER_PROBE = 32 };
 /* Handlers of one client at a time with options.concurrentMessages. */
 enum { CONCURRENT_MAX = 64 };
 
+/* What a queued message is; kept behind its bytes. */
+enum queued { QUEUED_TEXT, QUEUED_BINARY, QUEUED_EARLY /* for mesa_client_receive_again */ };
+
 /* Its address is the key of a client's waiting messages among its fields, which scripts cannot name. */
 static const char queue_key;
 
@@ -94,8 +97,8 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
         learn_whether_read(s, e);
 }
 
-/* Keeps the message until the handlers before it have ended: its bytes, and one that says whether they are binary. */
-static void queue_message(struct client_box *box, struct mesa_span text, bool binary)
+/* Keeps the message until the handlers before it have ended: its bytes, and one that says what they are. */
+static void queue_message(struct client_box *box, struct mesa_span text, enum queued kind)
 {
     lua_State *L = box->server->vm->L;
     int top = lua_gettop(L);
@@ -112,7 +115,7 @@ static void queue_message(struct client_box *box, struct mesa_span text, bool bi
     }
     char *copy = lua_newuserdata(L, text.len + 1);
     memcpy(copy, text.p, text.len);
-    copy[text.len] = binary;
+    copy[text.len] = (char)kind;
     lua_rawseti(L, -2, (int)(box->queue_first + box->queue_count));
     box->queue_count++;
     lua_settop(L, top);
@@ -141,12 +144,15 @@ static void handle_oldest(struct script_server *s, struct client_box *box)
 
     const char *bytes = lua_touserdata(L, top + 1);
     struct mesa_span text = {bytes, lua_objlen(L, top + 1) - 1};
+    enum queued kind = (enum queued)bytes[text.len];
     struct mesa_envelope e;
     struct mesa_json_error err;
-    if (mesa_server_config(s->server)->raw)
-        handle_message(s, box, text, bytes[text.len], NULL);
+    if (kind == QUEUED_EARLY)
+        mesa_client_receive_again(box->client, text);
+    else if (mesa_server_config(s->server)->raw)
+        handle_message(s, box, text, kind == QUEUED_BINARY, NULL);
     else if (mesa_envelope_parse(text.p, text.len, MESA_JSON_DEPTH_MAX, &e, &err) == MESA_OK)
-        handle_message(s, box, text, bytes[text.len], &e);
+        handle_message(s, box, text, false, &e);
     lua_settop(L, top);
 }
 
@@ -171,11 +177,19 @@ static void on_handled(struct mesa_task *t, void *ctx)
     struct client_box *box = ctx;
     (void)t;
     box->handling--;
-    box->connecting = false;
     handle_queued(box);
 }
 
-/* While a connection handler waits, what the client sends is kept for the listeners it has yet to register. */
+static void on_connected(struct mesa_task *t, void *ctx)
+{
+    struct client_box *box = ctx;
+    box->connecting = false;
+    mesa_client_set_connecting(box->client, false);
+    on_handled(t, box);
+}
+
+/* While a connection handler waits, what the client sends is kept for the listeners and the authenticator that it has yet
+ * to register. */
 static void on_connection(void *ctx, struct mesa_client *c)
 {
     struct script_server *s = ctx;
@@ -187,7 +201,8 @@ static void on_connection(void *ctx, struct mesa_client *c)
     struct client_box *box = lua_touserdata(co, -1);
     box->handling++;
     box->connecting = true;
-    mesa_task_run(t, 1, on_handled, box);
+    mesa_client_set_connecting(c, true);
+    mesa_task_run(t, 1, on_connected, box);
 }
 
 static void deliver(struct script_server *s, struct mesa_client *c, struct mesa_span text,
@@ -202,13 +217,19 @@ static void deliver(struct script_server *s, struct mesa_client *c, struct mesa_
     if (may_handle(box))
         handle_message(s, box, text, binary, e);
     else
-        queue_message(box, text, binary);
+        queue_message(box, text, binary ? QUEUED_BINARY : QUEUED_TEXT);
 }
 
 static void on_message(void *ctx, struct mesa_client *c, const struct mesa_envelope *e,
                        struct mesa_span text)
 {
     deliver(ctx, c, text, false, e);
+}
+
+static void on_early(void *ctx, struct mesa_client *c, struct mesa_span text)
+{
+    (void)ctx;
+    queue_message(mesa_client_data(c), text, QUEUED_EARLY);
 }
 
 static void on_raw_message(void *ctx, struct mesa_client *c, struct mesa_span bytes, bool binary)
@@ -405,6 +426,7 @@ const struct mesa_server_hooks mesa_script_hooks = {
     .on_connection = on_connection,
     .on_message = on_message,
     .on_raw_message = on_raw_message,
+    .on_early = on_early,
     .on_authenticate = on_authenticate,
     .on_authenticated = on_authenticated,
     .on_disconnect = on_disconnect,

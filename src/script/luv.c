@@ -41,9 +41,10 @@ static int run_callback(lua_State *L, int nargs, int nresults, int flags)
         return 0;
     }
     lua_State *co = mesa_task_state(t);
-    luaL_checkstack(co, nargs + 1, "luv callback");
+    luaL_checkstack(co, nargs + 2, "luv callback");
+    mesa_script_push_program(vm, co, "luv_callback");
     lua_xmove(L, co, nargs + 1);
-    mesa_task_run(t, nargs, NULL, NULL);
+    mesa_task_run(t, nargs + 1, NULL, NULL);
     return 0;
 }
 

@@ -39,6 +39,9 @@ struct mesa_server_hooks {
                        struct mesa_span text);
     /* Instead of on_message with cfg.raw. */
     void (*on_raw_message)(void *ctx, struct mesa_client *c, struct mesa_span bytes, bool binary);
+    /* op 2 while mesa_client_set_connecting holds: to be handed to mesa_client_receive_again behind
+     * what came before it. `text` is the whole envelope. */
+    void (*on_early)(void *ctx, struct mesa_client *c, struct mesa_span text);
     /* op 2 with an authenticator: answer later or now with mesa_client_accept or mesa_client_refuse
      * and the same `check`. */
     void (*on_authenticate)(void *ctx, struct mesa_client *c, uint32_t check, struct mesa_span d);
@@ -185,6 +188,11 @@ enum mesa_status mesa_client_disconnect(struct mesa_client *c, int code, struct 
 void mesa_client_pause(struct mesa_client *c);
 void mesa_client_resume(struct mesa_client *c);
 
+/* The connection handlers have yet to return, and perhaps to set an authenticator: until then op 2
+ * goes to on_early. */
+void mesa_client_set_connecting(struct mesa_client *c, bool connecting);
+/* As if the text, one of on_early, came now. Nothing happens once the client is closed. */
+void mesa_client_receive_again(struct mesa_client *c, struct mesa_span text);
 /* Whether op 2 is a check (true) or an ordinary message; arms or clears the authentication timeout.
  */
 void mesa_client_set_authenticator(struct mesa_client *c, bool present);

@@ -69,6 +69,10 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
         if (!c->closed && s->hooks.on_message != NULL)
             s->hooks.on_message(s->ctx, c, e, text);
         break;
+    case MESA_ACTION_LATER:
+        if (s->hooks.on_early != NULL)
+            s->hooks.on_early(s->ctx, c, text);
+        break;
     case MESA_ACTION_AUTHENTICATE:
         if (s->hooks.on_authenticate != NULL)
             s->hooks.on_authenticate(s->ctx, c, a->check, e->d);
@@ -104,6 +108,21 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
                                ? mesa_client_state_receive(&c->state, &s->cfg, &e)
                                : mesa_client_state_malformed(rc, text.p, text.len, depth, &err);
     act(c, &a, &e, text);
+}
+
+void mesa_client_receive_again(struct mesa_client *c, struct mesa_span text)
+{
+    if (c->closed)
+        return;
+    struct mesa_server *s = c->server;
+    mesa_server_enter(s);
+    receive(c, text, false);
+    mesa_server_leave(s);
+}
+
+void mesa_client_set_connecting(struct mesa_client *c, bool connecting)
+{
+    c->state.connecting = connecting;
 }
 
 static void on_message(void *user, const char *data, size_t len, bool binary)

@@ -46,6 +46,20 @@ TEST(a_clients_heartbeat_is_answered_and_its_answer_is_noted)
     end();
 }
 
+TEST(op_2_comes_later_while_the_connection_handlers_may_yet_set_an_authenticator)
+{
+    begin();
+    st.connecting = true;
+    CHECK_EQ_INT(receive("{\"op\":2,\"d\":{}}").kind, MESA_ACTION_LATER);
+    st.authenticator = true;
+    CHECK_EQ_INT(receive("{\"op\":2,\"d\":{}}").kind, MESA_ACTION_LATER);
+    CHECK(!st.checking);
+    CHECK_EQ_INT(receive("{\"op\":0,\"d\":{}}").kind, MESA_ACTION_MESSAGE);
+    st.connecting = false;
+    CHECK_EQ_INT(receive("{\"op\":2,\"d\":{}}").kind, MESA_ACTION_AUTHENTICATE);
+    end();
+}
+
 TEST(op_5_from_a_client_is_a_protocol_error)
 {
     begin();
