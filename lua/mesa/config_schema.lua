@@ -325,6 +325,8 @@ schema.root = section {
     maxPayload = integer { min = 1, max = 2 ^ 31 - 1, unit = "bytes", default = MIB, doc = "size of one message, 1009 above" },
     maxBackpressure = integer { min = 1, max = 2 ^ 40, unit = "bytes", default = MIB, doc = "bytes queued for one client, 1013 above" },
     maxBody = integer { max = 2 ^ 31 - 1, unit = "bytes", default = MIB, doc = "size of the body of an HTTP request, 413 above" },
+    maxQueue = integer { min = 1, max = 2 ^ 40, unit = "bytes", default = MIB, doc = "one client's messages that wait for it" },
+    maxQueueTotal = integer { min = 1, max = 2 ^ 40, unit = "bytes", default = 64 * MIB, doc = "all messages that wait for handlers" },
     maxConnections = integer { default = 0, doc = "connections at a time, 0: unlimited" },
     maxConnectionsPerIp = integer { default = 0, doc = "connections at a time from one address, 0: unlimited" },
     messagesPerSecond = integer { default = 0, doc = "rate of messages of one client, 4008 above, 0: unlimited" },

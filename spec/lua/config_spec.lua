@@ -45,6 +45,8 @@ describe("a valid configuration", function()
         maxPayload = 1048576,
         maxBackpressure = 1048576,
         maxBody = 1048576,
+        maxQueue = 1048576,
+        maxQueueTotal = 67108864,
         maxConnections = 0,
         maxConnectionsPerIp = 0,
         messagesPerSecond = 0,

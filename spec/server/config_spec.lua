@@ -88,7 +88,8 @@ describe("a configuration that is right", function()
         timeout = 10000, required = false, sendUserObject = true, disconnectOnFail = true, storeConnectedUsers = true,
       },
       limits = {
-        maxPayload = 65536, maxBackpressure = 65536, maxBody = 1000, maxConnections = 100, maxConnectionsPerIp = 50,
+        maxPayload = 65536, maxBackpressure = 65536, maxBody = 1000,
+        maxQueue = 1000, maxQueueTotal = 2000, maxConnections = 100, maxConnectionsPerIp = 50,
         messagesPerSecond = 100, burst = 100, handshakeTimeout = 5000, idleTimeout = 0, maxDepth = 64,
         scriptTime = 500, scriptMemory = 2 ^ 30,
       },

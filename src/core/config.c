@@ -29,6 +29,8 @@ enum mesa_status mesa_config_init(struct mesa_config *c)
         .limits = {.max_payload = MEBI,
                    .max_backpressure = MEBI,
                    .max_body = MEBI,
+                   .max_queue = MEBI,
+                   .max_queue_total = (size_t)64 * MEBI,
                    .handshake_timeout_ms = 10000,
                    .max_depth = MESA_JSON_DEPTH_DEFAULT,
                    .script_time_ms = MESA_SCRIPT_TIME_MS},
@@ -136,6 +138,10 @@ static const char *check_limits(const struct mesa_config *c)
         return "limits.maxPayload must be at least 1";
     if (c->limits.max_backpressure == 0)
         return "limits.maxBackpressure must be at least 1";
+    if (c->limits.max_queue == 0)
+        return "limits.maxQueue must be at least 1";
+    if (c->limits.max_queue > c->limits.max_queue_total)
+        return "limits.maxQueue must not exceed limits.maxQueueTotal";
     if (c->limits.burst > 0 && c->limits.messages_per_second == 0)
         return "limits.burst needs limits.messagesPerSecond";
     if (c->limits.max_connections > 0 &&

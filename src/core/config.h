@@ -92,10 +92,12 @@ struct mesa_config {
     size_t origin_count;
 
     struct {
-        size_t max_payload;              /* 1 MiB */
-        size_t max_backpressure;         /* 1 MiB */
-        size_t max_body;                 /* 1 MiB, of an HTTP request; 0: none */
-        uint32_t max_connections;        /* 0: unlimited */
+        size_t max_payload;       /* 1 MiB */
+        size_t max_backpressure;  /* 1 MiB */
+        size_t max_body;          /* 1 MiB, of an HTTP request; 0: none */
+        size_t max_queue;         /* 1 MiB, of one client's messages that wait for its handler */
+        size_t max_queue_total;   /* 64 MiB, of all clients of the process */
+        uint32_t max_connections; /* 0: unlimited */
         uint32_t max_connections_per_ip; /* 0: unlimited */
         uint32_t messages_per_second;    /* 0: unlimited */
         uint32_t burst;                  /* 0: the same as messages_per_second */

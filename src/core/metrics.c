@@ -24,6 +24,8 @@ static const struct metric metrics[] = {
     COUNTER(bytes_out, "sent_bytes_total", "Bytes of frames written to connections."),
     COUNTER(backpressure, "backpressure_total", "Sends that found a queue over half its bound."),
     COUNTER(dropped, "dropped_total", "Sends refused because a queue was full."),
+    {"mesa_queued_bytes", "gauge", "Bytes of messages that wait for a handler.",
+     offsetof(struct mesa_metrics, queued_bytes)},
     COUNTER(sync_stored, "sync_stored_total", "Messages kept for offline users."),
     COUNTER(sync_redelivered, "sync_redelivered_total", "Kept messages queued to their user."),
     COUNTER(sync_dropped, "sync_dropped_total", "Kept messages dropped before delivery."),

@@ -30,6 +30,7 @@ struct mesa_metrics {
     uint64_t bytes_in, bytes_out;       /* payload in, frames out */
     uint64_t backpressure;              /* sends that found the queue more than half full */
     uint64_t dropped;                   /* sends refused because the queue was full */
+    uint64_t queued_bytes;              /* of messages that wait for a handler now */
     uint64_t sync_stored, sync_redelivered, sync_dropped;
     uint64_t auth_accepted, auth_refused, auth_timeout;
     uint64_t cluster_in, cluster_out; /* messages from and to the rest of the cluster */

@@ -71,6 +71,7 @@ static int l_client_gc(lua_State *L)
     struct client_box *box = lua_touserdata(L, 1);
     if (box->client == NULL) /* the object was never finished */
         return 0;
+    mesa_inbox_free(box);
     mesa_client_unref(box->client);
     box->client = NULL;
     box->server->pins--;

@@ -71,6 +71,8 @@ static const struct field fields[] = {
     FIELD("limits", "maxPayload", SIZE, limits.max_payload),
     FIELD("limits", "maxBackpressure", SIZE, limits.max_backpressure),
     FIELD("limits", "maxBody", SIZE, limits.max_body),
+    FIELD("limits", "maxQueue", SIZE, limits.max_queue),
+    FIELD("limits", "maxQueueTotal", SIZE, limits.max_queue_total),
     FIELD("limits", "maxConnections", U32, limits.max_connections),
     FIELD("limits", "maxConnectionsPerIp", U32, limits.max_connections_per_ip),
     FIELD("limits", "messagesPerSecond", U32, limits.messages_per_second),

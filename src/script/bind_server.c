@@ -27,6 +27,9 @@ static void apply_script_limits(struct mesa_vm *vm, struct script_server *s,
 {
     uint32_t ms = cfg->limits.script_time_ms;
     s->concurrent = cfg->concurrent_messages;
+    s->raw = cfg->raw;
+    s->max_queue = cfg->limits.max_queue;
+    s->max_queue_total = cfg->limits.max_queue_total;
     if (!vm->time_configured || (ms != 0 && (vm->script_time_ms == 0 || ms < vm->script_time_ms)))
         vm->script_time_ms = ms;
     vm->time_configured = true;
@@ -62,6 +65,7 @@ static int l_server_new(lua_State *L)
     struct script_server *s = lua_newuserdata(L, sizeof *s);
     *s = (struct script_server){.vm = vm, .self_ref = LUA_NOREF};
     mesa_list_init(&s->link);
+    mesa_list_init(&s->held);
     luaL_getmetatable(L, "mesa.server_core");
     lua_setmetatable(L, -2);
     for (int e = 0; e < MESA_EVENT_COUNT; e++) {

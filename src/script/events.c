@@ -1,22 +1,14 @@
 /* events.c - what happens at a server becomes a task that runs the server's Lua function for it. */
-#include <string.h>
+#include <stdlib.h>
 
 #include "base/log.h"
 #include "script/script.h"
 #include "script/value.h"
 
-/* Messages waiting for a handler before the client is no longer read. */
-enum { QUEUE_PAUSE_AT = 64 };
 /* Data up to so many bytes may be decoded before anybody reads them; every so often it is left to the handlers, to see whether they do. */
 enum { EAGER_BYTES = 4096, EAGER_PROBE = 32 };
 /* Handlers of one client at a time with options.concurrentMessages. */
 enum { CONCURRENT_MAX = 64 };
-
-/* What a queued message is; kept behind its bytes. */
-enum queued { QUEUED_TEXT, QUEUED_BINARY, QUEUED_EARLY /* for mesa_client_receive_again */ };
-
-/* Its address is the key of a client's waiting messages among its fields, which scripts cannot name. */
-static const char queue_key;
 
 /* A task with the server's function for `e` pushed; NULL: no memory, the event is lost and logged. */
 static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
@@ -97,63 +89,23 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
         learn_whether_read(s, e);
 }
 
-/* Keeps the message until the handlers before it have ended: its bytes, and one that says what they are. */
-static void queue_message(struct client_box *box, struct mesa_span text, enum queued kind)
+/* Takes the oldest waiting message, if there is one, and handles it. */
+static bool handle_oldest(struct script_server *s, struct client_box *box)
 {
-    lua_State *L = box->server->vm->L;
-    int top = lua_gettop(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
-    mesa_script_push_own_fields(L, top + 1);
-    lua_pushlightuserdata(L, (void *)&queue_key);
-    lua_rawget(L, -2);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        lua_newtable(L);
-        lua_pushlightuserdata(L, (void *)&queue_key);
-        lua_pushvalue(L, -2);
-        lua_rawset(L, -4);
-    }
-    char *copy = lua_newuserdata(L, text.len + 1);
-    memcpy(copy, text.p, text.len);
-    copy[text.len] = (char)kind;
-    lua_rawseti(L, -2, (int)(box->queue_first + box->queue_count));
-    box->queue_count++;
-    lua_settop(L, top);
-    if (box->queue_count >= QUEUE_PAUSE_AT && !box->paused && !mesa_client_closed(box->client)) {
-        mesa_client_pause(box->client);
-        box->paused = true;
-    }
-}
-
-/* Takes the oldest waiting message and handles it. */
-static void handle_oldest(struct script_server *s, struct client_box *box)
-{
-    lua_State *L = s->vm->L;
-    int top = lua_gettop(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, box->self_ref);
-    mesa_script_push_own_fields(L, top + 1);
-    lua_pushlightuserdata(L, (void *)&queue_key);
-    lua_rawget(L, -2);
-    lua_rawgeti(L, -1, (int)box->queue_first);
-    lua_pushnil(L);
-    lua_rawseti(L, -3, (int)box->queue_first);
-    lua_replace(L, top + 1); /* it keeps the bytes alive */
-    lua_settop(L, top + 1);
-    box->queue_first++;
-    box->queue_count--;
-
-    const char *bytes = lua_touserdata(L, top + 1);
-    struct mesa_span text = {bytes, lua_objlen(L, top + 1) - 1};
-    enum queued kind = (enum queued)bytes[text.len];
+    struct mesa_waiting *m = mesa_inbox_take(box);
+    if (m == NULL)
+        return false;
+    struct mesa_span text = {m->bytes, m->len};
     struct mesa_envelope e;
     struct mesa_json_error err;
-    if (kind == QUEUED_EARLY)
+    if (m->kind == MESA_WAITING_EARLY)
         mesa_client_receive_again(box->client, text);
-    else if (mesa_server_config(s->server)->raw)
-        handle_message(s, box, text, kind == QUEUED_BINARY, NULL);
+    else if (s->raw)
+        handle_message(s, box, text, m->kind == MESA_WAITING_BINARY, NULL);
     else if (mesa_envelope_parse(text.p, text.len, MESA_JSON_DEPTH_MAX, &e, &err) == MESA_OK)
         handle_message(s, box, text, false, &e);
-    lua_settop(L, top);
+    free(m);
+    return true;
 }
 
 /* The messages that have waited come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
@@ -161,13 +113,12 @@ static void handle_queued(struct client_box *box)
 {
     if (box->draining)
         return;
-    box->draining = true;
-    while (box->queue_count > 0 && may_handle(box) && !box->server->vm->closing)
-        handle_oldest(box->server, box);
-    box->draining = false;
-    if (box->queue_count == 0 && box->paused && !mesa_client_closed(box->client)) {
-        mesa_client_resume(box->client);
-        box->paused = false;
+    if (box->inbox != NULL) {
+        box->draining = true;
+        while (may_handle(box) && !box->server->vm->closing && handle_oldest(box->server, box))
+            ;
+        box->draining = false;
+        mesa_inbox_settle(box);
     }
     mesa_script_release_client(box->server->vm->L, box);
 }
@@ -214,10 +165,16 @@ static void deliver(struct script_server *s, struct mesa_client *c, struct mesa_
         lua_pop(s->vm->L, 1);
         box = mesa_client_data(c);
     }
-    if (may_handle(box))
+    if (!may_handle(box)) {
+        mesa_inbox_push(box, text, binary ? MESA_WAITING_BINARY : MESA_WAITING_TEXT);
+    } else if (!s->crowded) {
         handle_message(s, box, text, binary, e);
-    else
-        queue_message(box, text, binary ? QUEUED_BINARY : QUEUED_TEXT);
+    } else {
+        lua_rawgeti(s->vm->L, LUA_REGISTRYINDEX, box->self_ref); /* a handler may let go of it */
+        handle_message(s, box, text, binary, e);
+        mesa_inbox_hold(box);
+        lua_pop(s->vm->L, 1);
+    }
 }
 
 static void on_message(void *ctx, struct mesa_client *c, const struct mesa_envelope *e,
@@ -229,7 +186,7 @@ static void on_message(void *ctx, struct mesa_client *c, const struct mesa_envel
 static void on_early(void *ctx, struct mesa_client *c, struct mesa_span text)
 {
     (void)ctx;
-    queue_message(mesa_client_data(c), text, QUEUED_EARLY);
+    mesa_inbox_push(mesa_client_data(c), text, MESA_WAITING_EARLY);
 }
 
 static void on_raw_message(void *ctx, struct mesa_client *c, struct mesa_span bytes, bool binary)
@@ -289,6 +246,7 @@ static void on_disconnect(void *ctx, struct mesa_client *c, int code, struct mes
     mesa_script_push_client(L, s, c);
     struct client_box *box = lua_touserdata(L, -1);
     box->connected = false;
+    mesa_inbox_leave(box);
     if (t != NULL) {
         lua_State *co = mesa_task_state(t);
         lua_xmove(L, co, 1);
@@ -387,7 +345,7 @@ static void on_delivered(void *ctx, const struct mesa_frame *f, struct mesa_clie
     if (t == NULL)
         return;
     lua_State *co = mesa_task_state(t);
-    if (mesa_server_config(s->server)->raw)
+    if (s->raw)
         mesa_script_push_raw(co, mesa_frame_payload(f), f->opcode == MESA_WS_BINARY);
     else
         mesa_script_push_stored(s->vm, co, mesa_frame_payload(f));

@@ -18,6 +18,7 @@
 #include "base/pool.h"
 #include "base/wheel.h"
 #include "core/envelope.h"
+#include "script/inbox.h"
 #include "script/value.h"
 #include "script/vm.h"
 #include "server/server.h"
@@ -55,7 +56,10 @@ struct mesa_vm {
     struct mesa_list idle_tasks;
     struct mesa_list waiting_tasks;
     struct mesa_list timers; /* armed Lua timers */
-    struct mesa_list redis;  /* connections of scripts to Redis */
+    /* inbox.c: messages that wait for a handler */
+    struct mesa_list left;  /* inboxes of clients that have left, oldest first */
+    size_t queued_bytes;    /* of all clients */
+    struct mesa_list redis; /* connections of scripts to Redis */
     struct mesa_turn redis_turn;
     struct mesa_list ws_clients; /* connections of Mesa.Client, see bind_wsclient.c */
     unsigned idle_task_count;
@@ -112,7 +116,13 @@ struct script_server {
     uint64_t
         read_types; /* a bit for each hash of a type: handlers read the data of the last one that was left to them */
     unsigned handled;
+    /* inbox.c, see limits.maxQueue and .maxQueueTotal */
+    size_t max_queue, max_queue_total;
+    struct mesa_list
+        held;        /* inboxes of clients not read from because the process is at its bound */
+    bool crowded;    /* it is at this server's bound, or was and is not below half of it yet */
     bool concurrent; /* options.concurrentMessages */
+    bool raw;
     bool listening;
 };
 
@@ -127,9 +137,8 @@ struct client_box {
     bool authenticating; /* the authentication handler has yet to begin */
     unsigned
         handling; /* handlers of this client that run or wait: one, unless messages are concurrent */
-    bool draining; /* the queue below is being worked off */
-    bool paused;
-    uint32_t queue_first, queue_count; /* messages that wait for it, in fields._queue */
+    bool draining;            /* the queue below is being worked off */
+    struct mesa_inbox *inbox; /* messages that wait for a handler; NULL: none */
 };
 
 /* The VM is what its Lua state's allocator is called with: nothing tells it apart more quickly. */

@@ -218,6 +218,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_list_init(&vm->idle_tasks);
     mesa_list_init(&vm->waiting_tasks);
     mesa_list_init(&vm->timers);
+    mesa_list_init(&vm->left);
     mesa_list_init(&vm->redis);
     mesa_list_init(&vm->redis_turn.link);
     mesa_list_init(&vm->ws_clients);

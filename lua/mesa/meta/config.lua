@@ -100,6 +100,8 @@
 ---@field maxPayload? integer 1 MiB: bytes of one message, 1009 above
 ---@field maxBackpressure? integer 1 MiB: bytes queued for one client, 1013 above
 ---@field maxBody? integer 1 MiB: bytes of the body of an HTTP request, 413 above
+---@field maxQueue? integer 1 MiB: bytes of one client's messages that wait for its handler; above, it is not read from
+---@field maxQueueTotal? integer 64 MiB: bytes of all clients' messages that wait for handlers
 ---@field maxConnections? integer 0: unlimited
 ---@field maxConnectionsPerIp? integer 0: unlimited
 ---@field messagesPerSecond? integer 0: unlimited; 4008 above

@@ -62,6 +62,8 @@ static void check_same_numbers(const struct mesa_config *got, const struct mesa_
     CHECK_EQ_INT(got->limits.max_payload, want->limits.max_payload);
     CHECK_EQ_INT(got->limits.max_backpressure, want->limits.max_backpressure);
     CHECK_EQ_INT(got->limits.max_body, want->limits.max_body);
+    CHECK_EQ_INT(got->limits.max_queue, want->limits.max_queue);
+    CHECK_EQ_INT(got->limits.max_queue_total, want->limits.max_queue_total);
     CHECK_EQ_INT(got->limits.max_connections, want->limits.max_connections);
     CHECK_EQ_INT(got->limits.max_connections_per_ip, want->limits.max_connections_per_ip);
     CHECK_EQ_INT(got->limits.messages_per_second, want->limits.messages_per_second);
@@ -102,7 +104,7 @@ TEST(every_number_and_switch_arrives)
         .heartbeat = {true, 6, 7},
         .reconnect = {true, 8},
         .authentication = {9, true, false, false, true},
-        .limits = {10, 11, 13, 12, 11, 14, 15, 16, 17, 18},
+        .limits = {10, 11, 13, 14, 15, 12, 11, 14, 15, 16, 17, 18},
         .admin = {.enabled = true, .port = 19},
     };
     struct mesa_config got;
@@ -113,7 +115,7 @@ TEST(every_number_and_switch_arrives)
             "  sync = { enabled = true, redeliveryInterval = 2, maxMessages = 3, maxBytes = 4, maxAge = 5 },"
             "  heartbeat = { enabled = true, interval = 6, maxAttempts = 7 }, reconnect = { enabled = true, interval = 8 },"
             "  authentication = { timeout = 9, required = true, sendUserObject = false, disconnectOnFail = false },"
-            "  limits = { maxPayload = 10, maxBackpressure = 11, maxBody = 13, maxConnections = 12, maxConnectionsPerIp = 11,"
+            "  limits = { maxPayload = 10, maxBackpressure = 11, maxBody = 13, maxQueue = 14, maxQueueTotal = 15, maxConnections = 12, maxConnectionsPerIp = 11,"
             "    messagesPerSecond = 14, burst = 15, handshakeTimeout = 16, idleTimeout = 17, maxDepth = 18 },"
             "  admin = { port = 19 } }",
             &got, &err) == MESA_OK);
