@@ -91,7 +91,7 @@ end
 
 function Dispatcher:_report(err, event)
   if not (self._handlers and self._handlers.error) or event == "error" then
-    log.warn("dispatcher: " .. (err.traceback or err.message), "redis")
+    log.failure("warn", err, "dispatcher: " .. (err.traceback or err.message), "redis")
   end
   if event ~= "error" then self:emit("error", err) end
 end

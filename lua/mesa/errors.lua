@@ -1,7 +1,7 @@
 --- Error objects: what the `error` events carry.
 
 local getmetatable, pcall, setmetatable, tostring, type = getmetatable, pcall, setmetatable, tostring, type
-local traceback_of, gsub = debug.traceback, string.gsub
+local traceback_of, getinfo, gsub = debug.traceback, debug.getinfo, string.gsub
 
 local errors = {}
 
@@ -44,6 +44,20 @@ function errors.wrap(value, code)
   return errors.new(ok and text or "(error object whose __tostring fails)", code)
 end
 
+-- For each error that was caught, the line it was raised at. Not from its text, in which anything may stand.
+local places = setmetatable({}, { __mode = "k" })
+
+--- The innermost line of Lua below the function that called this one.
+local function find_place()
+  local level = 3
+  local info = getinfo(level, "Sl")
+  while info and info.what == "C" do
+    level = level + 1
+    info = getinfo(level, "Sl")
+  end
+  return info and info.short_src .. ":" .. info.currentline
+end
+
 --- A message handler for xpcall: turns whatever was thrown into an error object with a traceback, which ends where the
 --- handler was called: what is below is mesa's own.
 ---@param value any
@@ -51,9 +65,18 @@ end
 function errors.catch(value)
   if getmetatable(value) == Error then return value end
   local err = errors.wrap(value, "SCRIPT")
-  local traceback = gsub(traceback_of(err.message, 2), "\n%s*%[C%]: in function 'xpcall'.*$", "")
+  -- debug.traceback would end its first argument at a NUL
+  local traceback = gsub(err.message .. traceback_of("", 2), "\n%s*%[C%]: in function 'xpcall'.*$", "")
   err.traceback = gsub(traceback, "\n%s*%[C%]: in function 'call_now'.*$", "")
+  places[err] = find_place()
   return err
+end
+
+--- The script's line that an error object of errors.catch came from: "on_message.lua:5".
+---@param err mesa.Error
+---@return string?
+function errors.place(err)
+  return places[err]
 end
 
 --- The metatable of error objects.

@@ -32,7 +32,7 @@ local allowed = { namespace = cluster.namespace, verbose = cluster.boolean, repo
 
 function Portal:_report(err, event)
   if not (self._handlers and self._handlers.error) or event == "error" then
-    log.warn("portal: " .. (err.traceback or err.message), "portal")
+    log.failure("warn", err, "portal: " .. (err.traceback or err.message), "portal")
   end
   if event ~= "error" then self:emit("error", err) end
 end

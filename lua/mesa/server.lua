@@ -153,10 +153,10 @@ function Server:_report(err, where, client)
   err = errors.wrap(err, "SCRIPT") -- without memory for a traceback LuaJIT gives the bare text
   if err.code == "SCRIPT" then
     core.server_count_event(self, "script_error")
-    log.error(format("error in %s: %s", where, err.traceback or err.message), "script")
+    log.failure("error", err, format("error in %s: %s", where, err.traceback or err.message), "script")
   else
     local who = client and (" (" .. (client.request.ip or "?") .. ")") or ""
-    log.warn(format("%s: %s%s", err.code, err.message, who), "client")
+    log.failure("warn", err, format("%s: %s%s", err.code, err.message, who), "client")
   end
   self:_emit_error(err, where, client)
 end

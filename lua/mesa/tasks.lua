@@ -13,7 +13,7 @@ local tasks = {}
 ---@param what string
 ---@param err mesa.Error
 function tasks.report(what, err)
-  log.error(format("error in a %s: %s", what, err.traceback or err.message), "script")
+  log.failure("error", err, format("error in a %s: %s", what, err.traceback or err.message), "script")
   for _, server in ipairs(servers) do server:_emit_error(err, what) end
 end
 

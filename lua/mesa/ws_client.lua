@@ -83,7 +83,7 @@ local function fail(self, err)
   if self._handlers and self._handlers.error then
     self:emit("error", err)
   else
-    log.warn(format("client of %s: %s", self.url, err.message), "client")
+    log.failure("warn", err, format("client of %s: %s", self.url, err.message), "client")
   end
 end
 
@@ -92,7 +92,7 @@ end
 ---@param event string
 function WsClient:_report(err, event)
   err = errors.wrap(err, "SCRIPT")
-  log.error(format("error in %q of a client of %s: %s", event, self.url, err.traceback or err.message), "script")
+  log.failure("error", err, format("error in %q of a client of %s: %s", event, self.url, err.traceback or err.message), "script")
   if event ~= "error" then self:emit("error", err) end
 end
 

@@ -136,6 +136,7 @@ out:
     vm = NULL; /* the transport's end runs the loop, where signals arrive */
     mesa_transport_free(transport);
     mesa_loop_free(loop);
+    mesa_log_tell_counted(true);
     return code;
 }
 

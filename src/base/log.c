@@ -2,6 +2,8 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,7 +15,7 @@
 #include "base/buf.h"
 #include "base/utf8.h"
 
-enum { STACK_BYTES = 1024 };
+enum { STACK_BYTES = 1024, KEYS_MAX = 64, KEY_BYTES = 96, WINDOW_MS = 1000 };
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 
@@ -147,6 +149,19 @@ static void write_all(const char *p, size_t len)
     }
 }
 
+void mesa_log_write(enum mesa_log_level level, const char *area, struct mesa_span text)
+{
+    if (!mesa_log_enabled(level))
+        return;
+    int saved_errno = errno;
+    struct mesa_buf b;
+    mesa_buf_init(&b);
+    if (put_record(&b, level, area, text.p, text.len) == MESA_OK)
+        write_all(b.data, b.len);
+    mesa_buf_deinit(&b);
+    errno = saved_errno;
+}
+
 void mesa_log(enum mesa_log_level level, const char *area, const char *fmt, ...)
 {
     if (!mesa_log_enabled(level))
@@ -171,12 +186,112 @@ void mesa_log(enum mesa_log_level level, const char *area, const char *fmt, ...)
     }
     va_end(again);
 
-    struct mesa_buf b;
-    mesa_buf_init(&b);
-    if (put_record(&b, level, area, msg, len) == MESA_OK)
-        write_all(b.data, b.len);
-    mesa_buf_deinit(&b);
+    mesa_log_write(level, area, (struct mesa_span){msg, len});
     if (msg != stack)
         free(msg);
     errno = saved_errno;
+}
+
+/* -- what a peer can cause as often as it likes ------------------------------------------------- */
+
+struct log_key {
+    char key[KEY_BYTES]; /* "": free */
+    char area[KEY_BYTES];
+    enum mesa_log_level level;
+    uint64_t begun_ms; /* when the second began that is counted */
+    uint64_t written, counted;
+};
+
+static pthread_mutex_t keys_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct log_key keys[KEYS_MAX]; /* the last one is shared by all that find no place */
+static atomic_int keys_counted;       /* keys with `counted` > 0 */
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static bool is_over(const struct log_key *k, uint64_t now_ms)
+{
+    return now_ms - k->begun_ms >= WINDOW_MS;
+}
+
+/* Locked. */
+static struct log_key *find_key(const char *key, uint64_t now_ms)
+{
+    struct log_key *unused = NULL;
+    for (size_t i = 0; i < KEYS_MAX - 1; i++) {
+        if (strncmp(keys[i].key, key, KEY_BYTES - 1) == 0)
+            return &keys[i];
+        if (unused == NULL &&
+            (keys[i].key[0] == '\0' || (keys[i].counted == 0 && is_over(&keys[i], now_ms))))
+            unused = &keys[i];
+    }
+    struct log_key *k = unused != NULL ? unused : &keys[KEYS_MAX - 1];
+    if (k == unused || k->key[0] == '\0') {
+        memset(k, 0, sizeof *k);
+        snprintf(k->key, sizeof k->key, "%s", k == unused ? key : "other kinds");
+    }
+    return k;
+}
+
+/* Locked. Tells how many were counted, and begins to count anew. */
+static void begin_window(struct log_key *k, uint64_t now_ms)
+{
+    if (k->counted > 0) {
+        mesa_log(k->level, k->area, "… and %" PRIu64 " more of %s in %" PRIu64 " s", k->counted,
+                 k->key, (now_ms - k->begun_ms + WINDOW_MS / 2) / WINDOW_MS);
+        atomic_fetch_sub(&keys_counted, 1);
+    }
+    k->begun_ms = now_ms;
+    k->written = k->counted = 0;
+}
+
+/* What a peer says may be in the text, and be long. */
+static void write_cut(enum mesa_log_level level, const char *area, struct mesa_span text)
+{
+    if (text.len > MESA_LOG_LIMITED_BYTES)
+        mesa_log(level, area, "%.*s… (%zu bytes)", MESA_LOG_LIMITED_BYTES, text.p, text.len);
+    else
+        mesa_log_write(level, area, text);
+}
+
+void mesa_log_limited(enum mesa_log_level level, const char *area, const char *key,
+                      struct mesa_span text)
+{
+    if (!mesa_log_enabled(level))
+        return;
+    uint64_t now_ms = monotonic_ms();
+    pthread_mutex_lock(&keys_lock);
+    struct log_key *k = find_key(key, now_ms);
+    if (is_over(k, now_ms) || k->begun_ms == 0)
+        begin_window(k, now_ms);
+    bool write = k->written < MESA_LOG_PER_SECOND;
+    if (write) {
+        k->written++;
+    } else if (k->counted++ == 0) {
+        k->level = level;
+        snprintf(k->area, sizeof k->area, "%s", area);
+        atomic_fetch_add(&keys_counted, 1);
+    }
+    pthread_mutex_unlock(&keys_lock);
+    if (write)
+        write_cut(level, area, text);
+}
+
+bool mesa_log_has_counted(void)
+{
+    return atomic_load_explicit(&keys_counted, memory_order_relaxed) > 0;
+}
+
+void mesa_log_tell_counted(bool all)
+{
+    uint64_t now_ms = monotonic_ms();
+    pthread_mutex_lock(&keys_lock);
+    for (size_t i = 0; i < KEYS_MAX; i++)
+        if (keys[i].counted > 0 && (all || is_over(&keys[i], now_ms)))
+            begin_window(&keys[i], now_ms);
+    pthread_mutex_unlock(&keys_lock);
 }

@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <stdlib.h>
 
-enum { SIGNAL_COUNT = 3 };
+#include "base/log.h"
+
+enum { SIGNAL_COUNT = 3, TELL_COUNTED_MS = 1000 };
 
 struct loop_signal {
     uv_signal_t handle;
@@ -23,6 +25,7 @@ struct mesa_loop {
     struct mesa_list turns;
     struct mesa_list jobs;
     uv_idle_t busy; /* active while there are jobs, so that the loop polls without blocking */
+    uv_timer_t tell_counted; /* active while the log has counted records it has not told of */
     struct loop_signal signals[SIGNAL_COUNT];
     size_t holds;
     uint64_t timer_due_ms; /* what `timer` or `idle` waits for while it is active */
@@ -107,10 +110,19 @@ static void on_busy(uv_idle_t *busy)
     (void)busy;
 }
 
+static void on_tell_counted(uv_timer_t *timer)
+{
+    (void)timer;
+    mesa_log_tell_counted(false);
+}
+
 static void on_prepare(uv_prepare_t *prepare)
 {
-    run_jobs(prepare->data);
-    run_turns(prepare->data);
+    struct mesa_loop *l = prepare->data;
+    run_jobs(l);
+    run_turns(l);
+    if (mesa_log_has_counted() && !uv_is_active((uv_handle_t *)&l->tell_counted))
+        uv_timer_start(&l->tell_counted, on_tell_counted, TELL_COUNTED_MS, 0);
 }
 
 /* What polling has produced goes out before the jobs have their slice. */
@@ -151,6 +163,8 @@ enum mesa_status mesa_loop_new(struct mesa_loop **out)
     uv_prepare_init(&l->uv, &l->prepare);
     uv_prepare_start(&l->prepare, on_prepare);
     unref_handle((uv_handle_t *)&l->prepare, l);
+    uv_timer_init(&l->uv, &l->tell_counted);
+    unref_handle((uv_handle_t *)&l->tell_counted, l);
     uv_check_init(&l->uv, &l->check);
     uv_check_start(&l->check, on_check);
     unref_handle((uv_handle_t *)&l->check, l);

@@ -65,7 +65,8 @@ bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_reque
         return false;
     struct mesa_task *t = mesa_task_begin(s->vm);
     if (t == NULL) {
-        mesa_log(MESA_LOG_ERROR, "script", "no memory for a handler, a request is refused");
+        mesa_log_limited(MESA_LOG_ERROR, "script", "MEMORY",
+                         MESA_SPAN("no memory for a handler, a request is refused"));
         mesa_http_reply(h, 503, NULL, 0, NULL, 0);
         return true;
     }
@@ -88,7 +89,8 @@ static int l_http_collect(lua_State *L)
     if (box->http == NULL)
         return 0;
     if (!box->vm->closing)
-        mesa_log(MESA_LOG_ERROR, "script", "an HTTP request was never answered: 500");
+        mesa_log_limited(MESA_LOG_ERROR, "script", "unanswered requests",
+                         MESA_SPAN("an HTTP request was never answered: 500"));
     mesa_http_reply(box->http, 500, NULL, 0, NULL, 0);
     box->http = NULL;
     return 0;

@@ -11,8 +11,21 @@ static int l_log(lua_State *L)
 {
     int level = luaL_checkint(L, 1);
     luaL_argcheck(L, level >= 1 && level <= 4, 1, "a level from 1 to 4 expected");
-    mesa_log((enum mesa_log_level)(level - 1), luaL_checkstring(L, 2), "%s",
-             luaL_checkstring(L, 3));
+    struct mesa_span text;
+    text.p = luaL_checklstring(L, 3, &text.len);
+    mesa_log_write((enum mesa_log_level)(level - 1), luaL_checkstring(L, 2), text);
+    return 0;
+}
+
+/* core.log_limited(level, area, key, text): see mesa_log_limited. */
+static int l_log_limited(lua_State *L)
+{
+    int level = luaL_checkint(L, 1);
+    luaL_argcheck(L, level >= 1 && level <= 4, 1, "a level from 1 to 4 expected");
+    struct mesa_span text;
+    text.p = luaL_checklstring(L, 4, &text.len);
+    mesa_log_limited((enum mesa_log_level)(level - 1), luaL_checkstring(L, 2),
+                     luaL_checkstring(L, 3), text);
     return 0;
 }
 
@@ -127,6 +140,7 @@ void mesa_bind_system(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"log", l_log},
+        {"log_limited", l_log_limited},
         {"log_enabled", l_log_enabled},
         {"now", l_now},
         {"watch", l_watch},

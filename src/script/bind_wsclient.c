@@ -19,7 +19,8 @@ static struct mesa_task *begin(struct ws_box *box, const char *event)
 {
     struct mesa_task *t = mesa_task_begin(box->vm);
     if (t == NULL) {
-        mesa_log(MESA_LOG_ERROR, "script", "no memory for a handler, an event is lost");
+        mesa_log_limited(MESA_LOG_ERROR, "script", "MEMORY",
+                         MESA_SPAN("no memory for a handler, an event is lost"));
         return NULL;
     }
     lua_rawgeti(mesa_task_state(t), LUA_REGISTRYINDEX, box->fn_ref);

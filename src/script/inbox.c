@@ -180,7 +180,8 @@ void mesa_inbox_push(struct client_box *box, struct mesa_span text, enum mesa_wa
     struct mesa_inbox *in = inbox_of(box);
     struct mesa_waiting *m = in != NULL ? malloc(sizeof *m + text.len) : NULL;
     if (m == NULL) {
-        mesa_log(MESA_LOG_ERROR, "script", "no memory for a message that must wait, it is lost");
+        mesa_log_limited(MESA_LOG_ERROR, "script", "MEMORY",
+                         MESA_SPAN("no memory for a message that must wait, it is lost"));
         return;
     }
     *m = (struct mesa_waiting){.len = text.len, .kind = kind};

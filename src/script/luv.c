@@ -8,8 +8,12 @@ typedef int (*luv_pcall_fn)(lua_State *L, int nargs, int nresults, int flags);
 
 static int traceback(lua_State *L)
 {
-    const char *text = lua_tostring(L, 1);
-    luaL_traceback(L, L, text != NULL ? text : luaL_typename(L, 1), 1);
+    lua_settop(L, 1);
+    if (!lua_isstring(L, 1)) {
+        lua_pushstring(L, luaL_typename(L, 1));
+        lua_replace(L, 1);
+    }
+    mesa_script_push_traceback(L, L, 1);
     return 1;
 }
 
@@ -23,8 +27,7 @@ static int call_now(lua_State *L, int nargs, int nresults)
     lua_remove(L, base);
     if (rc == 0)
         return nresults == LUA_MULTRET ? lua_gettop(L) - base + 1 : nresults;
-    mesa_log(MESA_LOG_ERROR, "script", "luv callback failed: %s", lua_tostring(L, -1));
-    lua_pop(L, 1);
+    mesa_script_log_text(L, "luv callback failed: ");
     return -rc;
 }
 

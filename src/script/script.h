@@ -159,7 +159,11 @@ bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf 
 void mesa_script_check_open(lua_State *L, const char *what);
 /* Pushes program.<name> on `L`. */
 void mesa_script_push_program(struct mesa_vm *vm, lua_State *L, const char *name);
-/* Logs the error value on top of `co` with a traceback of `co` (pops it) and emits nothing. */
+/* Pushes on `L` the text on top of `from` and behind it a traceback of `from`. */
+void mesa_script_push_traceback(lua_State *L, lua_State *from, int level);
+/* Logs `what` and the text on top of `L` (pops it) as an error of scripts. */
+void mesa_script_log_text(lua_State *L, const char *what);
+/* Logs `what` and the error value on top of `co` with a traceback of `co` (pops it) and emits nothing. */
 void mesa_script_log_error(struct mesa_vm *vm, lua_State *co, const char *what);
 
 /* An empty buffer of the VM for text, to be given back before the caller returns or raises. What runs

@@ -182,10 +182,10 @@ static void task_resume(struct mesa_task *t, int nargs)
     } else if (status == LUA_YIELD) {
         lua_settop(t->co, 0);
         lua_pushliteral(t->co, "it yielded from C code that is not mesa's, and was abandoned");
-        mesa_script_log_error(vm, t->co, "handler");
+        mesa_script_log_error(vm, t->co, "handler failed: ");
         task_finish(t, false);
     } else {
-        mesa_script_log_error(vm, t->co, "handler");
+        mesa_script_log_error(vm, t->co, "handler failed: ");
         task_finish(t, false);
     }
 }

@@ -34,12 +34,32 @@ static void error_to_text(lua_State *L)
     lua_remove(L, -2);
 }
 
+void mesa_script_push_traceback(lua_State *L, lua_State *from, int level)
+{
+    size_t len;
+    const char *text = lua_tolstring(from, -1, &len);
+    lua_pushlstring(L, text, len); /* luaL_traceback would end it at a NUL */
+    lua_pushliteral(L, "\n");
+    luaL_traceback(L, from, NULL, level);
+    lua_concat(L, 3);
+}
+
+void mesa_script_log_text(lua_State *L, const char *what)
+{
+    struct mesa_span text;
+    lua_pushstring(L, what);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+    text.p = lua_tolstring(L, -1, &text.len);
+    mesa_log_limited(MESA_LOG_ERROR, "script", "SCRIPT", text);
+    lua_pop(L, 1);
+}
+
 void mesa_script_log_error(struct mesa_vm *vm, lua_State *co, const char *what)
 {
     error_to_text(co);
-    luaL_traceback(vm->L, co, lua_tostring(co, -1), 0);
-    mesa_log(MESA_LOG_ERROR, "script", "%s failed: %s", what, lua_tostring(vm->L, -1));
-    lua_pop(vm->L, 1);
+    mesa_script_push_traceback(vm->L, co, 0);
+    mesa_script_log_text(vm->L, what);
     lua_pop(co, 1);
 }
 
@@ -53,7 +73,7 @@ static int on_panic(lua_State *L)
 static int add_traceback(lua_State *L)
 {
     error_to_text(L);
-    luaL_traceback(L, L, lua_tostring(L, -1), 1);
+    mesa_script_push_traceback(L, L, 1);
     return 1;
 }
 
@@ -67,8 +87,7 @@ enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults)
     lua_remove(L, base);
     if (rc == 0)
         return MESA_OK;
-    mesa_log(MESA_LOG_ERROR, "script", "%s", lua_tostring(L, -1));
-    lua_pop(L, 1);
+    mesa_script_log_text(L, "");
     return MESA_EINVAL;
 }
 

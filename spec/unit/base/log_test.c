@@ -111,6 +111,89 @@ TEST(control_characters_and_invalid_utf8_are_escaped)
         "\",\"level\":\"warn\",\"area\":\"test\",\"msg\":\"\\u001b[31m\\u000d\\u007f\\u009b \xc3\xa9\\\\xff\\\\xc3\"}\n");
 }
 
+TEST(a_nul_is_escaped_and_ends_nothing)
+{
+    const struct mesa_span text = MESA_SPAN("a\0b\n");
+    capture_begin();
+    mesa_log_write(MESA_LOG_WARN, "test", text);
+    mesa_log_configure(MESA_LOG_INFO, MESA_LOG_JSON);
+    mesa_log_write(MESA_LOG_WARN, "test", text);
+    mesa_log_limited(MESA_LOG_WARN, "test", "nul", text);
+    capture_end();
+    mesa_log_configure(MESA_LOG_INFO, MESA_LOG_TEXT);
+    CHECK(strstr(captured, " warn  test: a\\x00b\n") != NULL);
+    const char *json = strstr(captured, "\"msg\":\"a\\u0000b\"}\n");
+    CHECK_OR_RETURN(json != NULL);
+    CHECK(strstr(json + 1, "\"msg\":\"a\\u0000b\"}\n") != NULL);
+}
+
+static size_t count(const char *needle)
+{
+    size_t n = 0;
+    for (const char *p = captured; (p = strstr(p, needle)) != NULL; p++)
+        n++;
+    return n;
+}
+
+TEST(records_of_one_key_are_counted_after_the_first_of_a_second)
+{
+    capture_begin();
+    for (int i = 0; i < 1000; i++)
+        mesa_log_limited(MESA_LOG_WARN, "test", "FLOOD", MESA_SPAN("too much"));
+    mesa_log_limited(MESA_LOG_WARN, "test", "RARE", MESA_SPAN("not too much"));
+    CHECK(mesa_log_has_counted());
+    mesa_log_tell_counted(true);
+    CHECK(!mesa_log_has_counted());
+    mesa_log_tell_counted(true);
+    capture_end();
+    /* a slow machine may count two seconds */
+    CHECK(count(": too much\n") >= MESA_LOG_PER_SECOND && count(": too much\n") < 50);
+    CHECK(count("more of FLOOD in") >= 1);
+    CHECK_EQ_INT(count("not too much"), 1);
+    CHECK_EQ_INT(count("more of RARE"), 0);
+}
+
+TEST(nothing_is_lost_between_the_records_and_the_count)
+{
+    unsigned long long told = 0;
+    capture_begin();
+    for (int i = 0; i < 777; i++)
+        mesa_log_limited(MESA_LOG_WARN, "test", "SUM", MESA_SPAN("one of many"));
+    mesa_log_tell_counted(true);
+    capture_end();
+    for (const char *p = captured; (p = strstr(p, "\u2026 and ")) != NULL; p++) {
+        unsigned long long n = 0;
+        sscanf(p + strlen("\u2026 and "), "%llu", &n);
+        told += n;
+    }
+    CHECK_EQ_INT(told + count("one of many"), 777);
+}
+
+TEST(more_keys_than_there_is_room_for_share_a_place)
+{
+    char key[16];
+    capture_begin();
+    for (int i = 0; i < 2000; i++) {
+        snprintf(key, sizeof key, "key %d", i);
+        mesa_log_limited(MESA_LOG_WARN, "test", key, MESA_SPAN("each its own"));
+    }
+    mesa_log_tell_counted(true);
+    capture_end();
+    CHECK(count("each its own") < 1000);
+    CHECK(count("more of other kinds in") >= 1);
+}
+
+TEST(a_limited_record_is_cut)
+{
+    static char text[100000];
+    memset(text, 'x', sizeof text);
+    capture_begin();
+    mesa_log_limited(MESA_LOG_WARN, "test", "LONG", (struct mesa_span){text, sizeof text});
+    capture_end();
+    CHECK(strlen(captured) < MESA_LOG_LIMITED_BYTES + 100);
+    CHECK(strstr(captured, "xxx\u2026 (100000 bytes)\n") != NULL);
+}
+
 TEST(a_long_message_is_not_cut)
 {
     static char message[100001];
