@@ -51,6 +51,11 @@ static void check_message(struct mesa_span text)
     }
     struct mesa_span message, recipients;
     struct mesa_envelope e;
+    if (m.mended.data != NULL) {
+        REQUIRE(m.mended.len == text.len);
+        REQUIRE(mesa_json_check(text.p, text.len, DEPTH, NULL) != MESA_OK);
+        text.p = m.mended.data;
+    }
     REQUIRE(mesa_json_check(text.p, text.len, DEPTH, NULL) == MESA_OK);
     REQUIRE(mesa_json_find(text, "message", &message));
     REQUIRE(mesa_json_find(text, "recipients", &recipients) && *recipients.p == '[');

@@ -1,5 +1,6 @@
 /* fuzz_json.c - the scanner against a naive model, and what must hold for valid tokens. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/json.h"
@@ -100,6 +101,20 @@ static void check_object(struct mesa_span object)
     REQUIRE(found.p == want.p && found.len == want.len);
 }
 
+/* What is mended is JSON when the text was but for lone surrogate escapes, and stays as it is. */
+static void check_mend(const char *text, size_t size)
+{
+    char *copy = malloc(size + 1);
+    REQUIRE(copy != NULL);
+    memcpy(copy, text, size);
+    size_t mended = mesa_json_mend(copy, size);
+    REQUIRE((mesa_json_check(copy, size, DEPTH, NULL) == MESA_OK) ==
+            json_model_lenient(text, size, DEPTH));
+    REQUIRE((mended == 0) == (memcmp(copy, text, size) == 0));
+    REQUIRE(mesa_json_mend(copy, size) == 0);
+    free(copy);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *text = (const char *)data;
@@ -123,6 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check_object(value);
     }
     check_text(text, size);
+    check_mend(text, size);
     if (size >= sizeof(double))
         check_double(text);
     return 0;

@@ -2,11 +2,14 @@
  * scanner. */
 #include "json_model.h"
 
+#include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct input {
     const unsigned char *p, *end;
+    bool lenient;
 };
 
 static bool value(struct input *in, unsigned depth);
@@ -46,7 +49,20 @@ static bool digits(struct input *in)
     return in->p > start;
 }
 
-static bool number(struct input *in)
+static bool is_finite(const unsigned char *p, const unsigned char *end)
+{
+    size_t len = (size_t)(end - p);
+    char *text = malloc(len + 1);
+    if (text == NULL)
+        abort();
+    memcpy(text, p, len);
+    text[len] = '\0';
+    bool ok = isfinite(strtod(text, NULL)); /* in the C locale */
+    free(text);
+    return ok;
+}
+
+static bool grammar_number(struct input *in)
 {
     accept(in, '-');
     if (!accept(in, '0') && !digits(in))
@@ -59,6 +75,12 @@ static bool number(struct input *in)
         return digits(in);
     }
     return true;
+}
+
+static bool number(struct input *in)
+{
+    const unsigned char *start = in->p;
+    return grammar_number(in) && is_finite(start, in->p);
 }
 
 static bool hex4(struct input *in, unsigned *unit)
@@ -86,7 +108,7 @@ static bool escape(struct input *in)
         return true;
     if (!hex4(in, &high))
         return false;
-    if (high < 0xd800 || high > 0xdfff)
+    if (high < 0xd800 || high > 0xdfff || in->lenient)
         return true;
     return high < 0xdc00 && accept(in, '\\') && accept(in, 'u') && hex4(in, &low) &&
            low >= 0xdc00 && low <= 0xdfff;
@@ -178,6 +200,12 @@ static bool value(struct input *in, unsigned depth)
 
 bool json_model_valid(const char *text, size_t len, unsigned max_depth)
 {
-    struct input in = {(const unsigned char *)text, (const unsigned char *)text + len};
+    struct input in = {(const unsigned char *)text, (const unsigned char *)text + len, false};
+    return value(&in, max_depth) && in.p == in.end;
+}
+
+bool json_model_lenient(const char *text, size_t len, unsigned max_depth)
+{
+    struct input in = {(const unsigned char *)text, (const unsigned char *)text + len, true};
     return value(&in, max_depth) && in.p == in.end;
 }

@@ -6,5 +6,7 @@
 #include <stddef.h>
 
 bool json_model_valid(const char *text, size_t len, unsigned max_depth);
+/* The same with surrogate escapes that have no partner, which the grammar of RFC 8259 allows. */
+bool json_model_lenient(const char *text, size_t len, unsigned max_depth);
 
 #endif

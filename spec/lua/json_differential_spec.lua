@@ -213,10 +213,12 @@ describe("the codec and lua-cjson", function()
       local value, err = json.decode(damaged)
       local theirs = cjson_decode(damaged)
       if err == nil then
-        assert.is_true(same(theirs, value), damaged)
+        -- what lua-cjson makes of half a pair of surrogate escapes is its own
+        local halved = json.encode({ value }):find("\239\191\189", 1, true)
+        assert.is_true(halved ~= nil or same(theirs, value), damaged)
       else
         refused = refused + 1
-        local explained = theirs == nil
+        local explained = theirs == nil or err:find "^number out of range" ~= nil -- infinite for lua-cjson
         for _, pattern in ipairs(lenient) do
           explained = explained or damaged:find(pattern) ~= nil
         end
@@ -226,9 +228,14 @@ describe("the codec and lua-cjson", function()
     assert.is_true(refused > ROUNDS, "the damage did no harm")
   end)
 
-  it("read a number beyond the range as infinite, and write none", function()
+  it("write no number that is infinite; read as one, it is refused", function()
     assert.equal(math.huge, cjson.decode("[1e400]")[1])
-    assert.equal(math.huge, json.decode("[1e400]")[1])
+    for _, text in ipairs { "[1e400]", "[-1e400]", "[" .. ("9"):rep(309) .. "]" } do
+      local value, err = json.decode(text)
+      assert.is_nil(value)
+      assert.matches("^number out of range at byte 2$", err)
+    end
+    assert.equal(tonumber("1" .. ("0"):rep(308)), json.decode("[1" .. ("0"):rep(308) .. "]")[1])
     for _, n in ipairs { math.huge, -math.huge, 0 / 0 } do
       assert.is_false(pcall(cjson.encode, n))
       assert.is_false(pcall(json.encode, n))

@@ -33,7 +33,9 @@ local bad_inputs = {
   { "a comment", 1007, '{"op":0,/* d */"d":{}}' },
   { "a raw control character in a string", 1007, '{"op":0,"d":"a\tb"}' },
   { "an unknown escape", 1007, [[{"op":0,"d":"\q"}]] },
-  { "a lone surrogate escape", 1007, [[{"op":0,"d":"\ud800"}]] },
+  { "half of a surrogate escape", 1007, [[{"op":0,"d":"\ud80"}]] },
+  { "a number that is too large", 1007, '{"op":0,"d":{"n":1e999}}' },
+  { "a number that is too large behind data of more than a block", 1007, '{"op":0,"d":{"a":"' .. ("x"):rep(200) .. '","n":-1e999}}' },
   { "bad JSON deep inside data that nobody reads", 1007, '{"op":0,"t":"ECHO","d":{"a":[1,2,{"b":tru}]}}' },
   { "bad JSON in a heartbeat acknowledgement", 1007, '{"op":11,"d":{]}' },
   { "nesting over the limit", 1007, '{"op":0,"d":' .. ("["):rep(200) .. ("]"):rep(200) .. "}" },
@@ -120,8 +122,9 @@ for _, transport in ipairs(harness.transports) do
         assert.equal(1, names["client error"])
         assert.equal(1, names["server error"])
         assert.equal(1, names["disconnect"])
-        assert.equal(1, server:log_count("^%S+ %a+ +%a+: ", mark) - server:log_count("^%S+ [di]%a+ +%a+: ", mark),
-          server:output())
+        -- one line, or none when it was counted
+        local lines = server:log_count("^%S+ %a+ +%a+: ", mark) - server:log_count("^%S+ [di]%a+ +%a+: ", mark)
+        assert.is_true(lines - server:log_count("… and %d+ more of", mark) <= 1, server:output())
       end)
     end
 

@@ -45,18 +45,22 @@ static enum mesa_status normalise(struct mesa_buf *out, struct mesa_span json, u
 {
     struct mesa_envelope e;
     struct mesa_json_error err;
-    struct mesa_buf type;
-    enum mesa_status rc = mesa_envelope_parse(json.p, json.len, max_depth, &e, &err);
-    if (rc != MESA_OK || e.op == MESA_OP_INTERNAL)
-        return MESA_EPROTO;
-    struct mesa_outgoing m = {.op = e.op, .d = e.d};
+    struct mesa_buf type, mended;
     mesa_buf_init(&type);
-    if (e.t.p != NULL) {
+    mesa_buf_init(&mended);
+    enum mesa_status rc = mesa_envelope_receive(&json, max_depth, &e, &mended, &err);
+    if (rc == MESA_OK && e.op == MESA_OP_INTERNAL)
+        rc = MESA_EPROTO;
+    if (rc == MESA_EUTF8)
+        rc = MESA_EPROTO;
+    struct mesa_outgoing m = {.op = e.op, .d = e.d};
+    if (rc == MESA_OK && e.t.p != NULL) {
         rc = mesa_json_unescape(e.t, &type);
         m.type = mesa_redis_span(&type);
     }
     if (rc == MESA_OK)
         rc = mesa_envelope_write(out, &m);
+    mesa_buf_deinit(&mended);
     mesa_buf_deinit(&type);
     return rc;
 }

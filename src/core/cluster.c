@@ -240,9 +240,8 @@ static enum mesa_status interpret(const struct member *members, unsigned max_dep
     return rc;
 }
 
-enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsigned max_depth,
-                                            struct mesa_cluster_message *out,
-                                            struct mesa_json_error *err)
+static enum mesa_status parse_message(const char *text, size_t len, unsigned max_depth,
+                                      struct mesa_cluster_message *out, struct mesa_json_error *err)
 {
     struct member members[MEMBERS_MAX] = {
         {.key = "message"}, {.key = "recipients"}, {.key = "excluding"}, {.key = "sync"},
@@ -259,8 +258,28 @@ enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsign
     return rc;
 }
 
+enum mesa_status mesa_cluster_message_parse(const char *text, size_t len, unsigned max_depth,
+                                            struct mesa_cluster_message *out,
+                                            struct mesa_json_error *err)
+{
+    struct mesa_buf mended;
+    enum mesa_status rc = parse_message(text, len, max_depth, out, err);
+    if (rc == MESA_OK)
+        return rc;
+    mesa_buf_init(&mended);
+    if (mesa_buf_append(&mended, text, len) == MESA_OK &&
+        mesa_json_mend(mended.data, mended.len) > 0)
+        rc = parse_message(mended.data, mended.len, max_depth, out, err);
+    if (rc == MESA_OK)
+        out->mended = mended;
+    else
+        mesa_buf_deinit(&mended);
+    return rc;
+}
+
 void mesa_cluster_message_deinit(struct mesa_cluster_message *m)
 {
+    mesa_buf_deinit(&m->mended);
     ids_deinit(&m->recipients);
     ids_deinit(&m->excluding);
     mesa_buf_deinit(&m->raw);

@@ -29,7 +29,8 @@ enum mesa_cluster_kind {
 
 /* A message on the channel `ws`. */
 struct mesa_cluster_message {
-    struct mesa_envelope envelope; /* spans into the text */
+    struct mesa_envelope envelope; /* spans into the text, or into `mended` */
+    struct mesa_buf mended;        /* the text, when it had lone surrogate escapes */
     enum mesa_cluster_kind kind;
     struct mesa_buf raw; /* what raw clients get, decoded; of an envelope empty */
     bool everybody;      /* "*" is among the recipients */

@@ -36,6 +36,12 @@ struct mesa_envelope {
     bool no_sync;       /* o is {"sync": false, …} */
 };
 
+/* As mesa_envelope_parse, for what others have written: surrogate escapes without a partner are
+ * mended first (see mesa_json_mend). *text is then the mended text, in the buffer `mended`, which
+ * is the caller's to initialise and deinit. */
+enum mesa_status mesa_envelope_receive(struct mesa_span *text, unsigned max_depth,
+                                       struct mesa_envelope *out, struct mesa_buf *mended,
+                                       struct mesa_json_error *err);
 /* MESA_OK; MESA_EPROTO/MESA_EUTF8 with *err (err->text also covers the envelope: "op is missing",
  * "t is not a string" …). Duplicate keys: the last one wins, and only the last one's type counts.
  * Keys are compared after unescaping. Other keys are validated and ignored. */

@@ -1,9 +1,10 @@
 /* json.h - strict JSON (RFC 8259): one-pass validation, spans, strings and numbers.
  *
  * Strict means: UTF-8 is checked (no overlong forms, surrogates or code points above U+10FFFF),
- * control characters in strings, lone surrogate escapes (\ud800 without its partner), leading
- * zeros, NaN, comments, trailing commas and bytes after the value are errors. Depth is bounded and
- * nothing recurses on the C stack deeper than that bound. Pure: any thread. May include: base/.
+ * control characters in strings, lone surrogate escapes (\ud800 without its partner), numbers too
+ * large for a double, leading zeros, NaN, comments, trailing commas and bytes after the value are
+ * errors. Depth is bounded and nothing recurses on the C stack deeper than that bound. What peers
+ * write may have lone surrogate escapes: see mesa_json_mend. Pure: any thread. May include: base/.
  */
 #ifndef MESA_CORE_JSON_H
 #define MESA_CORE_JSON_H
@@ -34,6 +35,11 @@ enum mesa_status mesa_json_value(const char **p, const char *end, unsigned max_d
 enum mesa_status mesa_json_check(const char *text, size_t len, unsigned max_depth,
                                  struct mesa_json_error *err);
 
+/* JavaScript writes an escape like \ud83d for a string that was cut in the middle of an emoji.
+ * Writes \ufffd in place of each surrogate escape in `text` that has no partner, and returns their
+ * number. The text need not be JSON; its length stays. For texts that were refused, on a copy. */
+size_t mesa_json_mend(char *text, size_t len);
+
 /* Finds the last member called `key` (compared after unescaping) of the VALID JSON object `object`.
  * False: absent, or not an object. */
 bool mesa_json_find(struct mesa_span object, const char *key, struct mesa_span *value);
@@ -42,8 +48,8 @@ bool mesa_json_find(struct mesa_span object, const char *key, struct mesa_span *
 
 /* Appends the decoded text of a JSON string token (quotes included in `token`). MESA_ENOMEM. */
 enum mesa_status mesa_json_unescape(struct mesa_span token, struct mesa_buf *out);
-/* The value of a JSON number token, correctly rounded (locale-independent); overflow gives
- * +-infinity. */
+/* The value of a JSON number token, correctly rounded (locale-independent). Finite for what the
+ * scanner accepts, else overflow gives +-infinity. */
 double mesa_json_number(struct mesa_span token);
 /* Whether a JSON number token is exactly an integer within +-2^53 (1.0, 10e-1 and -0 are); its
  * value in *out. */

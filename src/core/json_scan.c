@@ -2,6 +2,8 @@
  * and json_scan.h. */
 #include "core/json_scan.h"
 
+#include <math.h>
+
 enum mesa_status mesa_json_report(const struct mesa_json_fault *f, const char *start,
                                   struct mesa_json_error *err)
 {
@@ -108,6 +110,8 @@ static inline const char *skip_digits(const char *p, const char *end)
 
 static const char *scan_number(const char *p, const char *end, struct mesa_json_fault *f)
 {
+    const char *start = p;
+    bool exponent = false;
     if (*p == '-')
         p++;
     if (p == end || !is_digit(*p))
@@ -133,7 +137,12 @@ static const char *scan_number(const char *p, const char *end, struct mesa_json_
         if (p == end || !is_digit(*p))
             return mesa_json_fail(f, p, "expected a digit");
         p = skip_digits(p, end);
+        exponent = true;
     }
+    /* It would be infinite, which no JSON can say again. */
+    if ((exponent || p - start >= MESA_JSON_RANGE_DIGITS) &&
+        isinf(mesa_json_number((struct mesa_span){start, (size_t)(p - start)})))
+        return mesa_json_fail(f, start, "number out of range");
     return p;
 }
 

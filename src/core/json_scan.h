@@ -33,6 +33,9 @@ const char *mesa_json_scan_scalar(const char *p, const char *end, struct mesa_js
 const char *mesa_json_scan_any(const char *p, const char *end, unsigned max_depth,
                                struct mesa_json_fault *f);
 
+/* An integer of fewer digits fits a double. */
+enum { MESA_JSON_RANGE_DIGITS = 309 };
+
 /* Fills in *f with MESA_EPROTO and returns NULL. */
 static inline const char *mesa_json_fail(struct mesa_json_fault *f, const char *at,
                                          const char *text)

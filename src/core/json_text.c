@@ -71,6 +71,38 @@ unsigned mesa_json_decode_escape(const char **p, char out[4])
     return 1;
 }
 
+/* The UTF-16 unit of the escape at `p`; 0x10000: there is none, or not a whole one. */
+static uint32_t escaped_unit(const char *p, const char *end)
+{
+    if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
+        return 0x10000;
+    for (int i = 2; i < 6; i++) {
+        char lower = (char)(p[i] | 0x20);
+        if (!((p[i] >= '0' && p[i] <= '9') || (lower >= 'a' && lower <= 'f')))
+            return 0x10000;
+    }
+    return hex4(p + 2);
+}
+
+size_t mesa_json_mend(char *text, size_t len)
+{
+    char *p = text, *end = text + len;
+    size_t mended = 0;
+    while (p < end && (p = memchr(p, '\\', (size_t)(end - p))) != NULL) {
+        uint32_t unit = escaped_unit(p, end);
+        if (unit >= 0xd800 && unit < 0xdc00 && (escaped_unit(p + 6, end) & 0x1fc00) == 0xdc00) {
+            p += 12; /* a pair */
+        } else if (unit >= 0xd800 && unit <= 0xdfff) {
+            memcpy(p, "\\ufffd", 6);
+            p += 6;
+            mended++;
+        } else {
+            p += end - p < 2 ? 1 : 2;
+        }
+    }
+    return mended;
+}
+
 enum mesa_status mesa_json_unescape(struct mesa_span token, struct mesa_buf *out)
 {
     const char *p = token.p + 1, *end = token.p + token.len - 1;

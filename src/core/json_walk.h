@@ -73,7 +73,8 @@ static inline const char *mesa_json_walk_scalar(const char *p, const char *stop)
         behind += mesa_json_digits(first, &digits);
     while ((unsigned)(*behind - '0') <= 9)
         behind++;
-    if (behind == stop && (behind == first + 1 || (behind > first && *first != '0')))
+    if (behind == stop && behind - first < MESA_JSON_RANGE_DIGITS &&
+        (behind == first + 1 || (behind > first && *first != '0')))
         return stop;
     if (stop - p == 4 && (memcmp(p, "true", 4) == 0 || memcmp(p, "null", 4) == 0))
         return stop;

@@ -41,15 +41,18 @@ static void on_message(void *ctx, const char *data, size_t len, bool binary)
     struct mesa_envelope e;
     struct mesa_json_error err;
     (void)binary; /* carries the same JSON text (PROTOCOL 1) */
-    bool ok = mesa_envelope_parse(data, len, MESA_JSON_DEPTH_MAX, &e, &err) == MESA_OK;
+    struct mesa_span text = {data, len};
+    struct mesa_buf mended;
+    mesa_buf_init(&mended);
+    bool ok = mesa_envelope_receive(&text, MESA_JSON_DEPTH_MAX, &e, &mended, &err) == MESA_OK;
     struct mesa_task *t = begin(box, ok ? "message" : "invalid");
-    if (t == NULL)
-        return;
-    if (ok)
+    if (t != NULL && ok)
         mesa_script_push_message(box->vm, mesa_task_state(t), &e);
-    else
+    else if (t != NULL)
         lua_pushstring(mesa_task_state(t), err.text);
-    mesa_task_run(t, 2, NULL, NULL);
+    mesa_buf_deinit(&mended);
+    if (t != NULL)
+        mesa_task_run(t, 2, NULL, NULL);
 }
 
 static void on_drained(void *ctx)

@@ -300,18 +300,44 @@ void mesa_value_push(lua_State *L, struct mesa_span json, struct mesa_value_name
     raise_no_memory(L);
 }
 
+/* As decode_text, on a copy without lone surrogate escapes; *text is then that copy, which the stack
+ * holds below the value, or alone. MESA_EPROTO with nothing pushed: the text has none. */
+static enum mesa_status decode_mended(lua_State *L, struct mesa_span *text, unsigned max_depth)
+{
+    if (memchr(text->p, '\\', text->len) == NULL)
+        return MESA_EPROTO;
+    char *copy = lua_newuserdata(L, text->len);
+    memcpy(copy, text->p, text->len);
+    if (mesa_json_mend(copy, text->len) == 0) {
+        lua_pop(L, 1);
+        return MESA_EPROTO;
+    }
+    text->p = copy;
+    return decode_text(L, *text, max_depth, NULL);
+}
+
 enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, unsigned max_depth,
                                    struct mesa_json_error *err)
 {
     if (max_depth > MESA_JSON_DEPTH_MAX)
         max_depth = MESA_JSON_DEPTH_MAX;
-    enum mesa_status rc = decode_text(L, (struct mesa_span){text, len}, max_depth, NULL);
-    if (rc != MESA_EPROTO) {
-        if (rc != MESA_OK)
-            *err = (struct mesa_json_error){.offset = 0, .text = "not enough memory"};
+    struct mesa_span json = {len > 0 ? text : "", len};
+    int top = lua_gettop(L);
+    enum mesa_status rc = decode_text(L, json, max_depth, NULL);
+    if (rc == MESA_EPROTO)
+        rc = decode_mended(L, &json, max_depth);
+    if (rc == MESA_OK) {
+        if (lua_gettop(L) > top + 1)
+            lua_replace(L, top + 1); /* the copy it was decoded from */
         return rc;
     }
-    rc = mesa_json_check(text, len, max_depth, err);
+    if (rc == MESA_ENOMEM) {
+        lua_settop(L, top);
+        *err = (struct mesa_json_error){.offset = 0, .text = "not enough memory"};
+        return rc;
+    }
+    rc = mesa_json_check(json.p, json.len, max_depth, err);
+    lua_settop(L, top);
     if (rc == MESA_OK) { /* the two disagree on what JSON is: nothing was pushed all the same */
         assert(false);
         *err = (struct mesa_json_error){.offset = 0, .text = "not JSON"};

@@ -102,12 +102,15 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
 
     struct mesa_envelope e;
     struct mesa_json_error err;
+    struct mesa_buf mended;
     unsigned depth = s->cfg.limits.max_depth;
-    enum mesa_status rc = mesa_envelope_parse(text.p, text.len, depth, &e, &err);
+    mesa_buf_init(&mended);
+    enum mesa_status rc = mesa_envelope_receive(&text, depth, &e, &mended, &err);
     struct mesa_action a = rc == MESA_OK
                                ? mesa_client_state_receive(&c->state, &s->cfg, &e)
                                : mesa_client_state_malformed(rc, text.p, text.len, depth, &err);
     act(c, &a, &e, text);
+    mesa_buf_deinit(&mended);
 }
 
 void mesa_client_receive_again(struct mesa_client *c, struct mesa_span text)

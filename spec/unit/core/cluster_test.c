@@ -43,6 +43,16 @@ TEST(a_message_of_a_node_server)
     mesa_cluster_message_deinit(&m);
 }
 
+TEST(surrogate_escapes_without_a_partner_are_mended)
+{
+    CHECK_OR_RETURN(parse("{\"message\":{\"op\":0,\"d\":\"\\ud83d\",\"t\":\"\\ude00\"},"
+                          "\"recipients\":[\"\\ud83d\"]}") == MESA_OK);
+    CHECK_EQ_MEM(m.envelope.d.p, m.envelope.d.len, "\"\\ufffd\"", 8);
+    CHECK_EQ_MEM(m.envelope.t.p, m.envelope.t.len, "\"\\ufffd\"", 8);
+    check_id(&m.recipients, 0, "\xef\xbf\xbd");
+    mesa_cluster_message_deinit(&m);
+}
+
 TEST(everybody_but_some)
 {
     CHECK_OR_RETURN(parse(" {\"origin\":\"x\",\"message\":{\"op\":5},\"recipients\":[\"a\",\"*\"],"

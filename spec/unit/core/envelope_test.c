@@ -44,6 +44,28 @@ static void check_parts(const char *text, int64_t op, const char *d, const char 
     check_span(e.o, o);
 }
 
+TEST(surrogate_escapes_without_a_partner_are_mended_when_received)
+{
+    static const char *const texts[] = {
+        "{\"op\":0,\"t\":\"\\ud83d\",\"d\":{\"\\ud83d\":1}}",
+        "{\"op\":0,\"t\":\"\\ude00\",\"d\":{\"\\uDBFF\":1},\"padding\":\"to be read by an index of the "
+        "structure, the text has to be longer than a block or two of it, which are sixty-four bytes each.\"}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct mesa_span text = {texts[i], strlen(texts[i])};
+        struct mesa_envelope e;
+        struct mesa_json_error err;
+        struct mesa_buf mended;
+        mesa_buf_init(&mended);
+        CHECK_EQ_INT(mesa_envelope_parse(text.p, text.len, 16, &e, &err), MESA_EPROTO);
+        CHECK_OR_RETURN(mesa_envelope_receive(&text, 16, &e, &mended, &err) == MESA_OK);
+        CHECK(text.p == mended.data && text.len == strlen(texts[i]));
+        CHECK_EQ_MEM(e.t.p, e.t.len, "\"\\ufffd\"", 8);
+        CHECK_EQ_MEM(e.d.p, e.d.len, "{\"\\ufffd\":1}", 12);
+        mesa_buf_deinit(&mended);
+    }
+}
+
 TEST(the_parts_are_found)
 {
     check_parts("{\"op\":0}", 0, NULL, NULL, NULL, NULL);
@@ -55,7 +77,7 @@ TEST(the_parts_are_found)
     check_parts("{\"op\":0,\"d\":null,\"t\":null,\"s\":null,\"o\":null}", 0, "null", NULL, NULL,
                 NULL);
     check_parts("{\"op\":0,\"d\":\"text\"}", 0, "\"text\"", NULL, NULL, NULL);
-    check_parts("{\"op\":0,\"d\":1e999}", 0, "1e999", NULL, NULL, NULL);
+    check_parts("{\"op\":0,\"d\":1e308}", 0, "1e308", NULL, NULL, NULL);
     check_parts("{\"op\":0,\"d\":false,\"t\":\"\"}", 0, "false", "\"\"", NULL, NULL);
     check_parts("{\"op\":0,\"x\":{\"op\":5},\"opp\":1,\"O\":2,\"D\":3,\"\":4,\"oq\":5,\"p\":6}", 0,
                 NULL, NULL, NULL, NULL);
@@ -125,7 +147,9 @@ TEST(what_is_no_envelope_is_refused_with_a_reason)
     REFUSED("{\"op\":[1]}", 6, "op is not an integer");
     REFUSED("{\"op\":{}}", 6, "op is not an integer");
     REFUSED("{\"op\":1.5}", 6, "op is not an integer");
-    REFUSED("{\"op\":1e999}", 6, "op is not an integer");
+    REFUSED("{\"op\":1e999}", 6, "number out of range");
+    REFUSED("{\"op\":1e300}", 6, "op is not an integer");
+    REFUSED("{\"op\":0,\"d\":[1e999]}", 13, "number out of range");
     REFUSED("{\"op\":1e-999}", 6, "op is not an integer");
     REFUSED("{\"op\":9007199254740993}", 6, "op is not an integer");
     REFUSED("{\"op\":1,\"op\":\"2\"}", 13, "op is not an integer");

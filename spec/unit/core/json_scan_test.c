@@ -34,7 +34,7 @@ static enum mesa_status check(const char *text, size_t len, unsigned max_depth,
 static const struct sample valid[] = {
     S("null"), S("true"), S("false"), S("0"), S("-0"), S("1"), S("-1"),
     S("123456789012345678901234567890"), S("0.5"), S("-0.5"), S("1.25e10"), S("1E5"), S("1e+5"),
-    S("1e-5"), S("0e0"), S("0e+1"), S("1e999"), S("-1e-999"), S("20e1"), S("1.0"), S("1e00"),
+    S("1e-5"), S("0e0"), S("0e+1"), S("0e999"), S("-1e-999"), S("20e1"), S("1.0"), S("1e00"),
     S("-0.0e-0"), S("123e65"), S("0.00000000000000000000000000000000001"), S("\"\""), S("\"a\""),
     S(" \t\r\n1 \t\r\n"), S("\"\x7f\""), S("\"\xc2\x80\""), S("\"\xe2\x82\xac\""),
     S("\"\xf0\x9f\x98\x80\""), S("\"\xf4\x8f\xbf\xbf\""), S("\"\xed\x9f\xbf\""),
@@ -57,7 +57,7 @@ static const struct sample invalid[] = {
     S("null null"), S("tru"), S("truth"), S("True"), S("TRUE"), S("fals"), S("falsee"),
     S("undefined"), S("NaN"), S("nan"), S("Infinity"), S("-Infinity"), S("inf"), S("-"), S("+1"),
     S("--1"), S("01"), S("-01"), S("00"), S("0x1"), S("0X1F"), S("1."), S(".5"), S("-.5"),
-    S("1.e5"), S("1e"), S("1e+"), S("1e-"), S("1E"), S("1e1.5"), S("1 2"), S("1,2"), S("1a"),
+    S("1.e5"), S("1e999"), S("-1e999"), S("1.8e308"), S("[1e309]"), S("1e"), S("1e+"), S("1e-"), S("1E"), S("1e1.5"), S("1 2"), S("1,2"), S("1a"),
     S("1_000"), S("- 1"), S("0e"), S("0.e1"), S("1.2.3"), S("1e1e1"), S("-a"), S("-\"1\""),
     S("1,"), S("\xef\xbc\x91"), S("0b1"), S("1f"), S("1L"), S("0.1.2"), S("-1x"),
     S("\xe2\x88\x92" "1"), S("\v1"), S("\f1"), S("\xc2\xa0" "1"), S("1\xe2\x80\xa8"), S("\""),
@@ -172,6 +172,8 @@ TEST(errors_say_where_and_what)
     check_error("\"abc", 4, "unterminated string");
     check_error("\"a\\x\"", 3, "invalid escape");
     check_error("\"a\\ud800\"", 2, "lone surrogate escape");
+    check_error("[1e999]", 1, "number out of range");
+    check_error("{\"a\":-1e309}", 5, "number out of range");
     check_error("\"a\nb\"", 2, "control character in string");
     check_error("\"ab\xff\"", 3, "invalid UTF-8");
 }

@@ -43,6 +43,30 @@ TEST(escapes_decode)
     check_unescape("\"\\\\u0041\"", "\\u0041", 6);
 }
 
+static void check_mend(const char *text, size_t count, const char *want)
+{
+    char copy[64];
+    size_t len = strlen(text);
+    CHECK_OR_RETURN(len < sizeof copy);
+    memcpy(copy, text, len);
+    CHECK_EQ_INT(mesa_json_mend(copy, len), count);
+    CHECK_EQ_MEM(copy, len, want, strlen(want));
+}
+
+TEST(surrogate_escapes_without_a_partner_are_mended)
+{
+    check_mend("\"cut \\ud83d\"", 1, "\"cut \\ufffd\"");
+    check_mend("\"\\uDE00\\ud83d\"", 2, "\"\\ufffd\\ufffd\"");
+    check_mend("\"\\ud83d\\ud83d\\ude00\\ude00\"", 2, "\"\\ufffd\\ud83d\\ude00\\ufffd\"");
+    check_mend("\"\\ud83d\\n\\ud83dx\"", 2, "\"\\ufffd\\n\\ufffdx\"");
+    check_mend("\"\\\\ud83d\\\\\\ud83d\"", 1, "\"\\\\ud83d\\\\\\ufffd\"");
+    check_mend("\"\\ud83d\\ude00\\u00e9\\\"", 0, "\"\\ud83d\\ude00\\u00e9\\\"");
+    check_mend("\"\\ud83", 0, "\"\\ud83");
+    check_mend("\"\\ud83d\\ude0", 1, "\"\\ufffd\\ude0");
+    check_mend("\\", 0, "\\");
+    check_mend("", 0, "");
+}
+
 TEST(unescape_appends)
 {
     struct mesa_buf b;
