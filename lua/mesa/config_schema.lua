@@ -13,8 +13,7 @@ local UINT32_MAX = 2 ^ 32 - 1
 -- How many messages of each direction `storeMessages = true` keeps.
 local STORED_BY_DEFAULT = 100
 
-local COMPRESSION_REFUSED = "compression must be false: the libwebsockets of this build is older than 4.4.0, "
-  .. "where permessage-deflate has memory-safety bugs"
+local COMPRESSION_REFUSED = "compression must be false: this version has no permessage-deflate"
 
 -- ---- words -------------------------------------------------------------------------------------------------------
 

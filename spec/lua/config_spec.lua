@@ -308,7 +308,7 @@ end)
 
 describe("what this version cannot do", function()
   it("is said plainly for compression, with the reason", function()
-    refuses({ compression = true }, "compression must be false", "libwebsockets", "4.4.0")
+    refuses({ compression = true }, "compression must be false", "permessage-deflate")
     refuses({ compression = "on" }, 'compression must be false, got the string "on"')
   end)
 end)

@@ -184,7 +184,7 @@ for _, transport in ipairs(harness.transports) do
       assert.equal(426, get("/live").status)
     end)
 
-    it(transport.tls and "has a connection of its own" or "shares its connection with others", function()
+    it("shares its connection with others", function()
       local stream = require "spec.support.stream"
       local wire = assert(stream.connect(server:address(), { ca = transport.tls and harness.tls.certificate().cert or nil }))
       local text, ended = "", false
@@ -195,15 +195,10 @@ for _, transport in ipairs(harness.transports) do
       for _, path in ipairs { "hello", "wait", "later", "file.txt" } do
         wire:write(("GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"):format(path))
       end
-      if transport.tls then
-        assert.is_true(loop.wait(function() return ended end, 5000))
-        assert.matches("\r\nConnection: close\r\n.*\r\n\r\nhello$", text)
-      else
-        assert.is_true(answered(4))
-        wire:write "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-        assert.is_true(loop.wait(function() return ended end, 5000))
-        assert.matches("hello.*waited.*later.*from the folder.*Connection: close.*hello$", text)
-      end
+      assert.is_true(answered(4))
+      wire:write "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+      assert.is_true(loop.wait(function() return ended end, 5000))
+      assert.matches("hello.*waited.*later.*from the folder.*Connection: close.*hello$", text)
       wire:close()
     end)
 

@@ -118,27 +118,23 @@ for _, transport in ipairs(harness.transports) do
         client:expect "ECHO"
       end)
 
-      if not transport.tls then -- libwebsockets answers the first of a read
-        it("answers each of several pings in one segment, in their place", function()
-          local client, bytes = server:join(), {}
-          for i = 1, 100 do
-            bytes[i] = ws_frame.encode(ws_frame.PING, tostring(i))
-          end
-          client:send_raw(table.concat(bytes))
-          client:expect_pong "100"
-          for i = 1, 99 do
-            assert.equal(tostring(i), client.pongs[i])
-          end
-        end)
-      end
+      it("answers each of several pings in one segment, in their place", function()
+        local client, bytes = server:join(), {}
+        for i = 1, 100 do
+          bytes[i] = ws_frame.encode(ws_frame.PING, tostring(i))
+        end
+        client:send_raw(table.concat(bytes))
+        client:expect_pong "100"
+        for i = 1, 99 do
+          assert.equal(tostring(i), client.pongs[i])
+        end
+      end)
     end)
 
     describe("closing", function()
-      local codes = { 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999 }
-      if not transport.tls then -- registered later than libwebsockets knows: it answers 1002
-        codes[#codes + 1], codes[#codes + 2], codes[#codes + 3] = 1012, 1013, 1014
-      end
-      for _, code in ipairs(codes) do
+      for _, code in ipairs {
+        1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999,
+      } do
         it(("answers the close code %d and ends the connection"):format(code), function()
           local client = server:join()
           client:send_frame(ws_frame.CLOSE, ws_frame.close_payload(code, "bye"))
@@ -225,15 +221,13 @@ for _, transport in ipairs(harness.transports) do
           .. ws_frame.encode(0, "]", { fin = false }) .. ws_frame.encode(1, ECHO),
         ["a ping of 126 bytes"] = ws_frame.encode(ws_frame.PING, ("p"):rep(126), { wide = 2 }),
         ["a ping in fragments"] = ws_frame.encode(ws_frame.PING, "half", { fin = false }),
+        ["a text that is not masked"] = ws_frame.encode(1, ECHO, { mask = false }),
+        ["a ping that is not masked"] = ws_frame.encode(ws_frame.PING, "", { mask = false }),
+        ["a close that is not masked"] = ws_frame.encode(ws_frame.CLOSE, ws_frame.close_payload(1000), { mask = false }),
+        ["a short length in two bytes"] = ws_frame.encode(1, ECHO, { wide = 2 }),
+        ["a short length in eight bytes"] = ws_frame.encode(1, ECHO, { wide = 8 }),
+        ["a length of two bytes in eight"] = ws_frame.encode(1, ("y"):rep(65535), { wide = 8 }),
       }
-      if not transport.tls then -- libwebsockets lets these pass
-        frames["a text that is not masked"] = ws_frame.encode(1, ECHO, { mask = false })
-        frames["a ping that is not masked"] = ws_frame.encode(ws_frame.PING, "", { mask = false })
-        frames["a close that is not masked"] = ws_frame.encode(ws_frame.CLOSE, ws_frame.close_payload(1000), { mask = false })
-        frames["a short length in two bytes"] = ws_frame.encode(1, ECHO, { wide = 2 })
-        frames["a short length in eight bytes"] = ws_frame.encode(1, ECHO, { wide = 8 })
-        frames["a length of two bytes in eight"] = ws_frame.encode(1, ("y"):rep(65535), { wide = 8 })
-      end
       for what, frame in pairs(frames) do
         it("close with 1002: " .. what, function()
           local client = server:join()
@@ -251,96 +245,98 @@ for _, transport in ipairs(harness.transports) do
   end)
 end
 
-describe("the opening handshake", function()
-  local server
+for _, transport in ipairs(harness.transports) do
+  describe("the opening handshake over " .. transport.name, function()
+    local server
 
-  setup(function()
-    server = harness.lab { path = "/live", authentication = { timeout = false } }
-  end)
-
-  teardown(function()
-    server:stop()
-  end)
-
-  it("accepts the configured path", function()
-    assert.equal(10, server:connect("/live"):hello().op)
-  end)
-
-  it("accepts the path with a query and hands it to the script decoded", function()
-    local client = server:join "/live?room=7&name=a%20b&text=%26%3D%C3%A9&twice=1&twice=2&empty"
-    client:send { op = 0, t = "ME" }
-    local request = client:expect("ME").d.request
-    assert.equal("/live", request.path)
-    assert.same({ room = "7", name = "a b", text = "&=\195\169", twice = "2", empty = "" }, request.query)
-  end)
-
-  it("agrees on the first subprotocol that is offered, as the Node library does", function()
-    local client = server:join("/live", { protocol = "first, second" })
-    assert.equal("first", client.response.headers["sec-websocket-protocol"])
-    client:send { op = 0, t = "ME" }
-    assert.equal("first", client:expect("ME").d.request.protocol)
-    assert.is_nil(server:connect("/live").response.headers["sec-websocket-protocol"])
-  end)
-
-  it("refuses another path with 404", function()
-    for _, path in ipairs { "/", "/other", "/live/more", "/live/", "/liv", "/live2", "/LIVE" } do
-      local client, _, response = server:try_connect(path)
-      assert.is_nil(client)
-      assert.equal(404, response and response.status, path)
-    end
-  end)
-
-  it("gives the peer's address and headers to the script", function()
-    local client = server:join("/live", { headers = { ["User-Agent"] = "spec/1" } })
-    client:send { op = 0, t = "ME" }
-    local request = client:expect("ME").d.request
-    assert.equal("127.0.0.1", request.ip)
-    assert.equal("spec/1", request.agent)
-  end)
-
-  it("answers the accept key of RFC 6455", function()
-    local client = server:connect("/live", { headers = { ["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ==" } })
-    assert.equal("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", client.response.headers["sec-websocket-accept"])
-  end)
-
-  it("does not agree to compression that is off", function()
-    local client = server:connect("/live", { headers = { ["Sec-WebSocket-Extensions"] = "permessage-deflate" } })
-    assert.is_nil(client.response.headers["sec-websocket-extensions"])
-  end)
-
-  for what, case in pairs {
-    ["without a key"] = { status = 400, headers = { ["Sec-WebSocket-Key"] = false } },
-    ["of version 7"] = { status = 426, headers = { ["Sec-WebSocket-Version"] = "7" } },
-    ["without a Host"] = { status = 400, headers = { Host = false } },
-    ["with two words for a header's name"] = { status = 400, headers = { ["Two Words"] = "x" } },
-  } do
-    it("refuses an upgrade " .. what, function()
-      local client, _, response = server:try_connect("/live", { headers = case.headers })
-      assert.is_nil(client)
-      assert.equal(case.status, response and response.status)
+    setup(function()
+      server = harness.lab({ path = "/live", authentication = { timeout = false } }, transport)
     end)
-  end
 
-  it("accepts header names in any case and a Connection with several words", function()
-    local client = server:connect("/live", { headers = {
-      Upgrade = false, Connection = false, upgrade = "WebSocket", CONNECTION = "keep-alive, Upgrade",
-    } })
-    assert.equal(10, client:hello().op)
-  end)
+    teardown(function()
+      server:stop()
+    end)
 
-  it("accepts frames sent together with the handshake", function()
-    local stream = require "spec.support.stream"
-    local ws_client = require "spec.support.ws_client"
-    local wire = assert(stream.connect { port = server.port })
-    local text = ""
-    wire:listen(function(bytes) text = text .. bytes end, function() end)
-    wire:write(ws_client.request "/live" .. ws_frame.encode(1, ECHO))
-    assert.is_true(harness.loop.wait(function()
-      return text:find('"t":"ECHO"', 1, true) ~= nil
-    end, 5000), text)
-    wire:close()
+    it("accepts the configured path", function()
+      assert.equal(10, server:connect("/live"):hello().op)
+    end)
+
+    it("accepts the path with a query and hands it to the script decoded", function()
+      local client = server:join "/live?room=7&name=a%20b&text=%26%3D%C3%A9&twice=1&twice=2&empty"
+      client:send { op = 0, t = "ME" }
+      local request = client:expect("ME").d.request
+      assert.equal("/live", request.path)
+      assert.same({ room = "7", name = "a b", text = "&=\195\169", twice = "2", empty = "" }, request.query)
+    end)
+
+    it("agrees on the first subprotocol that is offered, as the Node library does", function()
+      local client = server:join("/live", { protocol = "first, second" })
+      assert.equal("first", client.response.headers["sec-websocket-protocol"])
+      client:send { op = 0, t = "ME" }
+      assert.equal("first", client:expect("ME").d.request.protocol)
+      assert.is_nil(server:connect("/live").response.headers["sec-websocket-protocol"])
+    end)
+
+    it("refuses another path with 404", function()
+      for _, path in ipairs { "/", "/other", "/live/more", "/live/", "/liv", "/live2", "/LIVE" } do
+        local client, _, response = server:try_connect(path)
+        assert.is_nil(client)
+        assert.equal(404, response and response.status, path)
+      end
+    end)
+
+    it("gives the peer's address and headers to the script", function()
+      local client = server:join("/live", { headers = { ["User-Agent"] = "spec/1" } })
+      client:send { op = 0, t = "ME" }
+      local request = client:expect("ME").d.request
+      assert.equal("127.0.0.1", request.ip)
+      assert.equal("spec/1", request.agent)
+    end)
+
+    it("answers the accept key of RFC 6455", function()
+      local client = server:connect("/live", { headers = { ["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ==" } })
+      assert.equal("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", client.response.headers["sec-websocket-accept"])
+    end)
+
+    it("does not agree to compression that is off", function()
+      local client = server:connect("/live", { headers = { ["Sec-WebSocket-Extensions"] = "permessage-deflate" } })
+      assert.is_nil(client.response.headers["sec-websocket-extensions"])
+    end)
+
+    for what, case in pairs {
+      ["without a key"] = { status = 400, headers = { ["Sec-WebSocket-Key"] = false } },
+      ["of version 7"] = { status = 426, headers = { ["Sec-WebSocket-Version"] = "7" } },
+      ["without a Host"] = { status = 400, headers = { Host = false } },
+      ["with two words for a header's name"] = { status = 400, headers = { ["Two Words"] = "x" } },
+    } do
+      it("refuses an upgrade " .. what, function()
+        local client, _, response = server:try_connect("/live", { headers = case.headers })
+        assert.is_nil(client)
+        assert.equal(case.status, response and response.status)
+      end)
+    end
+
+    it("accepts header names in any case and a Connection with several words", function()
+      local client = server:connect("/live", { headers = {
+        Upgrade = false, Connection = false, upgrade = "WebSocket", CONNECTION = "keep-alive, Upgrade",
+      } })
+      assert.equal(10, client:hello().op)
+    end)
+
+    it("accepts frames sent together with the handshake", function()
+      local stream = require "spec.support.stream"
+      local ws_client = require "spec.support.ws_client"
+      local wire = assert(stream.connect(server:address(), { ca = transport.tls and harness.tls.certificate().cert or nil }))
+      local text = ""
+      wire:listen(function(bytes) text = text .. bytes end, function() end)
+      wire:write(ws_client.request "/live" .. ws_frame.encode(1, ECHO))
+      assert.is_true(harness.loop.wait(function()
+        return text:find('"t":"ECHO"', 1, true) ~= nil
+      end, 5000), text)
+      wire:close()
+    end)
   end)
-end)
+end
 
 describe("listening", function()
   local server

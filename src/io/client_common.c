@@ -13,6 +13,10 @@
 
 #include "io/transport_internal.h"
 
+/* What one read takes. At least a TLS record: with part of one left in OpenSSL, libwebsockets loops for
+ * ever on a connection that stops being read in the middle of a buffer. */
+enum { RX_BUFFER_BYTES = 16384 };
+
 /* -- lookups ------------------------------------------------------------------------------------ */
 
 struct mesa_lookup {
@@ -188,7 +192,7 @@ static struct lws_vhost *create_vhost(struct mesa_transport *t, SSL_CTX *ctx)
     static const struct lws_protocols protocols[] = {
         {.name = "mesa-client",
          .callback = on_event,
-         .rx_buffer_size = MESA_RX_BUFFER_BYTES,
+         .rx_buffer_size = RX_BUFFER_BYTES,
          .tx_packet_size = 1 << 20},
         {.name = NULL},
     };
@@ -224,6 +228,10 @@ enum mesa_status mesa_client_vhost(struct mesa_transport *t, bool secure, const 
             *out = v->vhost;
             return MESA_OK;
         }
+    }
+    if (!mesa_client_context(t)) {
+        snprintf(err, err_len, "libwebsockets cannot start");
+        return MESA_EIO;
     }
     enum mesa_status rc = MESA_ENOMEM;
     snprintf(err, err_len, "out of memory");

@@ -54,6 +54,11 @@ void mesa_outconn_release(struct mesa_transport *t, struct mesa_outconn *o);
 /* The transport's end of a turn. */
 void mesa_outconn_turn(struct mesa_transport *t);
 
+/* Makes libwebsockets ready unless it is; false: it cannot be. */
+bool mesa_client_context(struct mesa_transport *t);
+/* Runs the loop for a few turns; not from inside one. */
+void mesa_client_context_free(struct mesa_transport *t);
+
 /* The virtual host of connections without TLS, or with TLS that trust the authorities in the PEM file
  * `ca`, the system's when NULL. It lives as long as the transport. `err` says what is wrong with `ca`. Its only protocol is
  * "mesa-client"; ALPN offers http/1.1. */

@@ -2,9 +2,8 @@
  *
  * One transport per process, any number of listeners. Loop thread only. It reassembles fragments,
  * bounds sizes, checks UTF-8 of text, answers pings, and does the closing handshake. It never frames:
- * callers write bytes that are already WebSocket frames. Connections without TLS are its own, from the
- * socket on; libwebsockets has those with TLS. Nothing above knows which, nor includes that library's
- * header. May include: base/, core/, io/loop.h.
+ * callers write bytes that are already WebSocket frames. TLS is a byte channel below all of that, and
+ * changes nothing else. May include: base/, core/, io/loop.h.
  */
 #ifndef MESA_IO_TRANSPORT_H
 #define MESA_IO_TRANSPORT_H
@@ -25,10 +24,7 @@ struct mesa_http; /* opaque: one HTTP request that has not been answered */
 
 /* The HTTP request a connection began with. Spans live until the callback that received the request
  * returns. "..", "." and "//" in the path are resolved, values of a repeated header come joined by a
- * comma. Where libwebsockets read it (TLS), '+' became a space in the path and the
- * query, which was decoded and encoded again, so that it means the same but need not be the client's
- * bytes; a last part that is "/" alone is left out of it; and of a repeated header that it does not
- * know the first is seen. */
+ * comma. */
 struct mesa_request {
     struct mesa_span method; /* "GET" */
     /* percent-decoded, without the query; always begins with '/'; never contains NUL */
@@ -70,8 +66,7 @@ struct mesa_listener_hooks {
     /* One whole message; `data` lives until the callback returns; text is valid UTF-8. Not called
      * after mesa_conn_close. */
     void (*on_message)(void *user, const char *data, size_t len, bool binary);
-    void (*on_pong)(void *user); /* with TLS not for pongs without a payload, which libwebsockets
-                                    keeps to itself: ping with one */
+    void (*on_pong)(void *user);
     /* Room again after a mesa_conn_write that returned MESA_EAGAIN. */
     void (*on_drained)(void *user);
     /* The connection is gone; the last callback for it. `code` is the peer's close code, 1005 when
@@ -87,8 +82,8 @@ struct mesa_listener_hooks {
     void (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                     struct mesa_span body);
     /* The transport has turned a peer away that was no connection yet; may be NULL. `code`:
-     * "HEADERS": the request head is malformed, over 8 KB, or one libwebsockets cannot read;
-     * "HANDSHAKE": it was not complete in time, or asks for an upgrade in a wrong way; "LIMIT":
+     * "HEADERS": the request head is malformed or over 8 KB; "HANDSHAKE": it was not complete in time,
+     * asks for an upgrade in a wrong way, or the TLS handshake failed; "LIMIT":
      * max_connections or max_connections_per_ip. What on_upgrade refuses is not reported, nor who
      * comes and leaves, or stays, without a byte. */
     void (*on_refused)(void *ctx, const char *code, struct mesa_span ip, const char *text);
@@ -98,10 +93,10 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
 /* Listeners and connections that are left are dropped now. Runs the loop for a few turns; not from
  * inside one. An unanswered mesa_http stays valid until it is answered. NULL is accepted. */
 void mesa_transport_free(struct mesa_transport *t);
-/* "4.1.6" */
+/* Of libwebsockets, which outgoing WebSockets are made with: "4.1.6". */
 const char *mesa_transport_library_version(void);
 
-/* Opens the listening socket (our own, SO_REUSEADDR) and a vhost, and starts accepting. On failure
+/* Opens the listening socket (SO_REUSEADDR) and starts accepting. On failure
  * `err` (size err_len) says what and where: "port 4000 is in use", "tls.cert: cannot read …".
  * MESA_EINUSE, MESA_EINVAL, MESA_EIO, MESA_ENOMEM. */
 enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_transport *t,
@@ -123,17 +118,21 @@ void *mesa_conn_user(const struct mesa_conn *c);
 enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len);
 
 /* Begins the closing handshake behind what was written. Marks only: on_close comes in a later turn,
- * at the latest after 5 s when the peer does not answer. Repeating has no effect. `reason` at most
+ * at the latest when the peer has neither answered nor taken anything for 5 s. Repeating has no effect. `reason` at most
  * 123 bytes of UTF-8 (longer is cut at a code point). With `drop` true, the connection is ended
  * after the close frame without waiting for the peer's answer nor for a stalled reader. A peer
  * that broke the protocol is not waited for either. */
 void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool drop);
 
-/* Stops and restarts reading from the socket; calls nest not. What was read already waits, too. */
+/* Whether the peer has taken some of what was written since this was asked last: a reader that is slow,
+ * and not one that has stalled. */
+bool mesa_conn_is_read(struct mesa_conn *c);
+
+/* Stops and restarts reading from the socket. Calls do not nest: one resume undoes any number of pauses. What was read already waits, too. */
 void mesa_conn_pause(struct mesa_conn *c);
 void mesa_conn_resume(struct mesa_conn *c);
 
-/* Answers and releases `h`. With TLS, or when the peer says so, the connection ends after it. Header names and values must not contain
+/* Answers and releases `h`. When the peer says so, the connection ends after it. Header names and values must not contain
  * CR, LF or NUL, and the status is 200 to 599 (else 500). Connection, Content-Length and
  * Transfer-Encoding are the transport's own: such headers are left out. HEAD, 204 and 304 get no
  * body. When the peer has left, the answer is dropped. */

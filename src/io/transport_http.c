@@ -1,19 +1,15 @@
 /* transport_http.c - plain HTTP requests: their bodies, and answers now or later. */
 #include "io/transport_http.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     CHUNK_BYTES = 64 * 1024,
     CHUNKS_PER_TURN = 16,
-    STALL_CHECK_MS = 10, /* how often a reader that has stalled is looked at */
-    LINGER_MS = 2000,    /* for a peer to stop sending a body that was refused */
 };
 
 static void http_free(struct mesa_http *h)
@@ -142,18 +138,15 @@ static void expect_another(struct mesa_http *h)
     set_reading(c, true);
 }
 
-/* All is written. Closing now would reset a peer that is still sending, and the reset may overtake
- * the answer. Frees `h` when the connection goes on. */
+/* All is written. Frees `h` when the connection goes on. */
 static void finish(struct mesa_http *h)
 {
     struct mesa_conn *c = h->conn;
     h->done = true;
     if (h->keep && h->file_left == 0) {
         expect_another(h);
-    } else if (h->linger && c->wsi != NULL) {
-        mesa_conn_arm(c, LINGER_MS);
     } else {
-        c->linger = h->linger;
+        c->linger = true;
         mesa_conn_kill_later(c);
     }
 }
@@ -183,30 +176,8 @@ static bool push(struct mesa_http *h)
 /* There is more to write, when the socket takes it. */
 static void go_on_later(struct mesa_http *h)
 {
-    struct mesa_conn *c = h->conn;
-    h->deadline_ms = mesa_loop_now(c->transport->loop) + MESA_HTTP_STALL_TIMEOUT_MS;
-    mesa_conn_arm(c, c->wsi != NULL ? STALL_CHECK_MS : MESA_HTTP_STALL_TIMEOUT_MS);
-    mesa_link_want_writable(c);
-}
-
-/* libwebsockets does not read a connection that is being answered, but polls it: with bytes or an
- * end waiting to be read the loop would spin until the answer is out. And it does not flush a
- * connection it was told not to poll. So one whose reader stalls is left alone, and looked at now
- * and then. */
-void mesa_http_timeout(struct mesa_conn *c)
-{
-    struct mesa_http *h = c->http;
-    if (c->wsi == NULL || h == NULL || !h->answered || h->done ||
-        mesa_loop_now(c->transport->loop) >= h->deadline_ms) {
-        mesa_conn_kill_later(c);
-        return;
-    }
-    struct pollfd fd = {.fd = lws_get_socket_fd(c->wsi), .events = POLLOUT};
-    bool writable = poll(&fd, 1, 0) > 0;
-    if (c->paused && writable)
-        lws_callback_on_writable(c->wsi);
-    set_reading(c, writable);
-    mesa_conn_arm(c, STALL_CHECK_MS);
+    mesa_conn_arm(h->conn, MESA_HTTP_STALL_TIMEOUT_MS);
+    mesa_link_want_writable(h->conn);
 }
 
 void mesa_http_send(struct mesa_http *h)
@@ -219,7 +190,7 @@ void mesa_http_send(struct mesa_http *h)
     }
     if (c->kill || push(h)) /* small answers, the usual case, never wait for the loop */
         return;
-    set_reading(c, c->wsi != NULL);
+    set_reading(c, false);
     go_on_later(h);
 }
 
@@ -275,34 +246,33 @@ void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *
     mesa_http_send(h);
 }
 
-static int answer(struct mesa_http *h, int status)
+static void answer(struct mesa_http *h, int status)
 {
     const char *text = mesa_http_status_text(status);
     h->dispatched = true;
     mesa_http_reply(h, status, NULL, 0, text, strlen(text));
-    return 0;
 }
 
 /* Answers a request whose body is not read: what follows its head cannot be told. */
-static int refuse(struct mesa_http *h, int status)
+static void refuse(struct mesa_http *h, int status)
 {
     h->keep = false;
-    h->linger = status == 413 || h->conn->wsi == NULL;
-    return answer(h, status);
+    answer(h, status);
 }
 
-static int dispatch(struct mesa_http *h)
+static void dispatch(struct mesa_http *h)
 {
     struct mesa_conn *c = h->conn;
     struct mesa_listener *l = c->listener;
     h->dispatched = true;
     mesa_conn_arm(c, 0);
-    if (l->hooks.on_http == NULL)
-        return answer(h, 404);
+    if (l->hooks.on_http == NULL) {
+        answer(h, 404);
+        return;
+    }
     l->hooks.on_http(l->ctx, h, &h->capture.request, (struct mesa_span){h->body.data, h->body.len});
     if (c->http == h && !h->answered)
         set_reading(c, false); /* or the loop would spin on whatever arrives until then */
-    return 0;
 }
 
 /* The length of the body, or the status to refuse with. */
@@ -341,40 +311,29 @@ static struct mesa_http *http_new(struct mesa_conn *c)
 }
 
 /* The head is there. */
-static int begin(struct mesa_http *h)
+static void begin(struct mesa_http *h)
 {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct mesa_conn *c = h->conn;
     const struct mesa_request *req = &h->capture.request;
     h->head_only = mesa_span_eq(req->method, MESA_SPAN("HEAD"));
     int status = read_length(req, c->listener->max_body_bytes, &h->body_expected);
-    if (status != 0)
-        return refuse(h, status);
-    if (h->body_expected == 0)
-        return dispatch(h);
+    if (status != 0) {
+        refuse(h, status);
+        return;
+    }
+    if (h->body_expected == 0) {
+        dispatch(h);
+        return;
+    }
     mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
 
     struct mesa_span expect = mesa_request_header(req, "expect");
     if (expect.len == 12 && strncasecmp(expect.p, "100-continue", 12) == 0)
         (void)mesa_link_write(c, go_on, sizeof go_on - 1);
-    return 0;
 }
 
-int mesa_http_begin(struct mesa_conn *c, const char *head)
-{
-    if (c->phase != MESA_CONN_REQUEST)
-        return c->phase == MESA_CONN_HTTP
-                   ? 0
-                   : -1; /* one more request: the connection ends with the first one's answer */
-    struct mesa_http *h = http_new(c);
-    if (h == NULL)
-        return -1;
-    lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* ours act */
-    int status = mesa_capture_read(&h->capture, c, head);
-    return status != 0 ? refuse(h, status) : begin(h);
-}
-
-void mesa_http_begin_plain(struct mesa_conn *c)
+void mesa_http_begin(struct mesa_conn *c)
 {
     const struct mesa_capture *head = &c->transport->upgrade;
     struct mesa_http *h = http_new(c);
@@ -384,7 +343,7 @@ void mesa_http_begin_plain(struct mesa_conn *c)
     }
     h->keep = head->minor > 0 &&
               !mesa_header_lists(mesa_request_header(&head->request, "connection"), "close");
-    (void)begin(h);
+    begin(h);
 }
 
 size_t mesa_http_body_left(const struct mesa_conn *c)
@@ -393,30 +352,18 @@ size_t mesa_http_body_left(const struct mesa_conn *c)
     return h != NULL && !h->dispatched ? h->body_expected - h->body.len : 0;
 }
 
-int mesa_http_body(struct mesa_conn *c, const char *data, size_t len)
+void mesa_http_body(struct mesa_conn *c, const char *data, size_t len)
 {
     struct mesa_http *h = c->http;
-    if (h == NULL || h->dispatched)
-        return 0;
-    if (len > h->body_expected - h->body.len || mesa_buf_append(&h->body, data, len) != MESA_OK)
-        return -1;
-    return 0;
+    if (mesa_buf_append(&h->body, data, len) != MESA_OK)
+        mesa_conn_kill_later(c);
+    else if (h->body.len == h->body_expected)
+        dispatch(h);
 }
 
-int mesa_http_body_complete(struct mesa_conn *c)
-{
-    struct mesa_http *h = c->http;
-    if (h != NULL && h->done)
-        mesa_conn_kill_later(c); /* no need to linger any more */
-    if (h == NULL || h->dispatched)
-        return 0; /* libwebsockets says so again for bytes behind the body */
-    return h->body.len == h->body_expected ? dispatch(h) : -1;
-}
-
-int mesa_http_writable(struct mesa_conn *c)
+void mesa_http_writable(struct mesa_conn *c)
 {
     struct mesa_http *h = c->http;
     if (h != NULL && h->answered && !h->done && !mesa_link_buffered(c) && !push(h))
         go_on_later(h);
-    return 0;
 }

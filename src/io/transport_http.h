@@ -2,9 +2,8 @@
  *
  * Handed out as mesa_http and freed once it was answered and the connection has let go of it:
  * whichever comes last. A response is one head, optionally followed by the bytes of a file. Behind it
- * a socket of our own waits for the next request, unless the peer or an error says otherwise. One of
- * libwebsockets ends: it reads on while an answer is being waited for, and what it has read cannot
- * be held back. Loop thread only. May include: base/, io/transport_internal.h.
+ * the connection waits for the next request, unless the peer or an error says otherwise. Loop thread
+ * only. May include: base/, io/transport_internal.h.
  */
 #ifndef MESA_IO_TRANSPORT_HTTP_H
 #define MESA_IO_TRANSPORT_HTTP_H
@@ -19,13 +18,11 @@ struct mesa_http {
     bool dispatched; /* on_http has been called, or the transport answers itself */
     bool answered;
     bool done;           /* the whole answer has been written */
-    bool linger;         /* a refused body is still coming */
     bool keep;           /* the connection stays for another request */
     bool head_only;      /* HEAD */
     struct mesa_buf out; /* what is to be written next */
     size_t out_sent;
-    uint64_t deadline_ms; /* of the response: moves as it is read */
-    int file;             /* -1: none */
+    int file; /* -1: none */
     uint64_t file_left;
 };
 

@@ -1,16 +1,13 @@
 /* transport_internal.h - what the files of the transport share; nobody else includes it.
  *
- * A struct mesa_conn is one accepted socket from accept() until it is closed and libwebsockets, when
- * it has it, has let go of it.
- * Whatever calls back the layers above does so from a libwebsockets callback or at the end of a
- * turn, and every such call may close connections and free the listener: closing marks and queues a
- * connection on `work`, and the end of the turn acts. Only there, and in timers, is a socket
- * killed. Loop thread only. May include: base/, core/, io/, libwebsockets.h.
+ * A struct mesa_conn is one accepted socket from accept() until it is closed. Everything that arrives
+ * may call back the layers above, and every such call may close connections and free the listener: so
+ * closing marks a connection and queues it on `work`, and the end of the turn acts. Only there does a
+ * socket end. Loop thread only. May include: base/, core/, io/.
  */
 #ifndef MESA_IO_TRANSPORT_INTERNAL_H
 #define MESA_IO_TRANSPORT_INTERNAL_H
 
-#include <libwebsockets.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +19,7 @@
 #include "core/http_request.h"
 #include "core/ws_reader.h"
 #include "io/loop.h"
+#include "io/tls.h"
 #include "io/transport.h"
 
 enum {
@@ -29,10 +27,8 @@ enum {
     /* for a request body to arrive, and for a response to be read any further */
     MESA_HTTP_STALL_TIMEOUT_MS = 30000,
     MESA_MAX_HEADER_BYTES = 8192, /* of a request head; more gets 431 */
-    /* what libwebsockets parses: beyond it the connection ends without an answer */
-    MESA_PARSED_HEADER_BYTES = 20000,
-    MESA_MAX_REASON_BYTES = 123, /* RFC 6455 section 5.5 */
-    MESA_UPGRADE_ANSWER_MAX = 256,
+    MESA_INPUT_BYTES = 64 * 1024, /* what one read takes */
+    MESA_MAX_REASON_BYTES = 123,  /* RFC 6455 section 5.5 */
 };
 
 /* RFC 6455 section 7.4.1. */
@@ -44,41 +40,49 @@ enum {
     MESA_CLOSE_TOO_BIG = 1009,
 };
 
-/* A request head: copied out of libwebsockets, which keeps it only while it parses; or where it was
- * received, in transport->poller's buffer. */
+/* A request head. It points into the buffer it was received in; a copy into its own `text`. */
 struct mesa_capture {
-    struct mesa_request request; /* points into the members below */
-    struct mesa_buf text;
-    struct mesa_buf refs; /* struct header_ref, offsets into `text` while it grows */
+    struct mesa_request request;
+    struct mesa_buf text; /* joined values of repeated headers; of a copy, everything */
     struct mesa_header *headers;
     size_t header_cap;
-    int minor; /* of HTTP/1, when the head was read in our own way */
-    char protocol[64];
+    int minor;   /* of HTTP/1 */
     char ip[48]; /* MESA_ADDRESS_TEXT_LEN */
+};
+
+/* The sockets of all connections. */
+struct mesa_poller {
+    uv_poll_t poll;
+    int fd;
+    char input[MESA_INPUT_BYTES]; /* what was read last, for whichever connection */
+};
+
+/* Bytes that wait: to be written, or to be worked on. */
+struct mesa_pending {
+    struct mesa_buf bytes;
+    size_t done;
+    bool corked; /* output that waits for company until the end of the turn, not for the socket */
 };
 
 struct mesa_transport {
     struct mesa_loop *loop;
-    struct lws_context *context; /* NULL once libwebsockets has freed it */
-    struct mesa_poller *poller;  /* of the connections without TLS */
+    struct mesa_poller *poller;
     struct mesa_turn turn;
     struct mesa_list listeners;
-    struct mesa_list orphans; /* connections whose listener was freed */
-    struct mesa_list work;    /* connections to look after at the end of the turn */
-    struct mesa_list lingering;
+    struct mesa_list orphans;   /* connections whose listener was freed */
+    struct mesa_list work;      /* connections to look after at the end of the turn */
+    struct mesa_list lingering; /* connections that wait for their peer to hang up, oldest first */
     unsigned lingering_count;
     /* armed while there are any: another turn hook may mark one when ours has run */
     struct mesa_timer wake;
     struct mesa_capture upgrade; /* the request being upgraded; there is never more than one */
-    /* carries the subprotocol's name while libwebsockets writes the 101 */
-    struct lws_protocols *renamed;
-    struct mesa_buf spare;   /* the last reassembly buffer, for the next message */
+    struct evp_md_ctx_st *hash;  /* SHA-1, for the answer */
+    struct mesa_buf spare;       /* the last reassembly buffer, for the next message */
+    /* outgoing connections and what they share, see client_common.c and client_context.c */
+    struct lws_context *context; /* NULL before the first, and once libwebsockets has freed it */
     struct mesa_buf handles; /* uv_handle_t *: what libwebsockets opened on the loop for itself */
-    void *client_ctx;        /* an SSL_CTX no connection uses, see transport_vhost.c */
-    /* outgoing connections and what they share, see client_common.c */
     struct mesa_list client_vhosts, outgoing, released;
     unsigned vhost_count;
-    bool created; /* libwebsockets has created a connection since this was cleared */
 };
 
 /* Connections of one address, under listener->per_ip. */
@@ -98,14 +102,13 @@ struct mesa_listener {
     struct mesa_transport *transport;
     struct mesa_listener_hooks hooks;
     void *ctx;
-    struct lws_vhost *vhost;        /* NULL without TLS */
+    struct mesa_tls_context *tls;   /* NULL without TLS */
     struct mesa_acceptor *acceptor; /* NULL once stopped */
     struct mesa_list conns;
     struct mesa_map *per_ip; /* NULL without a limit */
     struct mesa_timer retry; /* accepts again after running out of descriptors */
     char *unix_path;         /* NULL for TCP */
     uint16_t port;
-    bool secure;
     bool accept_failing; /* logged once until an accept succeeds */
     size_t conn_count;
     size_t max_payload_bytes, max_body_bytes;
@@ -125,7 +128,8 @@ struct mesa_closing {
     bool by_peer;
     bool drop;
     bool sent;
-    bool failed; /* the peer broke the protocol: its answer is not waited for */
+    bool answered; /* the peer has sent a close frame, too */
+    bool failed;   /* the peer broke the protocol: its answer is not waited for */
     uint8_t reason_len;
     char reason[];
 };
@@ -136,56 +140,48 @@ struct mesa_address {
 };
 
 struct mesa_conn {
-    struct mesa_list link; /* listener->conns, or transport->orphans */
+    struct mesa_list link; /* listener->conns, or transport->orphans, or ->lingering */
     struct mesa_list work; /* transport->work */
     struct mesa_transport *transport;
     struct mesa_listener *listener; /* NULL once it was freed */
-    struct lws *wsi;                /* NULL: the socket is our own */
-    int fd;                         /* -1: libwebsockets has the socket, or it is closed */
-    uint32_t events;                /* that `fd` is watched for */
+    struct mesa_secure *tls;        /* NULL without TLS */
+    int fd;
+    uint32_t events; /* that `fd` is watched for */
     void *user;
     struct mesa_closing *closing;
-    struct mesa_http *http;       /* while MESA_CONN_HTTP */
-    struct mesa_timer timer;      /* handshake, then closing; or the response */
-    struct mesa_buf message;      /* fragments so far */
-    size_t checked;               /* bytes of `message` known to be UTF-8 */
-    struct mesa_pending *output;  /* of `fd`, what it has not taken; NULL: nothing */
-    struct mesa_pending *input;   /* of `fd`, what was read before reading stopped; NULL: nothing */
-    struct mesa_ws_reader reader; /* of `fd` */
+    struct mesa_http *http;      /* while MESA_CONN_HTTP */
+    struct mesa_timer timer;     /* handshake, then closing; or the response */
+    struct mesa_buf message;     /* fragments so far */
+    size_t checked;              /* bytes of `message` known to be UTF-8 */
+    struct mesa_pending *output; /* what `fd` has not taken; NULL: nothing */
+    struct mesa_pending *input;  /* what was read and not worked on; NULL: nothing */
+    size_t
+        unsent; /* while it ends: bytes the peer had still to take when that was last looked at */
+    struct mesa_ws_reader reader;
     struct mesa_address address;
     enum mesa_conn_phase phase : 8;
-    bool kill : 1;         /* end it without further ado */
-    bool refused : 1;      /* the request was answered with an error */
-    bool linger : 1;       /* but let the peer read what was written last */
-    bool opening : 1;      /* inside on_open */
-    bool in_message : 1;   /* between the first and the last fragment */
-    bool want_drained : 1; /* a write was refused */
-    bool held : 1;         /* reading stopped while output is buffered */
-    bool paused : 1;       /* reading stopped by the owner */
-    bool reading : 1;      /* whether the socket is read */
-    bool waits_for_head : 1;
-    bool wants_writable : 1; /* of `fd`: told when it is, though nothing is buffered */
+    bool kill : 1;           /* end it without further ado */
+    bool refused : 1;        /* the request was answered with an error */
+    bool linger : 1;         /* but let the peer read what was written last */
+    bool opening : 1;        /* inside on_open */
+    bool taken : 1;          /* the socket took some of `output` since that was last looked at */
+    bool in_message : 1;     /* between the first and the last fragment */
+    bool want_drained : 1;   /* a write was refused */
+    bool held : 1;           /* reading stopped while output is buffered */
+    bool paused : 1;         /* reading stopped by the owner */
+    bool reading : 1;        /* whether the socket is read */
+    bool starved : 1;        /* `input` is the beginning of a request head: more must come */
+    bool wants_writable : 1; /* told when `fd` is, though nothing is buffered */
     bool deaf : 1; /* the peer has closed or broken the protocol: nothing it sends means anything */
+    bool lingering : 1; /* nobody knows it any more; it waits for its peer to hang up */
 };
 
-/* Some payload of a message. */
-struct mesa_ws_piece {
-    const char *data;
-    size_t len;
-    uint64_t rest; /* of the frame's payload, still to come */
-    bool final;    /* nothing of the message comes after this */
-    bool binary;
-    bool ascii; /* known to be, and so valid UTF-8 */
+/* TLS of a connection. */
+struct mesa_secure {
+    struct mesa_tls session;
+    struct mesa_conn *conn;
+    struct mesa_job job; /* the next step of the handshake, or reading on */
 };
-
-/* transport_memory.c: the allocator libwebsockets gets; see there. */
-void mesa_rx_memory_install(void);
-/* The block that holds the request head `p` points into, zeroes behind it, and its size; NULL when
- * it cannot be told. */
-const char *mesa_rx_memory_head(const char *p, size_t *len);
-/* What one read takes. At least a TLS record: with part of one left in OpenSSL, libwebsockets loops
- * for ever on a connection that stops being read in the middle of a buffer. */
-enum { MESA_RX_BUFFER_BYTES = 16384 };
 
 /* transport_listen.c */
 enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int *fd, uint16_t *port,
@@ -198,87 +194,86 @@ void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *a
                            const char *code, const char *text);
 
 /* transport_linger.c */
-/* Keeps the connection of `fd` open for a moment after libwebsockets has closed it, which it does
- * in this turn. */
-void mesa_linger_begin(struct mesa_transport *t, int fd);
-void mesa_linger_end_all(struct mesa_transport *t);
+/* The connection is forgotten by everybody else; frees it when its peer has hung up, or in time. */
+void mesa_linger_begin(struct mesa_conn *c);
+void mesa_linger_read(struct mesa_conn *c);
+void mesa_linger_timeout(struct mesa_conn *c);
+void mesa_linger_end(struct mesa_conn *c);
 
-/* transport_vhost.c */
-enum mesa_status mesa_vhost_new(struct mesa_transport *t, const struct mesa_listener_config *cfg,
-                                struct lws_vhost **out, char *err, size_t err_len);
-/* Frees what the vhosts shared; they are gone. */
-void mesa_vhost_free_shared(struct mesa_transport *t);
-/* Gives the vhost's SSL_CTX its certificate and options; called while the vhost is being created.
- */
-int mesa_vhost_load_tls(void *ssl_ctx);
+/* transport_poller.c: the sockets */
+enum mesa_status mesa_poller_open(struct mesa_transport *t);
+void mesa_poller_close(struct mesa_transport *t);
+/* False: `fd` is still the caller's. */
+bool mesa_link_begin(struct mesa_conn *c, int fd);
+/* Polls for what the connection waits for now. */
+void mesa_link_watch(struct mesa_conn *c);
+void mesa_link_set_reading(struct mesa_conn *c, bool reading);
+/* mesa_ws_writable, or mesa_http_writable, is called once nothing is buffered. */
+void mesa_link_want_writable(struct mesa_conn *c);
+void mesa_link_close(struct mesa_conn *c);
 
-/* transport_link.c: what is below a connection. */
-/* False once it is gone. */
-bool mesa_link_exists(const struct mesa_conn *c);
-int mesa_link_fd(const struct mesa_conn *c);
+/* transport_output.c */
+void mesa_pending_drop(struct mesa_pending **p);
+/* False: no memory. */
+bool mesa_pending_keep(struct mesa_pending **p, const char *bytes, size_t len);
 /* Whether something is written that the socket has not taken. */
 bool mesa_link_buffered(const struct mesa_conn *c);
 /* What the socket does not take is buffered. False: it is dead. */
 bool mesa_link_write(struct mesa_conn *c, const void *bytes, size_t len);
-/* mesa_ws_writable, or mesa_http_writable, is called once nothing is buffered. */
-void mesa_link_want_writable(struct mesa_conn *c);
-void mesa_link_set_reading(struct mesa_conn *c, bool reading);
-/* libwebsockets has found a violation by itself and is closing. */
-bool mesa_link_failed(const struct mesa_conn *c);
-/* Ends it; the connection is freed now or soon. */
-void mesa_link_kill(struct mesa_conn *c);
+/* Goes out with what is written next, or with the turn. */
+void mesa_link_cork(struct mesa_conn *c, const void *bytes, size_t len);
+/* Writes what waits, as far as the socket takes it. False: it is dead. */
+bool mesa_link_flush(struct mesa_conn *c);
+/* Bytes that the peer has not acknowledged, in the kernel and here. */
+size_t mesa_link_unsent(const struct mesa_conn *c);
 
-/* transport_plain.c */
-enum mesa_status mesa_poller_open(struct mesa_transport *t);
-void mesa_poller_close(struct mesa_transport *t);
-/* False: `fd` is still the caller's. */
-bool mesa_plain_begin(struct mesa_conn *c, int fd);
-void mesa_plain_set_reading(struct mesa_conn *c, bool reading);
-bool mesa_plain_buffered(const struct mesa_conn *c);
-bool mesa_plain_write(struct mesa_conn *c, const void *bytes, size_t len);
-void mesa_plain_want_writable(struct mesa_conn *c);
-/* Writes what has waited for the end of the turn, and goes on with what was read. */
-void mesa_plain_turn(struct mesa_conn *c);
-/* Closes the socket and frees the connection. */
-void mesa_plain_end(struct mesa_conn *c);
+/* transport_input.c */
+/* Reads the socket and works on what has come. */
+void mesa_input_read(struct mesa_conn *c);
+/* Goes on with what was read before reading stopped. */
+void mesa_input_turn(struct mesa_conn *c);
+
+/* transport_secure.c: TLS; without it all of these do nothing */
+/* False: no memory. */
+bool mesa_secure_start(struct mesa_conn *c, int fd);
+/* Whether the handshake is not done yet. */
+bool mesa_secure_begins(const struct mesa_conn *c);
+/* Soon goes on with the handshake, or with reading when the session has bytes that no poll tells of. */
+void mesa_secure_go_on(struct mesa_conn *c);
+/* With `farewell` the peer learns that nothing follows. */
+void mesa_secure_end(struct mesa_conn *c, bool farewell);
 
 /* transport_conn.c */
-int mesa_transport_callback(struct lws *wsi, enum lws_callback_reasons reason, void *session,
-                            void *in, size_t len);
 struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
                                   const struct mesa_address *address);
-/* The socket is gone. */
-void mesa_conn_destroyed(struct mesa_conn *c);
 void mesa_conn_turn(struct mesa_conn *c);
 void mesa_conn_mark(struct mesa_conn *c);
 void mesa_conn_kill_later(struct mesa_conn *c);
+/* Everybody forgets the connection; its socket may live on for a moment (c->linger). */
+void mesa_conn_end(struct mesa_conn *c);
+/* Closes the socket at once, without a word. */
+void mesa_conn_free(struct mesa_conn *c);
 void mesa_conn_detach(struct mesa_conn *c);
-/* Whether the peer has neither closed nor reset the connection, which libwebsockets has. */
-bool mesa_conn_peer_is_there(const struct mesa_conn *c);
 void mesa_conn_arm(struct mesa_conn *c, uint64_t ms);
 
 /* transport_ws.c */
-int mesa_ws_opened(struct mesa_conn *c);
-void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_piece *piece);
+void mesa_ws_opened(struct mesa_conn *c);
+/* Some payload of a message. */
+void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_item *piece);
 void mesa_ws_pong(struct mesa_conn *c);
 /* The peer has sent what is no frame. */
 void mesa_ws_violated(struct mesa_conn *c, const char *what);
 /* Stops reading while what was written is not taken. */
 void mesa_ws_hold_if_buffered(struct mesa_conn *c);
-/* Writes and stops reading while it is not taken. False: the socket is dead. */
-bool mesa_ws_write(struct mesa_conn *c, const void *bytes, size_t len);
-int mesa_ws_writable(struct mesa_conn *c);
-int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len);
-/* libwebsockets has begun to end the connection. */
-void mesa_ws_ending(struct mesa_conn *c);
+void mesa_ws_writable(struct mesa_conn *c);
+void mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len);
+/* Of the closing handshake. */
+void mesa_ws_timeout(struct mesa_conn *c);
 void mesa_ws_closed(struct mesa_conn *c);
 void mesa_ws_send_close(struct mesa_conn *c);
 void mesa_ws_update_reading(struct mesa_conn *c);
 
 /* transport_request.c */
-/* `head` is any piece of the head that libwebsockets has passed to a callback. 0, or the HTTP status
- * to refuse with, which was reported: the listener may be gone. */
-int mesa_capture_read(struct mesa_capture *cap, struct mesa_conn *c, const char *head);
 /* Reads a whole head, in place, into transport->upgrade. MESA_EPROTO, MESA_ETOOBIG, MESA_ENOMEM. */
 enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len);
 /* Reports a head that could not be read; the listener may be gone. The status to refuse with. */
@@ -295,25 +290,20 @@ struct mesa_span mesa_request_header(const struct mesa_request *req, const char 
 /* transport_upgrade.c */
 /* Whether a comma-separated list has the word, whatever its case. */
 bool mesa_header_lists(struct mesa_span list, const char *word);
-int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name);
 /* Whether the request in transport->upgrade becomes a WebSocket: 0, or the status and headers to refuse
  * with. The listener may be gone. */
 int mesa_upgrade_decide(struct mesa_conn *c, const char **headers);
-/* The answer to it; returns its length. */
-size_t mesa_upgrade_answer(struct mesa_transport *t, char out[MESA_UPGRADE_ANSWER_MAX]);
-void mesa_upgrade_done(struct mesa_transport *t);
+/* Answers that it does. */
+void mesa_upgrade_answer(struct mesa_conn *c);
 
 /* transport_http.c */
-/* libwebsockets has read a head. These four return -1 to have the connection ended. */
-int mesa_http_begin(struct mesa_conn *c, const char *head);
-int mesa_http_body(struct mesa_conn *c, const char *data, size_t len);
-int mesa_http_body_complete(struct mesa_conn *c);
-int mesa_http_writable(struct mesa_conn *c);
-/* The head in transport->upgrade has been taken off a socket of our own. */
-void mesa_http_begin_plain(struct mesa_conn *c);
+/* The head in transport->upgrade is a request to answer. */
+void mesa_http_begin(struct mesa_conn *c);
 /* Bytes of the body that have not come yet. */
 size_t mesa_http_body_left(const struct mesa_conn *c);
-void mesa_http_timeout(struct mesa_conn *c);
+/* At most as many. */
+void mesa_http_body(struct mesa_conn *c, const char *data, size_t len);
+void mesa_http_writable(struct mesa_conn *c);
 void mesa_http_detach(struct mesa_conn *c);
 const char *mesa_http_status_text(int status);
 /* Writes a small response at once; the caller closes the connection. */

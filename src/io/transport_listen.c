@@ -1,5 +1,5 @@
-/* transport_listen.c - listeners: accepting, and the limits that act before libwebsockets spends
- * anything on a connection. */
+/* transport_listen.c - listeners: accepting, and the limits that act before anything is spent on a
+ * connection. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -187,8 +187,17 @@ static enum mesa_status fill_listener(struct mesa_listener *l,
     l->max_connections = cfg->max_connections;
     l->max_connections_per_ip = cfg->max_connections_per_ip;
     l->handshake_timeout_ms = cfg->handshake_timeout_ms;
-    l->secure = cfg->tls_cert != NULL;
     return MESA_OK;
+}
+
+static enum mesa_status open_tls(struct mesa_listener *l, const struct mesa_listener_config *cfg,
+                                 char *err, size_t err_len)
+{
+    const struct mesa_tls_config tls = {.cert = cfg->tls_cert,
+                                        .key = cfg->tls_key,
+                                        .ca = cfg->tls_ca,
+                                        .request_cert = cfg->tls_request_cert};
+    return mesa_tls_context_new(&l->tls, &tls, err, err_len);
 }
 
 enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_transport *t,
@@ -218,8 +227,8 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
         l->unix_path = NULL;
         goto fail;
     }
-    if (l->secure)
-        rc = mesa_vhost_new(t, cfg, &l->vhost, err, err_len);
+    if (cfg->tls_cert != NULL)
+        rc = open_tls(l, cfg, err, err_len);
     if (rc == MESA_OK)
         rc = mesa_acceptor_open(l, fd);
     if (rc != MESA_OK) {
@@ -274,6 +283,7 @@ void mesa_listener_free(struct mesa_listener *l)
         mesa_conn_detach(MESA_CONTAINER_OF(l->conns.next, struct mesa_conn, link));
     if (l->per_ip != NULL)
         free_counts(l->per_ip);
+    mesa_tls_context_free(l->tls);
     mesa_list_remove(&l->link);
     free(l);
 }

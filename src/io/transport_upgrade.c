@@ -1,25 +1,10 @@
-/* transport_upgrade.c - decides whether a request becomes a WebSocket (RFC 6455 section 4.2).
- *
- * What libwebsockets, where it has the socket, would drop without an answer is answered here first. It looks a client's
- * subprotocols up among its own protocols and fails the handshake when there is none: ours takes
- * the name of the first one offered for the moment in which the response is written.
- */
+/* transport_upgrade.c - decides whether a request becomes a WebSocket (RFC 6455 section 4.2). */
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "io/transport_internal.h"
-
-enum { MAX_OFFER_BYTES = 126 }; /* what libwebsockets can parse */
-
-static const char own_name[] = "mesa";
-
-void mesa_upgrade_done(struct mesa_transport *t)
-{
-    if (t->renamed != NULL)
-        t->renamed->name = own_name;
-    t->renamed = NULL;
-}
 
 static bool is_space(char c)
 {
@@ -93,7 +78,7 @@ static int check_request(const struct mesa_request *req, const char **headers)
     return 0;
 }
 
-/* RFC 2616 section 2.2, which RFC 6455 demands; what else libwebsockets would not find again. */
+/* RFC 2616 section 2.2, which RFC 6455 section 4.1 demands. */
 static bool is_token(struct mesa_span s)
 {
     for (size_t i = 0; i < s.len; i++)
@@ -103,45 +88,25 @@ static bool is_token(struct mesa_span s)
 }
 
 /* Agrees to the first subprotocol offered. */
-static int choose_protocol(struct mesa_conn *c)
+static int choose_protocol(struct mesa_request *req)
 {
-    struct mesa_capture *cap = &c->transport->upgrade;
-    struct mesa_span offer = mesa_request_header(&cap->request, "sec-websocket-protocol");
+    struct mesa_span offer = mesa_request_header(req, "sec-websocket-protocol");
     if (offer.p == NULL)
         return 0;
-    if (offer.len > MAX_OFFER_BYTES)
-        return 400;
     struct mesa_span first = next_token(&offer);
-    if (first.len >= sizeof cap->protocol || !is_token(first))
+    if (!is_token(first))
         return 400;
-    memcpy(cap->protocol, first.p, first.len);
-    cap->protocol[first.len] = '\0';
-    cap->request.protocol = (struct mesa_span){cap->protocol, first.len};
-    return 0;
-}
-
-static int rename_protocol(struct mesa_conn *c)
-{
-    struct mesa_transport *t = c->transport;
-    if (t->upgrade.request.protocol.len == 0)
-        return 0;
-    /* libwebsockets gave each vhost a writable copy of the array it was created with */
-    struct lws_protocols *p = (struct lws_protocols *)(uintptr_t)lws_vhost_name_to_protocol(
-        lws_get_vhost(c->wsi), own_name);
-    if (p == NULL)
-        return -1;
-    p->name = t->upgrade.protocol;
-    t->renamed = p;
+    req->protocol = first;
     return 0;
 }
 
 static int check_handshake(struct mesa_conn *c, const char **headers)
 {
-    const struct mesa_request *req = &c->transport->upgrade.request;
+    struct mesa_request *req = &c->transport->upgrade.request;
     if (!mesa_header_lists(mesa_request_header(req, "upgrade"), "websocket"))
         return 400;
     int status = check_request(req, headers);
-    return status == 0 ? choose_protocol(c) : status;
+    return status == 0 ? choose_protocol(req) : status;
 }
 
 int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
@@ -155,40 +120,31 @@ int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
     return status;
 }
 
-size_t mesa_upgrade_answer(struct mesa_transport *t, char out[MESA_UPGRADE_ANSWER_MAX])
+/* RFC 6455 section 4.2.2, 5.4. */
+static void compute_accept(EVP_MD_CTX *hash, struct mesa_span key, char out[32])
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    const struct mesa_request *req = &t->upgrade.request;
-    struct mesa_span key = mesa_request_header(req, "sec-websocket-key");
-    unsigned char joined[24 + sizeof guid - 1], hash[20];
-    char accept[32];
-    memcpy(joined, key.p, 24);
-    memcpy(joined + 24, guid, sizeof guid - 1);
-    lws_SHA1(joined, sizeof joined, hash);
-    lws_b64_encode_string((const char *)hash, sizeof hash, accept, sizeof accept);
-    bool named = req->protocol.len > 0;
-    return (size_t)snprintf(
-        out, MESA_UPGRADE_ANSWER_MAX,
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%.*s%s\r\n",
-        accept, named ? "Sec-WebSocket-Protocol: " : "", (int)req->protocol.len, req->protocol.p,
-        named ? "\r\n" : "");
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    if (EVP_DigestInit_ex(hash, NULL, NULL) != 1 || EVP_DigestUpdate(hash, key.p, key.len) != 1 ||
+        EVP_DigestUpdate(hash, guid, sizeof guid - 1) != 1 ||
+        EVP_DigestFinal_ex(hash, digest, NULL) != 1)
+        memset(digest, 0, sizeof digest); /* not in any build: the peer would hang up */
+    EVP_EncodeBlock((unsigned char *)out, digest, 20);
 }
 
-int mesa_upgrade_confirm(struct mesa_conn *c, const char *protocol_name)
+void mesa_upgrade_answer(struct mesa_conn *c)
 {
-    struct mesa_transport *t = c->transport;
-    const char *headers = "";
-
-    if (c->phase != MESA_CONN_REQUEST)
-        return -1;        /* behind another request */
-    mesa_upgrade_done(t); /* the one before may have failed later on */
-    int status = mesa_capture_read(&t->upgrade, c, protocol_name);
-    if (status == 0)
-        status = mesa_upgrade_decide(c, &headers);
-    if (c->listener == NULL)
-        return -1; /* a hook freed it */
-    if (status == 0)
-        return rename_protocol(c);
-    mesa_http_refuse(c, status, headers);
-    return -1;
+    static const char head[] =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    static const char protocol[] = "Sec-WebSocket-Protocol: ";
+    const struct mesa_request *req = &c->transport->upgrade.request;
+    char text[256], accept[32];
+    compute_accept(c->transport->hash, mesa_request_header(req, "sec-websocket-key"), accept);
+    int n = snprintf(text, sizeof text, "%sSec-WebSocket-Accept: %s\r\n%s", head, accept,
+                     req->protocol.len > 0 ? protocol : "\r\n");
+    mesa_link_cork(c, text, (size_t)n);
+    if (req->protocol.len > 0) {
+        mesa_link_cork(c, req->protocol.p, req->protocol.len);
+        mesa_link_cork(c, "\r\n\r\n", 4);
+    }
 }

@@ -1,10 +1,9 @@
 /* transport_ws.c - an open WebSocket: messages in, bytes out, backpressure and the closing
  * handshake.
  *
- * All writes are whole frames, the close frame included, so libwebsockets' own framing state never
- * comes into play. While the link has a partial write buffered nothing more is written, and the peer
- * is not read from either: a client that does not read could otherwise make the layers above queue
- * without end, and its close frame would make libwebsockets drop what is buffered.
+ * All writes are whole frames, the close frame included. While the link has a partial write buffered
+ * nothing more is written, and the peer is not read from either: a client that does not read could
+ * otherwise make the layers above queue without end.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +24,7 @@ void *mesa_conn_user(const struct mesa_conn *c)
 void mesa_ws_update_reading(struct mesa_conn *c)
 {
     bool reading = c->closing != NULL || !(c->held || c->paused);
-    if (mesa_link_exists(c) && reading != c->reading)
+    if (reading != c->reading)
         mesa_link_set_reading(c, reading);
 }
 
@@ -49,7 +48,7 @@ void mesa_ws_hold_if_buffered(struct mesa_conn *c)
     mesa_ws_update_reading(c);
 }
 
-bool mesa_ws_write(struct mesa_conn *c, const void *bytes, size_t len)
+static bool write_frames(struct mesa_conn *c, const void *bytes, size_t len)
 {
     if (!mesa_link_write(c, bytes, len)) {
         mesa_conn_kill_later(c);
@@ -59,16 +58,25 @@ bool mesa_ws_write(struct mesa_conn *c, const void *bytes, size_t len)
     return true;
 }
 
+/* Until its end is answered, whoever ended the conversation is owed the answers to what came before. */
+static bool may_write(const struct mesa_conn *c)
+{
+    const struct mesa_closing *k = c->closing;
+    if (c->kill || c->phase != MESA_CONN_OPEN)
+        return false;
+    return k == NULL || (!k->sent && (k->by_peer || k->failed));
+}
+
 enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len)
 {
-    if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN || mesa_link_failed(c))
+    if (!may_write(c))
         return MESA_ECLOSED;
     if (mesa_link_buffered(c)) {
         c->want_drained = true;
         mesa_link_want_writable(c);
         return MESA_EAGAIN;
     }
-    return mesa_ws_write(c, bytes, len) ? MESA_OK : MESA_ECLOSED;
+    return write_frames(c, bytes, len) ? MESA_OK : MESA_ECLOSED;
 }
 
 /* Begins to close; false when it was closing already. Without memory the connection just ends. */
@@ -93,15 +101,37 @@ static bool begin_close(struct mesa_conn *c, int code, const char *reason, size_
         memcpy(closing->reason, reason, len);
     c->closing = closing;
     mesa_buf_deinit(&c->message);
+    c->unsent = SIZE_MAX;
+    if (mesa_link_buffered(c))
+        (void)mesa_conn_is_read(c);
     mesa_conn_arm(c, MESA_CLOSE_TIMEOUT_MS);
     mesa_ws_update_reading(c);
+    mesa_conn_mark(c);
     return true;
 }
 
 void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t len, bool drop)
 {
-    if (begin_close(c, code, reason, len, false, drop))
-        mesa_conn_mark(c);
+    (void)begin_close(c, code, reason, len, false, drop);
+}
+
+bool mesa_conn_is_read(struct mesa_conn *c)
+{
+    size_t left = mesa_link_unsent(c);
+    bool some = c->taken || left < c->unsent;
+    c->taken = false;
+    c->unsent = left;
+    return some;
+}
+
+void mesa_ws_timeout(struct mesa_conn *c)
+{
+    if (mesa_conn_is_read(c) && c->unsent > 0) {
+        mesa_conn_arm(c, MESA_CLOSE_TIMEOUT_MS);
+        return;
+    }
+    c->linger = c->closing->sent;
+    mesa_conn_kill_later(c);
 }
 
 static bool write_close_frame(struct mesa_conn *c, int code, const char *reason, size_t len)
@@ -116,23 +146,23 @@ static bool write_close_frame(struct mesa_conn *c, int code, const char *reason,
         body = 2 + len;
     }
     frame[1] = (unsigned char)body;
-    return mesa_ws_write(c, frame, 2 + body);
+    return write_frames(c, frame, 2 + body);
 }
 
 void mesa_ws_send_close(struct mesa_conn *c)
 {
-    struct mesa_closing *closing = c->closing;
-    bool held_up = mesa_link_buffered(c);
-    if (!closing->sent && !held_up) {
-        closing->sent = true;
-        if (!write_close_frame(c, closing->code, closing->reason, closing->reason_len))
+    struct mesa_closing *k = c->closing;
+    bool owed = c->want_drained && may_write(c); /* the layer above has more to write */
+    if (!k->sent && !owed && !mesa_link_buffered(c)) {
+        k->sent = true;
+        if (!write_close_frame(c, k->code, k->reason, k->reason_len))
             return;
-        held_up = mesa_link_buffered(c);
     }
-    if (closing->drop || (closing->failed && !held_up)) {
-        c->linger = closing->sent;
+    bool written = k->sent && !mesa_link_buffered(c);
+    if (k->drop || (written && (k->by_peer || k->answered || k->failed))) {
+        c->linger = k->sent && (k->drop || k->failed);
         mesa_conn_kill_later(c);
-    } else if (held_up) {
+    } else if (!written) {
         mesa_link_want_writable(c);
     }
 }
@@ -143,7 +173,6 @@ static void fail(struct mesa_conn *c, int code, const char *text)
     if (!begin_close(c, code, text, strlen(text), false, false))
         return;
     c->closing->failed = true;
-    mesa_conn_mark(c);
     if (c->listener->hooks.on_protocol_error != NULL)
         c->listener->hooks.on_protocol_error(c->user, code, text);
 }
@@ -217,14 +246,14 @@ static void give_back(struct mesa_transport *t, struct mesa_buf *done)
     }
 }
 
-static void received_fragment(struct mesa_conn *c, const struct mesa_ws_piece *piece)
+static void received_fragment(struct mesa_conn *c, const struct mesa_ws_item *piece)
 {
     if (add_fragment(c, piece->data, piece->len, (size_t)piece->rest) != MESA_OK) {
         fail(c, 1011, "out of memory");
         return;
     }
     c->in_message = !piece->final;
-    if (!piece->binary && !check_text(c, piece->final)) {
+    if (piece->opcode == MESA_WS_TEXT && !check_text(c, piece->final)) {
         fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
         return;
     }
@@ -234,11 +263,11 @@ static void received_fragment(struct mesa_conn *c, const struct mesa_ws_piece *p
     struct mesa_transport *t = c->transport;
     mesa_buf_init(&c->message);
     c->checked = 0;
-    c->listener->hooks.on_message(c->user, done.data, done.len, piece->binary);
+    c->listener->hooks.on_message(c->user, done.data, done.len, piece->opcode == MESA_WS_BINARY);
     give_back(t, &done);
 }
 
-void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_piece *piece)
+void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_item *piece)
 {
     if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN)
         return;
@@ -247,10 +276,10 @@ void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_piece *piece)
         fail(c, MESA_CLOSE_TOO_BIG, "message too big");
     else if (!piece->final || c->in_message)
         received_fragment(c, piece);
-    else if (!piece->binary && !piece->ascii && !mesa_utf8_valid(piece->data, len))
+    else if (piece->opcode == MESA_WS_TEXT && !piece->ascii && !mesa_utf8_valid(piece->data, len))
         fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
     else /* a message in one piece, the usual case, is not copied */
-        c->listener->hooks.on_message(c->user, piece->data, len, piece->binary);
+        c->listener->hooks.on_message(c->user, piece->data, len, piece->opcode == MESA_WS_BINARY);
 }
 
 void mesa_ws_pong(struct mesa_conn *c)
@@ -259,36 +288,31 @@ void mesa_ws_pong(struct mesa_conn *c)
         c->listener->hooks.on_pong(c->user);
 }
 
-int mesa_ws_opened(struct mesa_conn *c)
+void mesa_ws_opened(struct mesa_conn *c)
 {
-    struct mesa_transport *t = c->transport;
-    mesa_upgrade_done(t);
     mesa_conn_arm(c, 0);
     c->phase = MESA_CONN_OPEN;
     c->opening = true;
     struct mesa_listener_hooks hooks = c->listener->hooks;
-    void *user = hooks.on_open(c->listener->ctx, c, &t->upgrade.request);
+    void *user = hooks.on_open(c->listener->ctx, c, &c->transport->upgrade.request);
     c->opening = false;
     c->user = user;
     if (c->phase != MESA_CONN_OPEN) /* on_open freed the listener */
         hooks.on_close(user, MESA_CLOSE_ABNORMAL, "", 0, true);
-    return 0;
 }
 
-int mesa_ws_writable(struct mesa_conn *c)
+void mesa_ws_writable(struct mesa_conn *c)
 {
     if (c->phase != MESA_CONN_OPEN || mesa_link_buffered(c))
-        return 0;
+        return;
     c->held = false;
     mesa_ws_update_reading(c);
-    if (c->closing != NULL) {
+    bool owed = c->want_drained && may_write(c);
+    c->want_drained = false;
+    if (c->closing != NULL)
         mesa_conn_mark(c);
-    } else if (c->want_drained) {
-        c->want_drained = false;
-        if (c->listener->hooks.on_drained != NULL)
-            c->listener->hooks.on_drained(c->user);
-    }
-    return 0;
+    if (owed && c->listener->hooks.on_drained != NULL)
+        c->listener->hooks.on_drained(c->user);
 }
 
 /* Whether a peer may send this code (RFC 6455 section 7.4). */
@@ -300,64 +324,21 @@ static bool code_allowed(int code)
            code != MESA_CLOSE_ABNORMAL;
 }
 
-/* The answer is written here; the return value -1 makes libwebsockets, when it has the socket, end the
- * connection without a word of its own. */
-int mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len)
+void mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len)
 {
-    if (c->closing != NULL && c->closing->sent)
-        return -1;
-    if (c->phase != MESA_CONN_OPEN)
-        return -1;
     int code = len >= 2 ? body[0] << 8 | body[1] : MESA_CLOSE_NO_STATUS;
     const char *reason = (const char *)body + 2;
     size_t reason_len = len > 2 ? len - 2 : 0;
-    const char *text = NULL;
 
-    if (len == 1 || (len >= 2 && !code_allowed(code))) {
-        code = MESA_CLOSE_PROTOCOL;
-        text = "invalid close frame";
+    if (c->closing != NULL) {
+        c->closing->answered = true;
+        mesa_conn_mark(c);
+    } else if (len == 1 || (len >= 2 && !code_allowed(code))) {
+        fail(c, MESA_CLOSE_PROTOCOL, "invalid close frame");
     } else if (reason_len > 0 && !mesa_utf8_valid(reason, reason_len)) {
-        code = MESA_CLOSE_INVALID_DATA;
-        text = "invalid UTF-8 in a close reason";
-    }
-    if (text != NULL) {
-        fail(c, code, text);
-        reason_len = 0;
+        fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8 in a close reason");
     } else {
         (void)begin_close(c, code, reason, reason_len, true, false);
-    }
-    if (c->phase == MESA_CONN_OPEN && c->closing != NULL)
-        c->closing->sent = true;
-    (void)write_close_frame(c, code, reason, reason_len);
-    return -1;
-}
-
-/* After a violation libwebsockets would send a close frame and then wait for an answer it is not
- * able to parse any more, or just hang up. */
-void mesa_ws_ending(struct mesa_conn *c)
-{
-    if (c->phase != MESA_CONN_OPEN || c->kill)
-        return;
-    if (c->closing != NULL) {
-        if (mesa_link_failed(c)) {
-            c->closing->failed = true;
-            mesa_conn_mark(c);
-        }
-        return;
-    }
-    if (mesa_link_failed(c)) {
-        const unsigned char *body = lws_get_close_payload(c->wsi);
-        char text[MESA_MAX_REASON_BYTES + 1];
-        snprintf(text, sizeof text, "invalid frame: %.*s", lws_get_close_length(c->wsi) - 2,
-                 (const char *)body + 2); /* "rsv bits", "bad opc" */
-        fail(c, body[0] << 8 | body[1], text);
-    } else if (mesa_conn_peer_is_there(c)) {
-        fail(c, MESA_CLOSE_PROTOCOL, "invalid frame");
-        if (c->phase != MESA_CONN_OPEN || c->closing == NULL)
-            return;
-        mesa_ws_send_close(c);
-        if (c->linger)
-            mesa_linger_begin(c->transport, lws_get_socket_fd(c->wsi));
     }
 }
 

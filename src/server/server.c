@@ -128,8 +128,7 @@ static enum mesa_status write_hello(struct mesa_buf *d, const struct mesa_config
 static enum mesa_status make_frames(struct mesa_server *s)
 {
     if (s->cfg.raw)
-        return mesa_frame_new(&s->heartbeat, MESA_WS_PING, "mesa",
-                              4); /* libwebsockets 4.1 does not report empty pongs */
+        return mesa_frame_new(&s->heartbeat, MESA_WS_PING, "mesa", 4);
 
     struct mesa_buf d;
     mesa_buf_init(&d);

@@ -10,7 +10,7 @@
 ---@field server? mesa.Server another server, on whose port this one serves its `path`
 ---@field static? string folder, relative to the main script, whose files are served on the same port
 ---@field raw? boolean plain WebSockets without the Mesa envelope
----@field compression? boolean permessage-deflate; refused with a libwebsockets older than 4.4.0
+---@field compression? boolean permessage-deflate; refused: this version has none
 ---@field origins? string[] values of Origin that are let in; any without it
 ---@field beforeExit? fun(signal: string, exit: fun(code?: integer)) runs before the server stops; calling `exit` lets it
 ---@field gracefullyExit? boolean true: close clients with 1001 on SIGTERM and SIGINT

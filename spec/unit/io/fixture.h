@@ -99,6 +99,8 @@ bool peer_connect(struct peer *p, struct fixture *f);
 /* Connects and becomes a WebSocket on `path`; `headers` are further lines, each with CR LF. */
 bool peer_open(struct peer *p, struct fixture *f, const char *path, const char *headers);
 void peer_close(struct peer *p);
+/* Says that nothing more comes, and reads on. */
+void peer_end(struct peer *p);
 /* Closes so that the other side sees a reset. */
 void peer_reset(struct peer *p);
 

@@ -148,6 +148,13 @@ void peer_close(struct peer *p)
     mesa_buf_deinit(&p->in);
 }
 
+void peer_end(struct peer *p)
+{
+    if (p->ssl != NULL)
+        SSL_shutdown(p->ssl);
+    shutdown(p->fd, SHUT_WR);
+}
+
 void peer_reset(struct peer *p)
 {
     struct linger hard = {.l_onoff = 1, .l_linger = 0};
@@ -247,8 +254,7 @@ bool peer_expect_eof(struct peer *p)
 
 const char *peer_read_answer(struct peer *p)
 {
-    if (p->ssl == NULL)
-        shutdown(p->fd, SHUT_WR);
+    peer_end(p);
     return peer_read_all(p);
 }
 

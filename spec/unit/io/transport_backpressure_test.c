@@ -1,4 +1,4 @@
-/* transport_backpressure_test.c - readers that stall, over TCP and TLS: everything arrives in
+/* transport_backpressure_test.c - readers that stall: everything arrives in
  * order, and nothing piles up. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,12 +34,10 @@ static void pump(struct fixture_client *c)
     }
 }
 
-static bool begin(bool tls)
+static bool begin(void)
 {
     sent = 0;
     fixture_init(&f);
-    if (tls)
-        fixture_use_tls(&f);
     return CHECK(fixture_start(&f)) && CHECK(peer_open(&p, &f, "/", ""));
 }
 
@@ -60,16 +58,21 @@ static size_t resident_bytes(void)
     return pages * 4096;
 }
 
-static void stalled_reader_gets_everything(bool tls)
+/* Until the kernel's buffers have grown as far as they go. */
+static void settle(void)
 {
-    CHECK_OR_RETURN(begin(tls));
+    for (int still = 0, at = sent; still < 200; still = sent == at ? still + 1 : 0, at = sent)
+        fixture_turn(&f);
+}
+
+TEST(a_stalled_reader_gets_everything_in_order)
+{
+    CHECK_OR_RETURN(begin());
     f.on_drained = pump;
     pump(&f.clients[0]);
     CHECK(sent < CHUNKS);
     size_t before = resident_bytes();
-    /* until the kernel's buffers have grown as far as they go */
-    for (int still = 0, at = sent; still < 200; still = sent == at ? still + 1 : 0, at = sent)
-        fixture_turn(&f);
+    settle();
     CHECK(sent < CHUNKS / 2);
     CHECK_EQ_INT(mesa_conn_write(f.clients[0].conn, "\x81\x00", 2), MESA_EAGAIN);
     CHECK(resident_bytes() < before + (8u << 20));
@@ -87,29 +90,17 @@ static void stalled_reader_gets_everything(bool tls)
     end();
 }
 
-TEST(a_stalled_reader_gets_everything_in_order)
-{
-    stalled_reader_gets_everything(false);
-}
-
-TEST(a_stalled_reader_over_tls_gets_everything_in_order)
-{
-    stalled_reader_gets_everything(true);
-}
-
 TEST(one_frame_larger_than_a_single_write_arrives)
 {
     size_t len = 5u << 20;
     char *data = malloc(len);
     struct peer_frame frame;
     memset(data, 'q', len);
-    for (int tls = 0; tls < 2; tls++) {
-        CHECK_OR_RETURN(begin(tls != 0));
-        fixture_send(&f.clients[0], 2, data, len);
-        if (CHECK(peer_read(&p, &frame)))
-            CHECK_EQ_MEM(frame.data, frame.len, data, len);
-        end();
-    }
+    CHECK_OR_RETURN(begin());
+    fixture_send(&f.clients[0], 2, data, len);
+    if (CHECK(peer_read(&p, &frame)))
+        CHECK_EQ_MEM(frame.data, frame.len, data, len);
+    end();
     free(data);
 }
 
@@ -134,7 +125,7 @@ static bool read_chunks(void)
 
 TEST(a_pong_waits_behind_a_partial_frame)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     stall();
     peer_send_frame(&p, 0x89, "ping", 4);
     for (int i = 0; i < 50; i++)
@@ -149,7 +140,7 @@ TEST(a_pong_waits_behind_a_partial_frame)
 
 TEST(nothing_is_read_from_a_peer_that_does_not_read)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     stall();
     peer_send_frame(&p, 0x81, "hello", 5);
     for (int i = 0; i < 50; i++)
@@ -162,41 +153,39 @@ TEST(nothing_is_read_from_a_peer_that_does_not_read)
 
 TEST(a_close_follows_what_is_buffered)
 {
-    for (int tls = 0; tls < 2; tls++) {
-        CHECK_OR_RETURN(begin(tls != 0));
-        stall();
-        mesa_conn_close(f.clients[0].conn, 1013, "slow", 4, false);
-        for (int i = 0; i < 20; i++)
-            fixture_turn(&f);
-        CHECK_OR_RETURN(read_chunks());
-        peer_expect_close(&p, 1013);
-        peer_send_close(&p, 1013, "");
-        CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
-        CHECK_EQ_INT(f.clients[0].code, 1013);
-        end();
-    }
+    CHECK_OR_RETURN(begin());
+    stall();
+    mesa_conn_close(f.clients[0].conn, 1013, "slow", 4, false);
+    for (int i = 0; i < 20; i++)
+        fixture_turn(&f);
+    CHECK_OR_RETURN(read_chunks());
+    peer_expect_close(&p, 1013);
+    peer_send_close(&p, 1013, "");
+    CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
+    CHECK_EQ_INT(f.clients[0].code, 1013);
+    end();
 }
 
 TEST(drop_does_not_wait_for_a_stalled_reader)
 {
-    for (int tls = 0; tls < 2; tls++) {
-        CHECK_OR_RETURN(begin(tls != 0));
-        stall();
-        uint64_t start = fixture_now_ms();
-        mesa_conn_close(f.clients[0].conn, 1013, "slow", 4, true);
-        CHECK_EQ_INT(f.clients[0].closes, 0);
-        CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
-        CHECK(fixture_now_ms() - start < 1000);
-        CHECK_EQ_INT(f.clients[0].code, 1013);
-        peer_expect_eof(&p);
-        end();
-    }
+    CHECK_OR_RETURN(begin());
+    stall();
+    uint64_t start = fixture_now_ms();
+    mesa_conn_close(f.clients[0].conn, 1013, "slow", 4, true);
+    CHECK_EQ_INT(f.clients[0].closes, 0);
+    CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
+    CHECK(fixture_now_ms() - start < 1000);
+    CHECK_EQ_INT(f.clients[0].code, 1013);
+    peer_expect_eof(&p);
+    end();
 }
 
 TEST(a_close_that_a_stalled_reader_never_reads_ends_after_five_seconds)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
+    f.on_drained = pump;
     stall();
+    settle();
     uint64_t start = fixture_now_ms();
     mesa_conn_close(f.clients[0].conn, 1001, "", 0, false);
     CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
@@ -207,19 +196,17 @@ TEST(a_close_that_a_stalled_reader_never_reads_ends_after_five_seconds)
 
 TEST(a_stalled_reader_that_resets_is_noticed)
 {
-    for (int tls = 0; tls < 2; tls++) {
-        CHECK_OR_RETURN(begin(tls != 0));
-        stall();
-        peer_reset(&p);
-        CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
-        CHECK_EQ_INT(f.clients[0].code, 1006);
-        fixture_stop(&f);
-    }
+    CHECK_OR_RETURN(begin());
+    stall();
+    peer_reset(&p);
+    CHECK(WAIT_FOR(&f, f.clients[0].closes == 1));
+    CHECK_EQ_INT(f.clients[0].code, 1006);
+    fixture_stop(&f);
 }
 
 TEST(the_peer_closes_in_the_middle_of_a_large_write)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     stall();
     peer_send_close(&p, 4000, "done");
     CHECK_OR_RETURN(read_chunks());

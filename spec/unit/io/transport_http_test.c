@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "fixture.h"
 #include "test.h"
@@ -11,11 +10,9 @@
 static struct fixture f;
 static struct peer p;
 
-static bool begin(bool tls)
+static bool begin(void)
 {
     fixture_init(&f);
-    if (tls)
-        fixture_use_tls(&f);
     return CHECK(fixture_start(&f));
 }
 
@@ -34,14 +31,6 @@ static const char *ask(const char *request)
     return peer_read_answer(&p);
 }
 
-/* `expected` has a "%s" where a connection that does not go on says so. */
-static void expect_text(const char *response, const char *expected)
-{
-    char text[256];
-    snprintf(text, sizeof text, expected, f.config.tls_cert != NULL ? "Connection: close\r\n" : "");
-    CHECK_EQ_STR(response, text);
-}
-
 static void expect_status(const char *request, int status)
 {
     char expected[32];
@@ -56,17 +45,14 @@ static void expect_status(const char *request, int status)
 TEST(get_and_head_are_answered)
 {
     p.fd = -1;
-    for (int tls = 0; tls < 2; tls++) {
-        CHECK_OR_RETURN(begin(tls != 0));
-        const char *r = ask("GET /a/b?c=d HTTP/1.1\r\nHost: h\r\n\r\n");
-        expect_text(
-            r, "HTTP/1.1 200 OK\r\n%sContent-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello");
-        CHECK(strstr(f.request.data, "GET /a/b?c=d 127.0.0.1 []") != NULL);
-        r = ask("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-        expect_text(r,
-                    "HTTP/1.1 200 OK\r\n%sContent-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
-        end();
-    }
+    CHECK_OR_RETURN(begin());
+    const char *r = ask("GET /a/b?c=d HTTP/1.1\r\nHost: h\r\n\r\n");
+    CHECK_EQ_STR(r,
+                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello");
+    CHECK(strstr(f.request.data, "GET /a/b?c=d 127.0.0.1 []") != NULL);
+    r = ask("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
+    CHECK_EQ_STR(r, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
+    end();
 }
 
 TEST(methods_with_bodies_are_given_the_whole_body)
@@ -74,7 +60,7 @@ TEST(methods_with_bodies_are_given_the_whole_body)
     static const char *const methods[] = {"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "GET"};
     char request[256];
     p.fd = -1;
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         snprintf(request, sizeof request,
                  "%s / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\nhello world", methods[i]);
@@ -90,7 +76,7 @@ TEST(methods_with_bodies_are_given_the_whole_body)
 
 TEST(a_body_may_come_in_pieces)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     CHECK_OR_RETURN(peer_connect(&p, &f));
     peer_send_text(
         &p, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 60000\r\n\r\n");
@@ -116,7 +102,7 @@ TEST(a_body_may_come_in_pieces)
 TEST(lengths_that_lie_are_refused)
 {
     p.fd = -1;
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     expect_status("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\nx", 400);
     expect_status("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1x\r\n\r\nx", 400);
     expect_status("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\nx", 400);
@@ -139,7 +125,7 @@ TEST(lengths_that_lie_are_refused)
 TEST(a_body_over_the_limit_is_refused_even_while_it_is_being_sent)
 {
     p.fd = -1;
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     expect_status("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n", 413);
     peer_close(&p);
     CHECK_OR_RETURN(peer_connect(&p, &f));
@@ -154,19 +140,16 @@ TEST(a_body_over_the_limit_is_refused_even_while_it_is_being_sent)
 
 TEST(a_request_may_be_answered_later)
 {
-    for (int tls = 0; tls < 2; tls++) {
-        CHECK_OR_RETURN(begin(tls != 0));
-        f.hold_http = true;
-        CHECK_OR_RETURN(peer_connect(&p, &f));
-        peer_send_text(&p, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab");
-        CHECK(WAIT_FOR(&f, f.http != NULL));
-        for (int i = 0; i < 30; i++)
-            fixture_turn(&f);
-        mesa_http_reply(f.http, 201, NULL, 0, "later", 5);
-        expect_text(peer_read_answer(&p),
-                    "HTTP/1.1 201 Created\r\n%sContent-Length: 5\r\n\r\nlater");
-        end();
-    }
+    CHECK_OR_RETURN(begin());
+    f.hold_http = true;
+    CHECK_OR_RETURN(peer_connect(&p, &f));
+    peer_send_text(&p, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab");
+    CHECK(WAIT_FOR(&f, f.http != NULL));
+    for (int i = 0; i < 30; i++)
+        fixture_turn(&f);
+    mesa_http_reply(f.http, 201, NULL, 0, "later", 5);
+    CHECK_EQ_STR(peer_read_answer(&p), "HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nlater");
+    end();
 }
 
 /* A loop that sleeps makes about one turn a millisecond here. */
@@ -180,11 +163,11 @@ static int turns_in_100_ms(void)
 
 TEST(the_loop_does_not_spin_while_an_answer_is_awaited)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     f.hold_http = true;
     CHECK_OR_RETURN(peer_connect(&p, &f));
     peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /second HTTP/1.1\r\nHost: h\r\n\r\n");
-    shutdown(p.fd, SHUT_WR);
+    peer_end(&p);
     CHECK(WAIT_FOR(&f, f.http != NULL));
     for (int i = 0; i < 20; i++)
         fixture_turn(&f);
@@ -192,7 +175,7 @@ TEST(the_loop_does_not_spin_while_an_answer_is_awaited)
     mesa_http_reply(f.http, 200, NULL, 0, "ok", 2);
     f.hold_http = false;
     (void)peer_read_all(&p);
-    CHECK_EQ_INT(f.http_requests, f.config.tls_cert != NULL ? 1 : 2);
+    CHECK_EQ_INT(f.http_requests, 2);
     end();
 }
 
@@ -200,18 +183,16 @@ TEST(the_loop_does_not_spin_while_a_reader_stalls)
 {
     size_t len = 16u << 20;
     char *body = calloc(1, len);
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     f.hold_http = true;
     CHECK_OR_RETURN(peer_connect(&p, &f));
     peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK(WAIT_FOR(&f, f.http != NULL));
     mesa_http_reply(f.http, 200, NULL, 0, body, len);
-    shutdown(p.fd, SHUT_WR);
+    peer_end(&p);
     CHECK(WAIT_FOR(&f, turns_in_100_ms() < 200)); /* once the kernel's buffers are full */
     (void)peer_read_all(&p);
-    /* libwebsockets gives a half-closed peer up since 4.2 */
-    if (f.config.tls_cert == NULL || strncmp(mesa_transport_library_version(), "4.1.", 4) == 0)
-        CHECK(p.in.len > len);
+    CHECK(p.in.len > len);
     free(body);
     end();
 }
@@ -219,7 +200,7 @@ TEST(the_loop_does_not_spin_while_a_reader_stalls)
 TEST(an_answer_to_a_peer_that_has_left_is_dropped)
 {
     for (int i = 0; i < 2; i++) {
-        CHECK_OR_RETURN(begin(false));
+        CHECK_OR_RETURN(begin());
         f.hold_http = true;
         CHECK_OR_RETURN(peer_connect(&p, &f));
         peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -236,7 +217,7 @@ TEST(an_answer_to_a_peer_that_has_left_is_dropped)
 
 TEST(an_answer_after_the_transport_is_gone_is_safe)
 {
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     f.hold_http = true;
     CHECK_OR_RETURN(peer_connect(&p, &f));
     peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -250,14 +231,14 @@ TEST(an_answer_after_the_transport_is_gone_is_safe)
 TEST(an_unsafe_header_becomes_500)
 {
     static const struct mesa_header bad[] = {{{"x", 1}, {"a\r\nSet-Cookie: b", 16}}};
-    CHECK_OR_RETURN(begin(false));
+    CHECK_OR_RETURN(begin());
     f.hold_http = true;
     CHECK_OR_RETURN(peer_connect(&p, &f));
     peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     CHECK(WAIT_FOR(&f, f.http != NULL));
     mesa_http_reply(f.http, 200, bad, 1, "body", 4);
-    expect_text(peer_read_answer(&p),
-                "HTTP/1.1 500 Internal Server Error\r\n%sContent-Length: 0\r\n\r\n");
+    CHECK_EQ_STR(peer_read_answer(&p),
+                 "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
     end();
 }
 
@@ -267,31 +248,18 @@ TEST(a_large_answer_reaches_a_slow_reader_whole)
     char *body = malloc(len);
     for (size_t i = 0; i < len; i++)
         body[i] = (char)(i >> 10);
-    for (int tls = 0; tls < 2; tls++) {
-        CHECK_OR_RETURN(begin(tls != 0));
-        f.hold_http = true;
-        CHECK_OR_RETURN(peer_connect(&p, &f));
-        peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        CHECK(WAIT_FOR(&f, f.http != NULL));
-        mesa_http_reply(f.http, 200, NULL, 0, body, len);
-        for (int i = 0; i < 100; i++)
-            fixture_turn(&f);
-        const char *r = peer_read_answer(&p);
-        const char *at = strstr(r, "\r\n\r\n");
-        if (CHECK(at != NULL))
-            CHECK_EQ_MEM(at + 4, p.in.len - 1 - (size_t)(at + 4 - r), body, len);
-        end();
-    }
-    free(body);
-}
-
-TEST(a_second_request_on_a_connection_with_tls_is_not_served)
-{
-    CHECK_OR_RETURN(begin(true));
-    p.fd = -1;
-    const char *r = ask("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n");
-    CHECK_OR_RETURN(strncmp(r, "HTTP/1.1 200", 12) == 0);
-    CHECK(strstr(r + 12, "HTTP/1.1") == NULL);
-    CHECK_EQ_INT(f.http_requests, 1);
+    CHECK_OR_RETURN(begin());
+    f.hold_http = true;
+    CHECK_OR_RETURN(peer_connect(&p, &f));
+    peer_send_text(&p, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    CHECK(WAIT_FOR(&f, f.http != NULL));
+    mesa_http_reply(f.http, 200, NULL, 0, body, len);
+    for (int i = 0; i < 100; i++)
+        fixture_turn(&f);
+    const char *r = peer_read_answer(&p);
+    const char *at = strstr(r, "\r\n\r\n");
+    if (CHECK(at != NULL))
+        CHECK_EQ_MEM(at + 4, p.in.len - 1 - (size_t)(at + 4 - r), body, len);
     end();
+    free(body);
 }

@@ -1,4 +1,4 @@
-/* transport_keep_test.c - many requests on one connection without TLS: their order and bounds, what ends
+/* transport_keep_test.c - many requests on one connection: their order and bounds, what ends
  * it, and what it may become. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,6 @@ static struct peer p;
 static bool begin(void)
 {
     fixture_init(&f);
-    f.config.tls_cert = f.config.tls_key = NULL;
     return CHECK(fixture_start(&f)) && CHECK(peer_connect(&p, &f));
 }
 
@@ -202,7 +201,6 @@ TEST(an_idle_connection_ends_in_time_and_nobody_is_told)
 {
     for (int half = 0; half < 2; half++) {
         fixture_init(&f);
-        f.config.tls_cert = f.config.tls_key = NULL;
         f.config.handshake_timeout_ms = 200;
         CHECK_OR_RETURN(CHECK(fixture_start(&f)) && CHECK(peer_connect(&p, &f)));
         peer_send_text(&p, GET("/"));
@@ -244,7 +242,7 @@ TEST(a_peer_may_leave_between_requests_and_in_the_middle_of_one)
             if (how == 0)
                 peer_reset(&p);
             else if (how == 1)
-                shutdown(p.fd, SHUT_WR);
+                peer_end(&p);
             if (how == 1)
                 peer_expect_eof(&p);
             peer_close(&p);

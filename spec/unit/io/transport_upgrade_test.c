@@ -31,14 +31,12 @@ static bool saw(const char *line)
 
 TEST(a_request_is_captured_with_all_its_headers)
 {
-    bool by_library = getenv("MESA_TEST_TLS") != NULL;
     CHECK_OR_RETURN(begin(false));
     CHECK_OR_RETURN(peer_open(
         &p, &f, "/caf%C3%A9/a%20b?x=1&y=%26%3d&z",
         "Origin: http://example.org\r\nX-Custom-One: first value\r\nCOOKIE: a=1; b=2\r\n"
         "x-y: z\r\nUser-Agent: test/1.0\r\nX-Empty:\r\nAuthorization: Bearer abc:def\r\n"));
-    saw(by_library ? "GET /caf\xc3\xa9/a b?x=1&y=%26=&z 127.0.0.1 []"
-                   : "GET /caf\xc3\xa9/a b?x=1&y=%26%3d&z 127.0.0.1 []\n");
+    saw("GET /caf\xc3\xa9/a b?x=1&y=%26%3d&z 127.0.0.1 []");
     saw("\nhost: localhost\n");
     saw("\norigin: http://example.org\n");
     saw("\nx-custom-one: first value\n");
@@ -98,7 +96,7 @@ TEST(the_first_subprotocol_offered_is_agreed_on)
         snprintf(response, sizeof response, "Sec-WebSocket-Protocol: %s\r\n", offers[i][1]);
         CHECK_EQ_INT(strstr(p.in.data, response) != NULL, offers[i][1][0] != '\0');
         CHECK(strstr(p.in.data, "Extensions") == NULL);
-        snprintf(response, sizeof response, " [%s]\n", offers[i][1]);
+        snprintf(response, sizeof response, " [%s]", offers[i][1]);
         saw(response);
         peer_close(&p);
     }
@@ -157,10 +155,9 @@ TEST(a_handshake_that_is_wrong_gets_an_answer)
         char expected[32];
         CHECK_OR_RETURN(peer_connect(&p, &f));
         peer_send_text(&p, cases[i].request);
-        snprintf(expected, sizeof expected, " %d ",
-                 cases[i].status); /* the library's own answers say HTTP/1.0 */
+        snprintf(expected, sizeof expected, "HTTP/1.1 %d ", cases[i].status);
         const char *response = peer_read_all(&p);
-        if (strlen(response) < 13 || strncmp(response + 8, expected, strlen(expected)) != 0) {
+        if (strncmp(response, expected, strlen(expected)) != 0) {
             CHECK_EQ_STR(response, cases[i].request);
             CHECK_EQ_STR(response, expected);
         }
@@ -196,7 +193,6 @@ TEST(a_head_of_almost_8_kb_is_accepted_and_a_larger_one_ends_the_connection)
     end();
 }
 
-/* Between the headers libwebsockets keeps offsets, whose bytes may look like letters. */
 TEST(no_header_is_lost_wherever_it_stands)
 {
     CHECK_OR_RETURN(begin(false));
@@ -227,9 +223,9 @@ TEST(a_stalled_handshake_is_ended)
             if (tls)
                 fixture_use_tls(&f);
             CHECK_OR_RETURN(fixture_start(&f));
+            uint64_t start = fixture_now_ms();
             CHECK_OR_RETURN(peer_connect(&p, &f));
             peer_send_text(&p, beginnings[i]);
-            uint64_t start = fixture_now_ms();
             peer_expect_eof(&p);
             CHECK(fixture_now_ms() - start > 200 && fixture_now_ms() - start < 3000);
             end();

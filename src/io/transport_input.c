@@ -1,0 +1,217 @@
+/* transport_input.c - what comes in: request heads, bodies and frames, in whatever pieces.
+ *
+ * What arrives is read into one buffer for all connections, and worked on there. Only the rest is kept
+ * with its connection: the beginning of a head, or everything behind the point where reading stopped.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "io/transport_internal.h"
+
+/* -- the request -- */
+
+static void refuse(struct mesa_conn *c, int status, const char *headers)
+{
+    mesa_http_refuse(c, status, headers);
+    c->linger = true;
+    mesa_conn_kill_later(c);
+}
+
+static void refuse_head(struct mesa_conn *c, enum mesa_status why)
+{
+    int status = mesa_head_refused(c, why);
+    refuse(c, status, "");
+}
+
+static void upgrade(struct mesa_conn *c)
+{
+    const char *headers = "";
+    int status = mesa_upgrade_decide(c, &headers);
+    if (c->listener == NULL)
+        return; /* a hook freed it */
+    if (status != 0) {
+        refuse(c, status, headers);
+        return;
+    }
+    mesa_upgrade_answer(c);
+    if (!c->kill)
+        mesa_ws_opened(c);
+}
+
+/* Returns where the head ends; `p`: it is not complete, or refused. */
+static char *take_head(struct mesa_conn *c, char *p, char *end)
+{
+    size_t have = (size_t)(end - p);
+    size_t len = mesa_http_request_end(p, have);
+    c->starved = false;
+    if (!mesa_http_request_may_begin(p[0])) {
+        refuse_head(c, MESA_EPROTO);
+    } else if (len > MESA_MAX_HEADER_BYTES || (len == 0 && have > MESA_MAX_HEADER_BYTES)) {
+        refuse_head(c, MESA_ETOOBIG);
+    } else if (len == 0) {
+        c->starved = true;
+    } else {
+        enum mesa_status rc = mesa_head_read(c, p, len);
+        if (rc != MESA_OK)
+            refuse_head(c, rc);
+        else if (mesa_request_header(&c->transport->upgrade.request, "upgrade").p != NULL)
+            upgrade(c);
+        else
+            mesa_http_begin(c);
+        return p + len;
+    }
+    return p;
+}
+
+static char *take_body(struct mesa_conn *c, char *p, const char *end)
+{
+    size_t left = mesa_http_body_left(c), have = (size_t)(end - p);
+    size_t n = have < left ? have : left;
+    mesa_http_body(c, p, n);
+    return p + n;
+}
+
+/* -- frames -- */
+
+static void answer_ping(struct mesa_conn *c, const struct mesa_ws_item *ping)
+{
+    unsigned char pong[2 + MESA_WS_CONTROL_MAX] = {0x80 | MESA_WS_PONG, (unsigned char)ping->len};
+    if (c->closing != NULL)
+        return;
+    memcpy(pong + 2, ping->data, ping->len);
+    mesa_link_cork(c, pong, 2 + ping->len); /* a read may have thousands */
+}
+
+static void take_control(struct mesa_conn *c, const struct mesa_ws_item *item)
+{
+    if (item->opcode == MESA_WS_PING) {
+        answer_ping(c, item);
+    } else if (item->opcode == MESA_WS_PONG) {
+        mesa_ws_pong(c);
+    } else {
+        c->deaf = true;
+        mesa_ws_peer_closed(c, (const unsigned char *)item->data, item->len);
+    }
+}
+
+static void take_item(struct mesa_conn *c, const struct mesa_ws_item *item)
+{
+    switch (item->kind) {
+    case MESA_WS_ITEM_NONE:
+        break;
+    case MESA_WS_ITEM_DATA:
+        mesa_ws_received(c, item);
+        break;
+    case MESA_WS_ITEM_CONTROL:
+        take_control(c, item);
+        break;
+    case MESA_WS_ITEM_PROBLEM:
+        c->deaf = true;
+        mesa_ws_violated(c, item->problem);
+        break;
+    case MESA_WS_ITEM_NO_MEMORY:
+        mesa_conn_kill_later(c);
+        break;
+    }
+}
+
+/* Whether nothing the peer sends means anything any more. */
+static bool is_deaf(const struct mesa_conn *c)
+{
+    return c->deaf || c->kill;
+}
+
+static char *take_frames(struct mesa_conn *c, char *p, char *end)
+{
+    struct mesa_ws_item item = {.kind = MESA_WS_ITEM_DATA};
+    while (item.kind != MESA_WS_ITEM_NONE) {
+        if (is_deaf(c) || c->phase != MESA_CONN_OPEN)
+            return end;
+        if (!c->reading)
+            return p;
+        mesa_ws_reader_next(&c->reader, &p, end, &item);
+        take_item(c, &item);
+    }
+    return end;
+}
+
+/* -- whatever comes -- */
+
+/* Takes what it can from `p`; returns how far it came: less than `end` when reading has stopped, or when
+ * the rest is the beginning of a head (c->starved). */
+static char *take(struct mesa_conn *c, char *p, char *end)
+{
+    c->starved = false;
+    while (p < end && c->reading && !c->starved) {
+        if (is_deaf(c))
+            return end;
+        if (c->phase == MESA_CONN_OPEN)
+            p = take_frames(c, p, end);
+        else if (c->phase == MESA_CONN_REQUEST)
+            p = take_head(c, p, end);
+        else if (c->phase == MESA_CONN_HTTP)
+            p = take_body(c, p, end);
+        else
+            return end;
+    }
+    return is_deaf(c) ? end : p;
+}
+
+/* Goes on with what was kept. */
+static void take_kept(struct mesa_conn *c)
+{
+    struct mesa_pending *in = c->input;
+    char *end = in->bytes.data + in->bytes.len;
+    char *p = take(c, in->bytes.data + in->done, end);
+    if (p == end) {
+        mesa_pending_drop(&c->input);
+        return;
+    }
+    in->done = (size_t)(p - in->bytes.data);
+    if (!c->starved)
+        return;
+    memmove(in->bytes.data, p, (size_t)(end - p)); /* more of the head comes behind it */
+    in->bytes.len -= in->done;
+    in->done = 0;
+}
+
+static void take_new(struct mesa_conn *c, char *p, char *end)
+{
+    p = take(c, p, end);
+    if (p < end && !mesa_pending_keep(&c->input, p, (size_t)(end - p)))
+        mesa_conn_kill_later(c);
+}
+
+void mesa_input_read(struct mesa_conn *c)
+{
+    struct mesa_poller *poller = c->transport->poller;
+    char *p = poller->input;
+    ssize_t n = c->tls == NULL ? recv(c->fd, p, sizeof poller->input, MSG_DONTWAIT)
+                               : mesa_tls_read(&c->tls->session, p, sizeof poller->input);
+    if (n > 0 && c->input == NULL) {
+        take_new(c, p, p + n);
+    } else if (n > 0) {
+        if (mesa_pending_keep(&c->input, p, (size_t)n))
+            take_kept(c);
+        else
+            mesa_conn_kill_later(c);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        mesa_conn_kill_later(c);
+    }
+    if (c->tls != NULL) {
+        if (c->tls->session.wants_write)
+            c->wants_writable = true;
+        mesa_secure_go_on(c);
+    }
+    mesa_link_watch(c);
+}
+
+void mesa_input_turn(struct mesa_conn *c)
+{
+    if (c->input == NULL || c->starved || !c->reading)
+        return;
+    take_kept(c);
+    mesa_secure_go_on(c);
+    mesa_link_watch(c);
+}
