@@ -1,7 +1,8 @@
 --- Error objects: what the `error` events carry.
 
 local getmetatable, pcall, setmetatable, tostring, type = getmetatable, pcall, setmetatable, tostring, type
-local traceback_of, getinfo, gsub = debug.traceback, debug.getinfo, string.gsub
+local traceback_of, getinfo, gmatch, match = debug.traceback, debug.getinfo, string.gmatch, string.match
+local sub, concat = string.sub, table.concat
 
 local errors = {}
 
@@ -58,16 +59,38 @@ local function find_place()
   return info and info.short_src .. ":" .. info.currentline
 end
 
---- A message handler for xpcall: turns whatever was thrown into an error object with a traceback, which ends where the
---- handler was called: what is below is mesa's own.
+local own_dir = match(getinfo(1, "S").source, "^@(.*/)") -- of mesa's own modules
+
+-- Whether a line of a traceback is a function of mesa's own. Lua shows the end of long paths only.
+local function is_own(line)
+  local path = match(line, "^\t(.-):%d+: in ")
+  local shown = path and match(path, "^%.%.%.(.*)$") or path
+  local file = shown and match(shown, "/mesa/([%w_]+%.lua)$")
+  return file ~= nil and sub(own_dir .. file, -#shown) == shown
+end
+
+-- Without mesa's own functions, those of C that they called, and what is below the xpcall that runs a handler.
+local function without_own(traceback)
+  local kept = {}
+  traceback = match(traceback, "^(.-)\n\t%[C%]: in function 'call_now'") or traceback
+  for line in gmatch(match(traceback, "^(.*)\n\t%[C%]: in function 'xpcall'") or traceback, "[^\n]*") do
+    if not is_own(line) then
+      kept[#kept + 1] = line
+    elseif match(kept[#kept] or "", "^\t%[C%]: in ") then
+      kept[#kept] = nil
+    end
+  end
+  return concat(kept, "\n")
+end
+
+--- A message handler for xpcall: turns whatever was thrown into an error object with a traceback, which has the functions of
+--- scripts alone.
 ---@param value any
 ---@return mesa.Error
 function errors.catch(value)
   if getmetatable(value) == Error then return value end
   local err = errors.wrap(value, "SCRIPT")
-  -- debug.traceback would end its first argument at a NUL
-  local traceback = gsub(err.message .. traceback_of("", 2), "\n%s*%[C%]: in function 'xpcall'.*$", "")
-  err.traceback = gsub(traceback, "\n%s*%[C%]: in function 'call_now'.*$", "")
+  err.traceback = without_own(err.message .. traceback_of("", 2)) -- debug.traceback would end its first argument at a NUL
   places[err] = find_place()
   return err
 end

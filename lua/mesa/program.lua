@@ -4,8 +4,11 @@ local errors = require "mesa.errors"
 local log = require "mesa.log"
 local luv = require "mesa.luv"
 local modules = require "mesa.modules"
+local source = require "mesa.source"
 
 local error, ipairs, loadfile, next, pairs, type, unpack, xpcall = error, ipairs, loadfile, next, pairs, type, unpack, xpcall
+local format, concat = string.format, table.concat
+local stdout = io.stdout
 local arguments = arg
 
 io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
@@ -25,10 +28,40 @@ local program = {}
 ---@param path string
 function program.load(path)
   modules.load_main(core.absolute(path), function()
-    local chunk, err = loadfile(path)
-    if not chunk then error(err, 0) end
-    chunk(unpack(arguments))
+    local chunk, why = loadfile(path)
+    if not chunk then error(errors.new(why, "LOAD"), 0) end
+    local ok, err = xpcall(chunk, errors.catch, unpack(arguments))
+    if not ok then error(err, 0) end
   end)
+end
+
+--- ": scripts auth.lua, on_message.lua; static public", what a server has loaded, or "".
+---@param server mesa.Server
+---@return string
+function program.describe(server)
+  local parts, cfg = {}, server.config
+  local files = server._scripts:files()
+  if files[1] then
+    parts[1] = "scripts " .. concat(files, ", ")
+  elseif type(cfg.scripts) == "string" then
+    parts[1] = "no scripts in " .. cfg.scripts .. " yet"
+  end
+  if cfg.static then parts[#parts + 1] = "static " .. source.display(cfg.static) end
+  return parts[1] and ": " .. concat(parts, "; ") or ""
+end
+
+--- Says what --check has found in order. What is not has raised.
+---@param script string
+function program.print_check(script)
+  local out = { script .. ": in order\n" }
+  for _, server in ipairs(servers) do
+    local cfg = server.config
+    local where = cfg.server and "the port of another server, path " .. cfg.path or cfg.host or "port " .. cfg.port
+    local tls = cfg.tls and format("; tls %s, %s", source.display(cfg.tls.cert), source.display(cfg.tls.key)) or ""
+    out[#out + 1] = format("server on %s%s%s\n", where, program.describe(server), tls)
+  end
+  if not servers[1] then out[2] = "no server\n" end
+  stdout:write(concat(out))
 end
 
 --- Runs a timer's function.

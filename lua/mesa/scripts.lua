@@ -4,9 +4,10 @@
 local core = require "mesa.core"
 local modules = require "mesa.modules"
 local ownership = require "mesa.ownership"
+local source = require "mesa.source"
 local watched = require "mesa.watched"
 
-local error, ipairs, pairs, pcall, setmetatable, tostring, type = error, ipairs, pairs, pcall, setmetatable, tostring, type
+local error, ipairs, pairs, pcall, setmetatable, type = error, ipairs, pairs, pcall, setmetatable, type
 local sub, remove = string.sub, table.remove
 
 local scripts = {}
@@ -62,7 +63,7 @@ function scripts.new(server, config)
       local ok, fn, unit = pcall(modules.load_script, path)
       if not ok then
         scripts.discard(set)
-        error(fn.traceback or tostring(fn), 0)
+        error(fn, 0)
       end
       set[slot], set._units[slot] = fn, unit
     end
@@ -74,6 +75,16 @@ end
 ---@param set mesa.ScriptSet
 function scripts.add(set)
   sets[#sets + 1] = set
+end
+
+--- The files of a set that are loaded, as people know them, in the order of their slots.
+---@return string[]
+function Set:files()
+  local files = {}
+  for _, slot in ipairs(slots) do
+    if self[slot] then files[#files + 1] = source.display(self._paths[slot]) end
+  end
+  return files
 end
 
 --- Its server has ended, or could not be made: so does what the scripts have started.

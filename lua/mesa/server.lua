@@ -8,13 +8,14 @@ local log = require "mesa.log"
 local message_fields = require("mesa.message")._fields
 local modules = require "mesa.modules"
 local ownership = require "mesa.ownership"
+local paths = require "mesa.paths"
 local redis = require "mesa.redis"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
 
 local error, ipairs, pairs, rawget, rawset, setmetatable, tostring = error, ipairs, pairs, rawget, rawset, setmetatable, tostring
 local type, unpack, xpcall = type, unpack, xpcall
-local format, sub, concat = string.format, string.sub, table.concat
+local format, concat = string.format, table.concat
 
 local send = core.server_send
 
@@ -176,23 +177,13 @@ function Server:_enable_auth()
   end
 end
 
---- Paths of the configuration are relative to the main script, whatever the working directory is.
-local function resolve_paths(cfg)
-  local function absolute(path)
-    if path == nil or sub(path, 1, 1) == "/" then return path end
-    return core.app_dir() .. "/" .. path
-  end
-  cfg.static = absolute(cfg.static)
-  if cfg.tls then
-    cfg.tls.cert, cfg.tls.key, cfg.tls.ca = absolute(cfg.tls.cert), absolute(cfg.tls.key), absolute(cfg.tls.ca)
-  end
-end
-
 ---@param user_config? table see lua/mesa/config.lua
 ---@return mesa.Server
 local function create(user_config)
   local cfg = config.validate(user_config or {}, 3)
-  resolve_paths(cfg)
+  paths.resolve(cfg)
+  local why = paths.problem(cfg)
+  if why then error("Mesa.new: " .. why, 3) end
   local self = setmetatable({
     config = cfg,
     port = cfg.port,

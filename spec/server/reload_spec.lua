@@ -234,11 +234,11 @@ describe("hot reload", function()
       server:write_file("handlers/on_connection.lua", [[
         return function(client) client:send(require("mesa").Message(0, {}, "WELCOME"), true) end
       ]])
-      server:log_contains "on_connection%.lua"
+      server:log_contains "reloaded [^\n]*on_connection%.lua"
       local other = server:join()
       other:expect "WELCOME"
       server:write_file("handlers/on_disconnect.lua", "return function(client, event) print('gone ' .. event.code) end")
-      server:log_contains "on_disconnect%.lua"
+      server:log_contains "reloaded [^\n]*on_disconnect%.lua"
       other:close(4007)
       server:stdout_contains "gone 4007"
     end)
@@ -249,7 +249,7 @@ describe("hot reload", function()
       }, { scripts = '"handlers"' })
       local other = server:join()
       server:write_file("handlers/auth.lua", "return function(data) return { id = 'new' } end")
-      server:log_contains "auth%.lua"
+      server:log_contains "reloaded [^\n]*auth%.lua"
       other:send { op = 2 }
       assert.same({ id = "new" }, other:expect(22).d)
     end)

@@ -165,6 +165,16 @@ static enum mesa_status parse_new(struct parse *p, int argc, char **argv)
     return MESA_OK;
 }
 
+/* The first of the script's arguments that is an option of ours, and was perhaps meant to be one. */
+static const char *find_late_option(int argc, char **argv)
+{
+    const char *value;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (find_option(argv[i], &value) != NULL)
+            return argv[i];
+    return NULL;
+}
+
 enum mesa_status mesa_cli_parse(struct mesa_cli *out, int argc, char **argv, char *err,
                                 size_t err_len)
 {
@@ -177,9 +187,11 @@ enum mesa_status mesa_cli_parse(struct mesa_cli *out, int argc, char **argv, cha
     };
     struct parse p = {&cli, err, err_len};
     int i = 1;
+    bool ended = false; /* by "--": what follows is not ours for certain */
     for (; i < argc && argv[i][0] == '-'; i++) {
         if (strcmp(argv[i], "--") == 0) {
             i++;
+            ended = true;
             break;
         }
         enum mesa_status rc = parse_option(&p, argc, argv, &i);
@@ -198,6 +210,7 @@ enum mesa_status mesa_cli_parse(struct mesa_cli *out, int argc, char **argv, cha
             cli.target = argv[i];
             cli.script_argc = argc - i;
             cli.script_argv = argv + i;
+            cli.late_option = ended ? NULL : find_late_option(argc - i, argv + i);
         }
     }
     if (rc == MESA_OK)
@@ -211,12 +224,12 @@ void mesa_cli_print_help(FILE *to)
         "Usage: mesa-lua [options] server.lua [arguments]\n"
         "       mesa-lua new DIR\n"
         "\n"
-        "Runs a WebSocket server whose behaviour is written in Lua. The arguments are the script's,\n"
-        "in the global table arg. `new` writes a first server into a folder (write ./new for a script\n"
-        "of that name).\n"
+        "Runs a WebSocket server whose behaviour is written in Lua. The arguments are the script's, in\n"
+        "the global table arg: also options that come behind the script. `new` writes a first server\n"
+        "into a folder (write ./new for a script of that name).\n"
         "\n"
         "Options:\n"
-        "  --check              load every script, listen nowhere, exit with 0 or 1\n"
+        "  --check              load every script, listen nowhere, say what was checked, exit with 0 or 1\n"
         "  --port N             instead of the port of the script's first server; 0: any free one\n"
         "  --watch, --no-watch  reload scripts when their files change (the default), or not\n"
         "  --drain SECONDS      spread the closing of clients over this time when stopping (0)\n"

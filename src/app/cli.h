@@ -35,7 +35,8 @@ struct mesa_cli {
     const char *target; /* the main script, or the folder of MESA_CLI_NEW */
     int script_argc;    /* the script and its arguments */
     char **script_argv;
-    int port; /* -1: not given */
+    const char *late_option; /* an option of ours behind the script, which gets it; NULL: none */
+    int port;                /* -1: not given */
     bool watch;
     uint32_t drain_ms;
     enum mesa_log_level log_level;

@@ -1,9 +1,13 @@
 /* main.c - the mesa-lua process: signals, limits, and the order of beginnings and ends. */
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -93,6 +97,33 @@ static enum mesa_status watch_signals(struct mesa_loop *loop, struct mesa_vm **v
     return mesa_loop_on_signal(loop, SIGHUP, on_hangup, vm);
 }
 
+/* Whether the main script can be read; else one line says why not. */
+static bool script_readable(const char *script)
+{
+    char dir[PATH_MAX];
+    struct stat st;
+    const char *why = NULL;
+    if (stat(script, &st) != 0 || access(script, R_OK) != 0)
+        why = strerror(errno);
+    else if (S_ISDIR(st.st_mode))
+        why = "it is a folder, name the script in it";
+    if (why == NULL)
+        return true;
+    bool relative = script[0] != '/' && getcwd(dir, sizeof dir) != NULL;
+    mesa_log(MESA_LOG_ERROR, "app", "cannot read the script %s%s%s: %s", relative ? dir : "",
+             relative ? "/" : "", script, why);
+    return false;
+}
+
+static void warn_of_late_option(const struct mesa_cli *cli)
+{
+    if (cli->late_option != NULL)
+        mesa_log(MESA_LOG_WARN, "app",
+                 "%s comes after %s, which gets it as an argument: for mesa-lua itself write it "
+                 "before the script (or, if it is the script's, write 'mesa-lua -- %s ...')",
+                 cli->late_option, cli->target, cli->target);
+}
+
 static int run(const struct mesa_cli *cli)
 {
     const struct mesa_vm_options opts = {
@@ -108,6 +139,9 @@ static int run(const struct mesa_cli *cli)
     struct mesa_vm *vm = NULL;
     int code = MESA_EXIT_FAILURE;
 
+    if (!script_readable(cli->target))
+        return MESA_EXIT_FAILURE;
+    warn_of_late_option(cli);
     raise_file_limit();
     grow_file_table();
     enum mesa_status rc = mesa_loop_new(&loop);
@@ -123,6 +157,8 @@ static int run(const struct mesa_cli *cli)
     }
 
     rc = mesa_vm_load(vm);
+    if (rc == MESA_OK && cli->action == MESA_CLI_CHECK)
+        rc = mesa_vm_print_check(vm);
     if (rc == MESA_OK && cli->action == MESA_CLI_RUN) {
         rc = mesa_vm_listen(vm);
         if (rc == MESA_OK)

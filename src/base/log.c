@@ -18,12 +18,24 @@
 enum { STACK_BYTES = 1024, KEYS_MAX = 64, KEY_BYTES = 96, WINDOW_MS = 1000 };
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
+/* What a terminal takes: dim, plain, yellow, red. */
+static const char *const level_colours[] = {"\033[2m", "", "\033[33m", "\033[31m"};
 
 static atomic_int log_level = MESA_LOG_INFO;
 static atomic_int log_format = MESA_LOG_TEXT;
+static atomic_bool log_coloured;
+
+/* For people only: on a terminal, in text, and not against their will (https://no-color.org). */
+static bool wants_colour(enum mesa_log_format format)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    return format == MESA_LOG_TEXT && isatty(STDERR_FILENO) &&
+           (no_color == NULL || no_color[0] == '\0') && (term == NULL || strcmp(term, "dumb") != 0);
+}
 
 void mesa_log_configure(enum mesa_log_level level, enum mesa_log_format format)
 {
+    atomic_store_explicit(&log_coloured, wants_colour(format), memory_order_relaxed);
     atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
     atomic_store_explicit(&log_format, (int)format, memory_order_relaxed);
 }
@@ -123,10 +135,15 @@ static enum mesa_status put_record(struct mesa_buf *b, enum mesa_log_level level
     char time[48];
     format_time(time, sizeof time);
 
-    const char *head = format == MESA_LOG_JSON
-                           ? "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"msg\":\""
-                           : "%s %-5s %s: ";
-    enum mesa_status rc = mesa_buf_printf(b, head, time, level_names[level], area);
+    enum mesa_status rc;
+    if (format == MESA_LOG_JSON)
+        rc = mesa_buf_printf(b, "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"msg\":\"",
+                             time, level_names[level], area);
+    else if (atomic_load_explicit(&log_coloured, memory_order_relaxed))
+        rc = mesa_buf_printf(b, "\033[2m%s\033[0m %s%-5s\033[0m %s: ", time, level_colours[level],
+                             level_names[level], area);
+    else
+        rc = mesa_buf_printf(b, "%s %-5s %s: ", time, level_names[level], area);
     if (rc == MESA_OK)
         rc = put_message(b, format, msg, len);
     if (rc == MESA_OK)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +12,22 @@
 
 /* -- contexts -- */
 
+/* Whether an error says that what was looked for is not in the file. */
+static bool is_no_pem(unsigned long code)
+{
+#ifdef ERR_LIB_OSSL_DECODER
+    if (ERR_GET_LIB(code) == ERR_LIB_OSSL_DECODER)
+        return true;
+#endif
+    return ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
+}
+
 /* The last error of OpenSSL on this thread. */
 static const char *reason(void)
 {
     unsigned long code = ERR_peek_last_error();
+    if (is_no_pem(ERR_peek_error()) || is_no_pem(code))
+        return "it is no PEM file of this kind (no -----BEGIN ...----- line was found)";
     const char *text = code != 0 ? ERR_reason_error_string(code) : NULL;
     return text != NULL ? text : "unknown error";
 }

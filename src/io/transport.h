@@ -103,6 +103,10 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
                                     const struct mesa_listener_config *cfg,
                                     const struct mesa_listener_hooks *hooks, void *ctx, char *err,
                                     size_t err_len);
+/* Reads the certificate, the key and the authorities of `cfg`, which has TLS, without listening. MESA_EINVAL: `err` names the
+ * key of the configuration, the file and the reason. MESA_ENOMEM. */
+enum mesa_status mesa_transport_check_tls(const struct mesa_listener_config *cfg, char *err,
+                                          size_t err_len);
 /* The bound port (0 for Unix sockets). */
 uint16_t mesa_listener_port(const struct mesa_listener *l);
 /* Stops accepting (and unlinks a Unix socket); connections live on. */

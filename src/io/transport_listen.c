@@ -190,14 +190,24 @@ static enum mesa_status fill_listener(struct mesa_listener *l,
     return MESA_OK;
 }
 
-static enum mesa_status open_tls(struct mesa_listener *l, const struct mesa_listener_config *cfg,
-                                 char *err, size_t err_len)
+static enum mesa_status open_tls(struct mesa_tls_context **out,
+                                 const struct mesa_listener_config *cfg, char *err, size_t err_len)
 {
     const struct mesa_tls_config tls = {.cert = cfg->tls_cert,
                                         .key = cfg->tls_key,
                                         .ca = cfg->tls_ca,
                                         .request_cert = cfg->tls_request_cert};
-    return mesa_tls_context_new(&l->tls, &tls, err, err_len);
+    return mesa_tls_context_new(out, &tls, err, err_len);
+}
+
+enum mesa_status mesa_transport_check_tls(const struct mesa_listener_config *cfg, char *err,
+                                          size_t err_len)
+{
+    struct mesa_tls_context *tls;
+    enum mesa_status rc = open_tls(&tls, cfg, err, err_len);
+    if (rc == MESA_OK)
+        mesa_tls_context_free(tls);
+    return rc;
 }
 
 enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_transport *t,
@@ -228,7 +238,7 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
         goto fail;
     }
     if (cfg->tls_cert != NULL)
-        rc = open_tls(l, cfg, err, err_len);
+        rc = open_tls(&l->tls, cfg, err, err_len);
     if (rc == MESA_OK)
         rc = mesa_acceptor_open(l, fd);
     if (rc != MESA_OK) {

@@ -11,7 +11,7 @@
 
 /* Where and why a configuration was refused. */
 struct mesa_config_error {
-    char text[160];
+    char text[4608]; /* a path may be in it */
 };
 
 /* Fills *out from the table at `index`, which lua/mesa/config.lua has validated and normalised; a

@@ -1,6 +1,10 @@
 /* bind_system.c - log, clock, watched files, exit: what the Lua modules need of the process. */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "io/watch.h"
@@ -41,6 +45,25 @@ static int l_now(lua_State *L)
 {
     (void)L;
     lua_pushnumber(L, (lua_Number)uv_hrtime() / 1e6);
+    return 1;
+}
+
+/* core.path_problem(path, "file" | "folder") -> why it cannot be read | nil */
+static int l_path_problem(lua_State *L)
+{
+    static const char *const kinds[] = {"file", "folder", NULL};
+    const char *path = luaL_checkstring(L, 1);
+    bool folder = luaL_checkoption(L, 2, NULL, kinds) == 1;
+    struct stat st;
+    bool there = stat(path, &st) == 0, is_folder = there && S_ISDIR(st.st_mode);
+    if (!there || (is_folder == folder && access(path, folder ? R_OK | X_OK : R_OK) != 0))
+        lua_pushstring(L, strerror(errno));
+    else if (folder && !is_folder)
+        lua_pushliteral(L, "it is no folder");
+    else if (!folder && is_folder)
+        lua_pushliteral(L, "it is a folder");
+    else
+        lua_pushnil(L);
     return 1;
 }
 
@@ -143,6 +166,7 @@ void mesa_bind_system(lua_State *L)
         {"log_limited", l_log_limited},
         {"log_enabled", l_log_enabled},
         {"now", l_now},
+        {"path_problem", l_path_problem},
         {"watch", l_watch},
         {"unwatch", l_unwatch},
         {"watch_busy", l_watch_busy},

@@ -70,8 +70,17 @@ static int on_panic(lua_State *L)
     return 0;
 }
 
+/* An error object of lua/mesa/errors.lua has the traceback of the script, or wants none. */
 static int add_traceback(lua_State *L)
 {
+    if (lua_istable(L, 1)) {
+        lua_getfield(L, 1, "traceback");
+        if (!lua_isstring(L, -1))
+            lua_getfield(L, 1, "message");
+        if (lua_isstring(L, -1))
+            return 1;
+        lua_settop(L, 1);
+    }
     error_to_text(L);
     mesa_script_push_traceback(L, L, 1);
     return 1;
@@ -322,23 +331,43 @@ static void log_admin(const struct mesa_server *server)
              host, mesa_server_admin_port(server));
 }
 
+/* Where it can be reached, and what it has loaded. */
 static void log_listening(struct script_server *s)
 {
     const struct mesa_config *cfg = mesa_server_config(s->server);
-    const char *host = cfg->host != NULL ? cfg->host : "*";
-    if (mesa_server_is_guest(s->server)) {
-        mesa_log(MESA_LOG_INFO, "server", "serving %s on port %u", cfg->path,
-                 mesa_server_port(s->server));
-        return;
-    }
+    const char *scheme = cfg->tls.cert != NULL ? "wss" : "ws";
+    const char *path = cfg->path != NULL ? cfg->path : "/";
+    const char *host = cfg->host != NULL ? cfg->host : "localhost";
+    const char *everywhere = cfg->host != NULL ? "" : " (every address)";
+    lua_State *L = s->vm->L;
+    unsigned port = mesa_server_port(s->server);
+
+    mesa_script_push_program(s->vm, L, "describe");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
+    if (mesa_script_call(s->vm, 1, 1) != MESA_OK)
+        lua_pushliteral(L, "");
+    const char *loaded = lua_tostring(L, -1);
     if (mesa_server_admin_port(s->server) != 0) /* first: who waits for "listening" has read it */
         log_admin(s->server);
-    if (strncmp(host, "unix:", 5) == 0)
-        mesa_log(MESA_LOG_INFO, "server", "listening on %s", host);
+    if (mesa_server_is_guest(s->server))
+        mesa_log(MESA_LOG_INFO, "server", "serving %s on port %u%s", path, port, loaded);
+    else if (strncmp(host, "unix:", 5) == 0)
+        mesa_log(MESA_LOG_INFO, "server", "mesa-lua " MESA_VERSION " listening on %s%s", host,
+                 loaded);
     else
         mesa_log(MESA_LOG_INFO, "server",
-                 strchr(host, ':') != NULL ? "listening on [%s]:%u" : "listening on %s:%u", host,
-                 mesa_server_port(s->server));
+                 strchr(host, ':') != NULL
+                     ? "mesa-lua " MESA_VERSION " listening on %s://[%s]:%u%s%s%s"
+                     : "mesa-lua " MESA_VERSION " listening on %s://%s:%u%s%s%s",
+                 scheme, host, port, path, everywhere, loaded);
+    lua_pop(L, 1);
+}
+
+enum mesa_status mesa_vm_print_check(struct mesa_vm *vm)
+{
+    mesa_script_push_program(vm, vm->L, "print_check");
+    lua_pushstring(vm->L, vm->opts.script);
+    return mesa_script_call(vm, 1, 0);
 }
 
 enum mesa_status mesa_vm_listen(struct mesa_vm *vm)

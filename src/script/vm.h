@@ -29,6 +29,8 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
                              struct mesa_transport *transport, const struct mesa_vm_options *opts);
 /* Runs the main script and loads the handler scripts of its servers. MESA_EINVAL: the error was logged with file, line and traceback. */
 enum mesa_status mesa_vm_load(struct mesa_vm *vm);
+/* Prints what mesa_vm_load has found in order, for --check. */
+enum mesa_status mesa_vm_print_check(struct mesa_vm *vm);
 /* Every server the script made begins to listen. On failure the reason was logged. */
 enum mesa_status mesa_vm_listen(struct mesa_vm *vm);
 /* Reloads every handler script now; `reason` goes into the log ("SIGHUP"). */

@@ -162,6 +162,23 @@ static enum mesa_status open_broker(struct mesa_server *s, char *err, size_t err
     return rc;
 }
 
+static struct mesa_listener_config listener_of(const struct mesa_config *cfg)
+{
+    return (struct mesa_listener_config){
+        .host = cfg->host,
+        .port = cfg->port,
+        .tls_cert = cfg->tls.cert,
+        .tls_key = cfg->tls.key,
+        .tls_ca = cfg->tls.ca,
+        .tls_request_cert = cfg->tls.request_cert,
+        .max_payload_bytes = cfg->limits.max_payload,
+        .max_connections = cfg->limits.max_connections,
+        .max_connections_per_ip = cfg->limits.max_connections_per_ip,
+        .handshake_timeout_ms = cfg->limits.handshake_timeout_ms,
+        .max_body_bytes = cfg->limits.max_body,
+    };
+}
+
 enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loop,
                                  struct mesa_transport *transport, struct mesa_config *cfg,
                                  const struct mesa_server_hooks *hooks, void *ctx, char *err,
@@ -188,7 +205,10 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
     mesa_list_init(&s->turn.link);
     s->turn.fn = on_turn;
 
+    const struct mesa_listener_config listener = listener_of(cfg);
     enum mesa_status rc = mesa_registry_new(&s->registry);
+    if (rc == MESA_OK && cfg->tls.cert != NULL) /* told now, not when it is to listen */
+        rc = mesa_transport_check_tls(&listener, err, err_len);
     if (rc == MESA_OK)
         rc = make_frames(s);
     if (rc == MESA_OK)
@@ -209,19 +229,7 @@ enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err
     const struct mesa_config *cfg = &s->cfg;
     if (s->host != NULL)
         return MESA_OK;
-    const struct mesa_listener_config listener = {
-        .host = cfg->host,
-        .port = cfg->port,
-        .tls_cert = cfg->tls.cert,
-        .tls_key = cfg->tls.key,
-        .tls_ca = cfg->tls.ca,
-        .tls_request_cert = cfg->tls.request_cert,
-        .max_payload_bytes = cfg->limits.max_payload,
-        .max_connections = cfg->limits.max_connections,
-        .max_connections_per_ip = cfg->limits.max_connections_per_ip,
-        .handshake_timeout_ms = cfg->limits.handshake_timeout_ms,
-        .max_body_bytes = cfg->limits.max_body,
-    };
+    const struct mesa_listener_config listener = listener_of(cfg);
     enum mesa_status rc = mesa_listener_open(&s->listener, s->transport, &listener,
                                              &mesa_session_hooks, s, err, err_len);
     if (rc != MESA_OK || !cfg->admin.enabled)

@@ -194,6 +194,15 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
     return MESA_OK;
 }
 
+enum mesa_status mesa_transport_check_tls(const struct mesa_listener_config *cfg, char *err,
+                                          size_t err_len)
+{
+    (void)cfg;
+    (void)err;
+    (void)err_len;
+    return MESA_OK;
+}
+
 uint16_t mesa_listener_port(const struct mesa_listener *l)
 {
     (void)l;
