@@ -73,7 +73,7 @@ end
 local function without_own(traceback)
   local kept = {}
   traceback = match(traceback, "^(.-)\n\t%[C%]: in function 'call_now'") or traceback
-  for line in gmatch(match(traceback, "^(.*)\n\t%[C%]: in function 'xpcall'") or traceback, "[^\n]*") do
+  for line in gmatch(match(traceback, "^(.*)\n\t%[C%]: in function 'xpcall'") or traceback, "[^\n]+") do
     if not is_own(line) then
       kept[#kept + 1] = line
     elseif match(kept[#kept] or "", "^\t%[C%]: in ") then
