@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/log.h"
 #include "base/siphash.h"
 #include "broker/redis_conn_internal.h"
 
@@ -89,6 +90,7 @@ static void report(struct mesa_redis *r, const char *reason)
         r->reason_count = 0;
     if (!is_news(r, reason))
         return;
+    mesa_log(MESA_LOG_DEBUG, "redis", "no connection: %s", reason);
     if (first && r->hooks.on_lost != NULL)
         r->hooks.on_lost(r->ctx, reason);
     else if (!first && r->hooks.on_failed != NULL)
@@ -171,6 +173,7 @@ void mesa_redis_become_ready(struct mesa_redis *r)
     r->state = MESA_REDIS_READY;
     r->ready_since = mesa_loop_now(r->loop);
     r->outage = false;
+    mesa_log(MESA_LOG_DEBUG, "redis", "connected");
     mesa_redis_ref(r);
     if (r->hooks.on_ready != NULL)
         r->hooks.on_ready(r->ctx);

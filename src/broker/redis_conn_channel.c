@@ -1,6 +1,7 @@
 /* redis_conn_channel.c - the channels of a subscriber, remembered from link to link. */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "broker/redis_conn_internal.h"
 
 struct channel {
@@ -63,6 +64,7 @@ static void on_reply(void *ctx, enum mesa_status rc, const struct mesa_redis_rep
     if (c != NULL && !c->confirmed && c->request == request) {
         c->confirmed = true;
         r->unconfirmed--;
+        mesa_log(MESA_LOG_DEBUG, "redis", "subscribed to %.*s", (int)name.len, name.p);
         if (r->hooks.on_subscribed != NULL)
             r->hooks.on_subscribed(r->ctx, name);
     }

@@ -111,6 +111,7 @@ static enum mesa_status accept_check(struct mesa_client *c, uint32_t check, stru
         return rc;
     if (!mesa_client_state_answer(&c->state, check, true))
         return MESA_ECLOSED; /* a hook has answered it meanwhile */
+    mesa_trace_authenticated(c, mesa_client_id(c));
     enum mesa_take_mode mode = c->state.should_sync ? MESA_TAKE : MESA_TAKE_DROP;
     bool early = s->confirm != NULL; /* it is answered later; what announce sends comes behind it */
     mesa_client_push(c, answer);
@@ -160,6 +161,7 @@ enum mesa_status mesa_client_refuse(struct mesa_client *c, uint32_t check)
         return MESA_ECLOSED;
     struct mesa_server *s = c->server;
     s->metrics.auth_refused++;
+    mesa_trace_refused(c);
     if (s->cfg.authentication.disconnect_on_fail)
         mesa_client_close(c, 1008, MESA_SPAN("authentication refused"), false);
     return MESA_OK;

@@ -99,6 +99,7 @@ void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_r
                              struct mesa_span body)
 {
     struct mesa_server *s = mesa_server_for(ctx, req->path);
+    mesa_trace_http(req, body.len);
     bool readable = is_reading(req->method);
     const struct mesa_header allow = {MESA_SPAN("allow"), MESA_SPAN("GET, HEAD")};
     mesa_server_enter_callback(s);

@@ -338,6 +338,16 @@ void mesa_server_refused(struct mesa_server *s, enum mesa_refusal kind, struct m
 void mesa_server_transport_refused(void *ctx, const char *code, struct mesa_span ip,
                                    const char *text);
 
+/* -- trace.c: the log of --log-level debug; nothing is formatted without it. -- */
+void mesa_trace_connected(const struct mesa_client *c, const struct mesa_request *req);
+void mesa_trace_gone(const struct mesa_client *c, int code, struct mesa_span reason);
+/* `e` is NULL on a raw server. */
+void mesa_trace_message(const struct mesa_client *c, const struct mesa_envelope *e, size_t bytes);
+void mesa_trace_authenticating(const struct mesa_client *c);
+void mesa_trace_authenticated(const struct mesa_client *c, struct mesa_span id);
+void mesa_trace_refused(const struct mesa_client *c);
+void mesa_trace_http(const struct mesa_request *req, size_t body_bytes);
+
 /* -- admin.c -- */
 enum mesa_status mesa_admin_listen(struct mesa_server *s, char *err, size_t err_len);
 

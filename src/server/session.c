@@ -28,6 +28,7 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     s->live_count++;
     if (s->host != NULL)
         s->host->live_count++;
+    mesa_trace_connected(c, req);
     s->metrics.connections_total++;
     s->metrics.connections_open++;
     s->broker->ops->connected(s->broker);
@@ -64,6 +65,7 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
     case MESA_ACTION_ACKNOWLEDGED:
         break;
     case MESA_ACTION_MESSAGE:
+        mesa_trace_message(c, e, text.len);
         store_received(c, text);
         mesa_server_tell_portal(c, MESA_PORTAL_MESSAGE, e);
         if (!c->closed && s->hooks.on_message != NULL)
@@ -74,6 +76,7 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
             s->hooks.on_early(s->ctx, c, text);
         break;
     case MESA_ACTION_AUTHENTICATE:
+        mesa_trace_authenticating(c);
         if (s->hooks.on_authenticate != NULL)
             s->hooks.on_authenticate(s->ctx, c, a->check, e->d);
         break;
@@ -95,6 +98,7 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
 {
     struct mesa_server *s = c->server;
     if (s->cfg.raw) {
+        mesa_trace_message(c, NULL, text.len);
         if (s->hooks.on_raw_message != NULL)
             s->hooks.on_raw_message(s->ctx, c, text, binary);
         return;
@@ -275,6 +279,7 @@ static void disconnect(struct mesa_client *c, int code, struct mesa_span reason)
     s->broker->ops->disconnected(s->broker);
     mesa_server_tell_portal(c, MESA_PORTAL_DISCONNECTION, NULL);
     mesa_metrics_count_close(&s->metrics, code);
+    mesa_trace_gone(c, code, reason);
     c->told = true;
     if (s->hooks.on_disconnect != NULL)
         s->hooks.on_disconnect(s->ctx, c, code, reason);
