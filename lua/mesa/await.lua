@@ -1,5 +1,6 @@
 --- Waiting for callbacks: straight-line code on top of functions that call back.
 local core = require "mesa.core"
+local misuse = require "mesa.misuse"
 
 local error, tostring, type = error, tostring, type
 
@@ -10,7 +11,10 @@ local error, tostring, type = error, tostring, type
 ---@param timeout? number
 ---@return any ...
 return function(fn, timeout)
-  if type(fn) ~= "function" then error("Mesa.await expects a function, got " .. type(fn), 2) end
+  if type(fn) ~= "function" then
+    misuse.check_function(fn, "await")
+    error("Mesa.await expects a function, got " .. type(fn), 2)
+  end
   if timeout ~= nil and (type(timeout) ~= "number" or not (timeout >= 0 and timeout <= 2147483647)) then
     error("Mesa.await expects a timeout in milliseconds from 0 to 2147483647, got " .. tostring(timeout), 2)
   end

@@ -2,6 +2,7 @@
 local answer = require "mesa.answer"
 local core = require "mesa.core"
 local emitter = require "mesa.emitter"
+local misuse = require "mesa.misuse"
 local message_fields = require("mesa.message")._fields
 
 local error, type = error, type
@@ -9,10 +10,11 @@ local huge, format = math.huge, string.format
 
 local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
 local quick_send = answer.send
+local check_self = misuse.check_self
 
 ---@class mesa.Client
 local Client = {}
-emitter.mixin(Client)
+emitter.mixin(Client, "client", "message", "disconnect", "error", "drain")
 
 -- send and disconnect end in a call of the core, so that its errors name the script's line.
 
@@ -52,6 +54,7 @@ end
 ---@param handler fun(data: any, done: function, client: mesa.Client): table?, any
 ---@return mesa.Client self
 function Client:authenticate(handler)
+  check_self(self, "mesa.client", "client:authenticate")
   if type(handler) ~= "function" then
     error("client:authenticate expects a function, got " .. type(handler), 2)
   end
@@ -67,6 +70,7 @@ end
 ---@param update {id: string|number, user?: table}
 ---@return boolean? ok, string? err
 function Client:updateUser(update)
+  check_self(self, "mesa.client", "client:updateUser")
   if type(update) ~= "table" then error("client:updateUser expects {id=, user=}, got " .. type(update), 2) end
   local id = Client._id(update.id)
   if not id then error("client:updateUser: id must be a string or a number, got " .. type(update.id), 2) end

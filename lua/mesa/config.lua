@@ -2,10 +2,11 @@
 -- Pure Lua: needs neither the C core nor a server.
 
 local schema = require "mesa.config_schema"
+local words = require "mesa.words"
 
 local error, ipairs, pairs, tostring, type = error, ipairs, pairs, tostring, type
-local floor, max, min, byte, format, gsub = math.floor, math.max, math.min, string.byte, string.format, string.gsub
-local lower, concat, sort = string.lower, table.concat, table.sort
+local format, concat = string.format, table.concat
+local closest, fold, sorted_keys = words.closest, words.fold, words.sorted_keys
 
 local config = {}
 
@@ -13,57 +14,8 @@ local ROOT = schema.root.fields
 
 -- ---- keys that do not exist ---------------------------------------------------------------------------------------
 
--- Edits (insert, delete, replace, swap neighbours) between two words.
-local function distance(a, b)
-  local rows = {}
-  for i = 0, #a do
-    rows[i] = { [0] = i }
-  end
-  for j = 0, #b do
-    rows[0][j] = j
-  end
-  for i = 1, #a do
-    for j = 1, #b do
-      local cost = byte(a, i) == byte(b, j) and 0 or 1
-      local best = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + cost)
-      if i > 1 and j > 1 and byte(a, i) == byte(b, j - 1) and byte(a, i - 1) == byte(b, j) then
-        best = min(best, rows[i - 2][j - 2] + 1)
-      end
-      rows[i][j] = best
-    end
-  end
-  return rows[#a][#b]
-end
-
--- max_payload, MaxPayload and maxpayload are one word.
-local function fold(name)
-  return (gsub(lower(name), "[_%-%s]", ""))
-end
-
 local function full_key(prefix, name)
   return prefix == "" and name or prefix .. "." .. name
-end
-
-local function sorted_keys(t)
-  local keys = {}
-  for key in pairs(t) do
-    keys[#keys + 1] = key
-  end
-  sort(keys)
-  return keys
-end
-
--- The name among the keys of `fields` that was probably meant.
-local function closest(name, fields)
-  local folded = fold(name)
-  local best, best_distance = nil, max(1, floor(#folded / 3)) + 1
-  for _, candidate in ipairs(sorted_keys(fields)) do
-    local d = distance(folded, fold(candidate))
-    if d < best_distance then
-      best, best_distance = candidate, d
-    end
-  end
-  return best
 end
 
 -- A key of that very name in another section: heartbeatInterval and interval both belong into heartbeat.

@@ -274,6 +274,7 @@ schema.root = section {
   compression = field { type = "boolean", check = compression_check, default = false, doc = "permessage-deflate" },
   origins = field { type = "list of strings", check = origins_check, doc = "values of Origin that are let in, any without it" },
   beforeExit = field { type = "function", allowed = "a function", doc = "called with (signal, exit) before the server stops" },
+  strict = boolean(false, "a function that uses a global that no file has assigned raises"),
   gracefullyExit = boolean(true, "close clients with 1001 on SIGTERM and SIGINT"),
   scripts = scripts,
   tls = tls,

@@ -1,14 +1,14 @@
 --- From the core's events to the handlers of scripts: listeners, the scripts of the `scripts` table, middleware.
 --- One closure an event and server.
 local answer = require "mesa.answer"
-local Client = require "mesa.client"
+local authentication = require "mesa.authentication"
 local Message = require "mesa.message"
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 local request = require "mesa.request"
 local scripts = require "mesa.scripts"
 
-local ipairs, type, xpcall = ipairs, type, xpcall
+local ipairs, xpcall = ipairs, xpcall
 
 local catch = errors.catch
 local handling = answer.handling
@@ -16,69 +16,6 @@ local handling = answer.handling
 local message_done = core.message_done
 
 local dispatch = {}
-
---- The user of an accepted result, or nil and what is wrong with it.
-local function check_result(result)
-  if type(result) ~= "table" then
-    return nil, "the authentication result must be a table {id=, user=}, got " .. type(result)
-  end
-  local id = Client._id(result.id)
-  if not id then
-    return nil, "the authentication result needs an id (a string or a number), got " .. type(result.id)
-  end
-  return id, result.user ~= nil and result.user or { id = result.id }
-end
-
---- Carries out what an authentication handler decided. Only the error event and the log are told why (PROTOCOL 5).
-local function settle(server, client, check, err, result)
-  if err ~= nil and err ~= false then
-    server:_report(errors.wrap(err, "AUTH_REFUSED"), "authenticate", client)
-    core.client_refuse(client, check)
-    return
-  end
-  local id, user = check_result(result)
-  if not id then
-    server:_report(errors.new(user, "AUTH_RESULT"), "authenticate", client)
-    core.client_refuse(client, check)
-    return
-  end
-  local previous = client.user
-  client.user = user
-  local ok, why = core.client_accept(client, check, id, user)
-  if not ok then
-    client.user = previous
-    if why ~= "closed" then
-      server:_report(errors.new("the authentication result cannot be used: " .. why, "AUTH_RESULT"), "authenticate", client)
-      core.client_refuse(client, check)
-    end
-  end
-end
-
-local function authentication(server)
-  return function(client, check, data)
-    if client.closed then return end -- he left before his turn came
-    local handler = client._authenticate or server._scripts.auth
-    local answered = false
-    local function done(err, result)
-      if answered then
-        server:_report(errors.new("done was called twice; the first call counts", "AUTH_DONE_TWICE"), "authenticate", client)
-        return
-      end
-      answered = true
-      settle(server, client, check, err, result)
-    end
-    local ok, result, err = xpcall(handler, catch, data, done, client, server)
-    if not ok and answered then
-      server:_report(result, "authenticate", client)
-    elseif not ok then
-      done(result)
-    elseif not answered and result ~= nil then
-      done(nil, result)
-    elseif not answered and err ~= nil then
-      done(err)
-    end
-  end
-end
 
 local function raw_message(data, binary)
   return { data = data, binary = binary }
@@ -181,10 +118,13 @@ function dispatch.new(server)
   return {
     connection = connection_event(server),
     message = message_event(server),
-    authenticate = authentication(server),
+    authenticate = authentication.event(server),
     disconnect = disconnect_event(server),
     authenticated = function(client) server:_run_middleware("onAuthenticated", client) end,
-    error = function(client, code, text) server:_report(errors.new(text, code), "client", client) end,
+    error = function(client, code, text)
+      if code == "AUTH_TIMEOUT" then text = authentication.why_late(client, text) end
+      server:_report(errors.new(text, code), "client", client)
+    end,
     request = request_event(server),
     drain = function(client) client:emit("drain") end,
     undeliverable = function(message, ids) server:_run_middleware("onUndeliverableMessageSent", message, ids) end,

@@ -5,6 +5,7 @@ local core = require "mesa.core"
 local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
+local misuse = require "mesa.misuse"
 local schema = require "mesa.config_schema"
 
 local error, getmetatable, ipairs, pairs, setmetatable, tostring = error, getmetatable, ipairs, pairs, setmetatable, tostring
@@ -47,7 +48,7 @@ end
 local Dispatcher = {}
 Dispatcher.__index = Dispatcher
 Dispatcher.__name = "mesa.dispatcher"
-emitter.mixin(Dispatcher)
+emitter.mixin(Dispatcher, "dispatcher", "error")
 
 --- The sync options, with the defaults and bounds of a server's.
 local function sync_options(value, key)
@@ -119,6 +120,7 @@ end
 ---@param excluding? mesa.Id|mesa.Id[] ids that are not to get it
 ---@return boolean? ok, string? err
 function Dispatcher:dispatch(event, recipients, excluding)
+  misuse.check_self(self, Dispatcher, "dispatcher:dispatch")
   local text, options, storable = envelope(event)
   recipients = cluster.ids("dispatcher:dispatch", "recipients", recipients) or { "*" }
   excluding = cluster.ids("dispatcher:dispatch", "excluding", excluding)
@@ -159,6 +161,7 @@ end
 
 --- Closes the connection when what was dispatched has been sent. A connection that was passed in stays open.
 function Dispatcher:close()
+  misuse.check_self(self, Dispatcher, "dispatcher:close")
   if self._closed then return end
   self._closed = true
   if self._own then self.redis:close() end
@@ -168,6 +171,7 @@ end
 ---@param options? { namespace?: string, sync?: { enabled: boolean } }
 ---@return mesa.Dispatcher
 local function new_dispatcher(connection, options)
+  misuse.check_function(connection, "Dispatcher")
   local config = cluster.options("Mesa.Dispatcher", options, allowed)
   config.sync = config.sync or sync_options({}, "sync")
   local redis, own = cluster.connection("Mesa.Dispatcher", connection)

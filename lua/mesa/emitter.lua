@@ -5,8 +5,9 @@
 -- object's `_report` method and the other listeners still run.
 local errors = require "mesa.errors"
 local ownership = require "mesa.ownership"
+local words = require "mesa.words"
 
-local error, pairs, type, xpcall = error, pairs, type, xpcall
+local error, pairs, select, type, xpcall = error, pairs, select, type, xpcall
 local format = string.format
 
 local catch = errors.catch
@@ -17,12 +18,27 @@ local methods = {}
 -- For each wrapper made by `once`, the function it stands for.
 local originals = setmetatable({}, { __mode = "k" })
 
-local function check(event, listener)
+-- `method` was called with "." when the object is missing.
+local function check_self(self, method, level)
+  local kind = type(self)
+  if (kind ~= "table" and kind ~= "userdata") or not self[method] then
+    error(format("%s is a method: call it with ':', as in server:%s(...)", method, method), level or 3)
+  end
+end
+
+local function check(self, method, event, listener)
+  check_self(self, method, 4)
   if type(event) ~= "string" then
     error("the event's name must be a string, got " .. type(event), 3)
   end
   if type(listener) ~= "function" then
     error(format("the listener for %q must be a function, got %s", event, type(listener)), 3)
+  end
+  local emits = self._emits
+  local meant = emits and not emits.events[event] and words.closest(event, emits.events)
+  if meant then
+    error(format("%s:%s: no event is called %q, did you mean %q? (Give an event of your own a name that is less alike.)",
+      emits.name, method, event, meant), 3)
   end
 end
 
@@ -61,7 +77,7 @@ end
 ---@param listener function
 ---@return table self
 function methods:on(event, listener)
-  check(event, listener)
+  check(self, "on", event, listener)
   return add(self, event, listener)
 end
 
@@ -70,7 +86,7 @@ end
 ---@param listener function
 ---@return table self
 function methods:once(event, listener)
-  check(event, listener)
+  check(self, "once", event, listener)
   local wrapper
   local called = false
   wrapper = function(...)
@@ -88,6 +104,7 @@ end
 ---@param listener? function
 ---@return table self
 function methods:off(event, listener)
+  check_self(self, "off")
   if type(event) ~= "string" then error("the event's name must be a string, got " .. type(event), 2) end
   local handlers = self._handlers
   local old = handlers and handlers[event]
@@ -116,7 +133,10 @@ end
 function methods:emit(event, ...)
   local handlers = self._handlers
   local list = handlers and handlers[event]
-  if not list then return false end
+  if not list then
+    check_self(self, "emit")
+    return false
+  end
   for i = 1, #list do
     local ok, err = xpcall(list[i], catch, ...)
     if not ok then self:_report(err, event) end
@@ -126,8 +146,13 @@ end
 
 --- Copies the emitter's methods into a class.
 ---@param class table
-function emitter.mixin(class)
-  for name, method in pairs(methods) do class[name] = method end
+---@param name? string what people call its objects
+---@param ...? string the events it emits: a listener for one that is nearly called so is a mistake
+function emitter.mixin(class, name, ...)
+  for key, method in pairs(methods) do class[key] = method end
+  if not name then return end
+  class._emits = { name = name, events = {} }
+  for i = 1, select("#", ...) do class._emits.events[select(i, ...)] = true end
 end
 
 return emitter

@@ -1,5 +1,6 @@
 --- Mesa.http: requests to other services. A request suspends the handler that makes it; the server goes on meanwhile.
 local core = require "mesa.core"
+local misuse = require "mesa.misuse"
 
 local error, ipairs, pairs, pcall, rawset, setmetatable, tostring = error, ipairs, pairs, pcall, rawset, setmetatable, tostring
 local type, unpack = type, unpack
@@ -8,6 +9,7 @@ local lower, match, sub, concat, sort = string.lower, string.match, string.sub, 
 local decode_json, encode_json = core.json.decode, core.json.encode
 
 local http = {}
+misuse.register(http, "Mesa.http")
 
 local DEFAULTS = {
   timeout = 30000,
@@ -157,6 +159,7 @@ end
 
 for name, method in pairs { get = "GET", head = "HEAD", post = "POST", put = "PUT", patch = "PATCH", delete = "DELETE" } do
   http[name] = function(url, options)
+    misuse.check_function(url, name)
     return send(checked(name, method, url, options or {}))
   end
 end

@@ -3,6 +3,7 @@ local core = require "mesa.core"
 local dispatcher = require "mesa.dispatcher"
 local http = require "mesa.http"
 local log = require "mesa.log"
+local misuse = require "mesa.misuse"
 local portal = require "mesa.portal"
 local redis = require "mesa.redis"
 local server = require "mesa.server"
@@ -32,10 +33,13 @@ local Mesa = {
   version = core.version,
 }
 
+misuse.register(Mesa, "Mesa")
+
 --- Makes a server. It listens when the main script has returned.
 ---@param config? table
 ---@return mesa.Server
 function Mesa.new(config)
+  misuse.check_function(config, "new")
   return (server.new(config))
 end
 

@@ -1,6 +1,7 @@
 --- The process's log (standard error, one line a record).
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local misuse = require "mesa.misuse"
 
 local select, tostring = select, tostring
 local concat = table.concat
@@ -35,8 +36,10 @@ end
 
 --- The log of scripts: Mesa.log.info("user", id, "joined"); arguments are joined by spaces as print does.
 log.public = {}
+misuse.register(log.public, "Mesa.log")
 for level, name in ipairs { "debug", "info", "warn", "error" } do
   log.public[name] = function(...)
+    misuse.check_function((...), name)
     if core.log_enabled(level) then core.log(level, "script", text_of(...)) end
   end
 end

@@ -1,5 +1,6 @@
 --- Messages: what travels in both directions (PROTOCOL 1).
 local core = require "mesa.core"
+local misuse = require "mesa.misuse"
 
 local error, getmetatable, pairs, rawget, rawset = error, getmetatable, pairs, rawget, rawset
 local setmetatable, tostring, type = setmetatable, tostring, type
@@ -35,6 +36,12 @@ function metatable.__newindex(self, key, value)
   rawset(self, key, value)
 end
 
+--- Scripts see a Message as the table of its fields: data that nobody has read yet are read before they are gone through.
+_G.pairs = function(t)
+  if getmetatable(t) == metatable then local _ = t.data end
+  return pairs(t)
+end
+
 --- What goes to the wire, in the order the core takes it; nothing for what is no Message.
 ---@param message any
 local function message_fields(message)
@@ -60,11 +67,13 @@ core.message_setup(received)
 --- The envelope as JSON text. Raises when the data cannot be JSON.
 ---@return string
 function Message:serialize()
+  misuse.check_self(self, metatable, "message:serialize")
   return serialize(self, message_fields(self))
 end
 
 local function create(_, opcode, data, kind, options)
   if type(opcode) ~= "number" or opcode % 1 ~= 0 then
+    misuse.check_function(opcode, "Message")
     error("Message(op, data, type, options): op must be an integer, got " .. tostring(opcode), 2)
   end
   if kind ~= nil and type(kind) ~= "string" then

@@ -5,6 +5,7 @@ local core = require "mesa.core"
 local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
+local misuse = require "mesa.misuse"
 local ownership = require "mesa.ownership"
 local portals = require "mesa.portals"
 
@@ -26,7 +27,7 @@ local LEASE_MS = 15000 -- a portal that crashed is out of the pool after this ti
 local Portal = {}
 Portal.__index = Portal
 Portal.__name = "mesa.portal"
-emitter.mixin(Portal)
+emitter.mixin(Portal, "portal", "connection", "authentication", "message", "disconnection", "error")
 
 local allowed = { namespace = cluster.namespace, verbose = cluster.boolean, reportAllEvents = cluster.boolean }
 
@@ -126,6 +127,7 @@ end
 --- Leaves the pool and ends. `done`, if given, is called when Redis has answered or cannot.
 ---@param done? fun(err?: string)
 function Portal:close(done)
+  misuse.check_self(self, Portal, "portal:close")
   if self._closed then
     if done then done() end
     return
@@ -157,6 +159,7 @@ end
 ---@param options? { namespace?: string, verbose?: boolean, reportAllEvents?: boolean }
 ---@return mesa.Portal
 local function new(connection, options)
+  misuse.check_function(connection, "Portal")
   local config = cluster.options("Mesa.Portal", options, allowed)
   local redis, own = cluster.connection("Mesa.Portal", connection)
   local self = setmetatable({

@@ -1,6 +1,7 @@
 --- Mesa.redis: connections to Redis that wait in the handler's coroutine. The commands are C (src/script/bind_redis.c).
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local misuse = require "mesa.misuse"
 local ownership = require "mesa.ownership"
 local schema = require "mesa.config_schema"
 local tasks = require "mesa.tasks"
@@ -9,12 +10,15 @@ local error, getmetatable, ipairs, setmetatable, type, unpack = error, getmetata
 local format, sub, upper = string.format, string.sub, string.upper
 local run_task = tasks.run
 
+local check_self, redis_command = misuse.check_self, core.redis_command
+
 core.redis_error_class(errors.class)
 
 local redis = {}
 
 ---@class mesa.Redis
 local Redis = {}
+local metatable = { __name = "mesa.redis" } -- of connections
 
 -- What would change the connection under everybody who shares it.
 local refused = {
@@ -50,16 +54,19 @@ end
 ---@param ... string|number|function
 ---@return any reply, string? err, string? code
 function Redis:command(name, ...)
+  check_self(self, metatable, "redis:command")
   local why = refusal(name, false)
   if why then error(why, 2) end
-  return core.redis_command(self._core, name, ...)
+  return redis_command(self._core, name, ...)
 end
 
 -- ---- pipelines -----------------------------------------------------------------------------------------------------
 
 local Pipeline = {}
+local pipeline_metatable = { __name = "mesa.redis_pipeline" }
 
 function Pipeline:command(name, ...)
+  check_self(self, pipeline_metatable, "pipeline:command")
   local why = refusal(name, true)
   if why then error(why, 2) end
   self._commands[#self._commands + 1] = { name, ... }
@@ -70,7 +77,9 @@ local function pipeline_index(_, name)
   local method = Pipeline[name]
   if method or type(name) ~= "string" then return method end
   local why = refusal(name, true)
+  local called = "pipeline:" .. name
   method = function(self, ...)
+    check_self(self, pipeline_metatable, called)
     if why then error(why, 2) end
     self._commands[#self._commands + 1] = { name, ... }
     return self
@@ -79,7 +88,7 @@ local function pipeline_index(_, name)
   return method
 end
 
-local pipeline_metatable = { __index = pipeline_index, __name = "mesa.redis_pipeline" }
+pipeline_metatable.__index = pipeline_index
 
 --- Sends several commands in one go: a list of lists, or a function that is given an object to call commands on. The reply is a
 --- list of replies, among which error objects (`mesa.Error`, code "REDIS") stand for the commands that Redis refused. MULTI and
@@ -88,6 +97,7 @@ local pipeline_metatable = { __index = pipeline_index, __name = "mesa.redis_pipe
 ---@param callback? fun(err?: string, replies?: any[], code?: string)
 ---@return any[]? replies, string? err, string? code
 function Redis:pipeline(what, callback)
+  check_self(self, metatable, "redis:pipeline")
   local commands = what
   if type(what) == "function" then
     local recorded = setmetatable({ _commands = {} }, pipeline_metatable)
@@ -154,6 +164,7 @@ end
 ---@param active? fun(channel: string)
 ---@return mesa.Redis self
 function Redis:subscribe(channel, fn, active)
+  check_self(self, metatable, "redis:subscribe")
   check_channel("subscribe", channel)
   if type(fn) ~= "function" then error("redis:subscribe expects a function, got " .. (schema.found(fn)), 2) end
   if active ~= nil and type(active) ~= "function" then
@@ -181,6 +192,7 @@ end
 ---@param fn? function
 ---@return mesa.Redis self
 function Redis:unsubscribe(channel, fn)
+  check_self(self, metatable, "redis:unsubscribe")
   check_channel("unsubscribe", channel)
   remove(self, channel, function(listener) return fn == nil or listener.fn == fn end)
   return self
@@ -191,6 +203,7 @@ end
 --- Ends the subscriptions now, and the connection when the commands under way have been answered. Further commands return
 --- nil, "closed".
 function Redis:close()
+  check_self(self, metatable, "redis:close")
   if self._closed then return end
   self._closed = true
   self._channels = {}
@@ -200,16 +213,17 @@ end
 local function index(_, name)
   local method = Redis[name]
   if method or type(name) ~= "string" or sub(name, 1, 1) == "_" then return method end
-  local why = refusal(name, false)
+  local why, called = refusal(name, false), "redis:" .. name
   method = function(self, ...)
+    check_self(self, metatable, called)
     if why then error(why, 2) end
-    return core.redis_command(self._core, name, ...)
+    return redis_command(self._core, name, ...)
   end
   Redis[name] = method
   return method
 end
 
-local metatable = { __index = index, __name = "mesa.redis" }
+metatable.__index = index
 
 --- A connection to what was given (a URI or a table, as `redis` in a server's configuration); nil and why not when it makes no sense.
 ---@param given string|table
@@ -226,6 +240,7 @@ end
 ---@param given string|table
 ---@return mesa.Redis
 function redis.connect(given)
+  misuse.check_function(given, "connect")
   local connection, err = redis.open(given)
   if not connection then error("Mesa.redis.connect: " .. err, 2) end
   return connection
@@ -246,5 +261,6 @@ function redis.isError(value)
 end
 
 redis.public = { connect = redis.connect, isError = redis.isError }
+misuse.register(redis.public, "Mesa.redis")
 
 return redis

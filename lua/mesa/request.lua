@@ -1,11 +1,12 @@
 --- Plain HTTP on a server's port: what the listeners of its `request` event are given.
 local core = require "mesa.core"
+local misuse = require "mesa.misuse"
 
 local error, ipairs, pairs, pcall, setmetatable, tonumber = error, ipairs, pairs, pcall, setmetatable, tonumber
 local tostring, type = tostring, type
 local char, find, format, gmatch, gsub, lower = string.char, string.find, string.format, string.gmatch, string.gsub, string.lower
 local match = string.match
-local encode = core.json.encode
+local check_self, encode = misuse.check_self, core.json.encode
 
 local request = {}
 
@@ -37,6 +38,7 @@ Response.__name = "mesa.response"
 ---@param status integer 200 to 599
 ---@return mesa.Response self
 function Response:status(status)
+  check_self(self, Response, "response:status")
   if type(status) ~= "number" or status % 1 ~= 0 or status < 200 or status > 599 then
     error("response:status expects an integer from 200 to 599, got " .. tostring(status), 2)
   end
@@ -49,6 +51,7 @@ end
 ---@param value? string|number|string[]
 ---@return mesa.Response self
 function Response:header(name, value)
+  check_self(self, Response, "response:header")
   if type(name) ~= "string" or not find(name, "^[%w!#$%%&'*+%-.^_`|~]+$") then
     error("response:header: " .. tostring(name) .. " cannot be a header's name", 2)
   end
@@ -90,6 +93,7 @@ end
 ---@return true? ok
 ---@return "answered"? err
 function Response:send(body)
+  check_self(self, Response, "response:send")
   if body ~= nil and type(body) ~= "string" then error("response:send expects a string, got " .. type(body), 2) end
   return answer(self, body and "text/plain; charset=utf-8", body or "")
 end
@@ -99,6 +103,7 @@ end
 ---@return true? ok
 ---@return "answered"? err
 function Response:json(value)
+  check_self(self, Response, "response:json")
   local ok, text = pcall(encode, value)
   if not ok then error("response:json: " .. text, 2) end
   return answer(self, "application/json", text)
@@ -107,6 +112,7 @@ end
 --- The answer will come after the listeners have returned; whoever holds the response gives it.
 ---@return mesa.Response self
 function Response:defer()
+  check_self(self, Response, "response:defer")
   self._deferred = true
   return self
 end

@@ -6,18 +6,21 @@ local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
 local message_fields = require("mesa.message")._fields
+local misuse = require "mesa.misuse"
 local modules = require "mesa.modules"
 local ownership = require "mesa.ownership"
 local paths = require "mesa.paths"
 local redis = require "mesa.redis"
 local scripts = require "mesa.scripts"
 local servers = require "mesa.servers"
+local strict = require "mesa.strict"
 
 local error, ipairs, pairs, rawget, rawset, setmetatable, tostring = error, ipairs, pairs, rawget, rawset, setmetatable, tostring
 local type, unpack, xpcall = type, unpack, xpcall
 local format, concat = string.format, table.concat
 
 local send = core.server_send
+local check_self = misuse.check_self
 
 ---@class mesa.Server
 ---@field port integer the port it listens on (the bound one from the `listening` event on)
@@ -29,7 +32,7 @@ local send = core.server_send
 ---@field redis? mesa.Redis a connection to the server's Redis, made when first used; nil without one
 local Server = {}
 Server.__name = "mesa.server"
-emitter.mixin(Server)
+emitter.mixin(Server, "server", "listening", "connection", "message", "disconnection", "error", "request", "reload", "close")
 core.server_methods(Server)
 
 --- Sends to the connections of the recipients, wherever they are; without recipients to everybody.
@@ -77,6 +80,7 @@ end
 ---@param middleware fun(server: mesa.Server): table
 ---@return mesa.Server self
 function Server:use(middleware)
+  check_self(self, Server, "server:use")
   if type(middleware) ~= "function" then
     error("server:use expects a function (server) -> handlers, got " .. type(middleware), 2)
   end
@@ -116,6 +120,7 @@ end
 ---@param name string
 ---@return string
 function Server:getMiddlewareNamespace(prefix, name)
+  check_self(self, Server, "server:getMiddlewareNamespace")
   if type(prefix) ~= "string" or type(name) ~= "string" then
     error("server:getMiddlewareNamespace expects the key and the name of the middleware as strings", 2)
   end
@@ -128,6 +133,7 @@ end
 ---@param name string
 ---@return string[]
 function Server:mapMiddlewareNamespace(prefixes, name)
+  check_self(self, Server, "server:mapMiddlewareNamespace")
   if type(prefixes) ~= "table" then
     error("server:mapMiddlewareNamespace expects a list of keys, got " .. type(prefixes), 2)
   end
@@ -139,6 +145,7 @@ end
 --- Iterates over the open connections: `for client in server:clients() do`.
 ---@return fun(): mesa.Client?
 function Server:clients()
+  check_self(self, Server, "server:clients")
   local list, i = core.server_clients(self), 0
   return function()
     repeat i = i + 1 until not list[i] or not list[i].closed
@@ -182,7 +189,7 @@ end
 local function create(user_config)
   local cfg = config.validate(user_config or {}, 3)
   paths.resolve(cfg)
-  local why = paths.problem(cfg)
+  local why = paths.problem(cfg) or (cfg.strict and strict.begin())
   if why then error("Mesa.new: " .. why, 3) end
   local self = setmetatable({
     config = cfg,

@@ -1,16 +1,26 @@
 --- Timers and sleeping, on the server's loop. Times are milliseconds.
 local core = require "mesa.core"
+local misuse = require "mesa.misuse"
 local ownership = require "mesa.ownership"
 
 local error, select, tostring, type, unpack = error, select, tostring, type, unpack
 local format = string.format
 
+local sleep, timer_stop = core.sleep, core.timer_stop
+
 local timer = {}
 
+-- Called in tail calls only: level 2 is the script's line.
 local function start(name, fn, ms, repeats, ...)
-  if type(fn) ~= "function" then error(format("Mesa.%s expects a function, got %s", name, type(fn)), 3) end
+  if type(fn) ~= "function" then
+    misuse.check_function(fn, name)
+    if type(ms) == "function" then
+      error(format("Mesa.%s expects the function first: Mesa.%s(fn, %s)", name, name, tostring(fn)), 2)
+    end
+    error(format("Mesa.%s expects a function, got %s", name, type(fn)), 2)
+  end
   if type(ms) ~= "number" or not (ms >= 0 and ms <= 2147483647) then
-    error(format("Mesa.%s expects milliseconds from 0 to 2147483647, got %s", name, tostring(ms)), 3)
+    error(format("Mesa.%s expects milliseconds from 0 to 2147483647 after the function, got %s", name, tostring(ms)), 2)
   end
   local callback = fn
   local n = select("#", ...)
@@ -42,7 +52,12 @@ end
 --- Stops a timer. nil and timers that have ended are accepted.
 ---@param handle userdata?
 function timer.clearTimer(handle)
-  if handle ~= nil then core.timer_stop(handle) end
+  if handle == nil then return end
+  if type(handle) ~= "userdata" then
+    misuse.check_function(handle, "clearTimeout")
+    error(format("Mesa.clearTimeout expects what Mesa.setTimeout has returned, got %s", type(handle)), 2)
+  end
+  return timer_stop(handle)
 end
 
 timer.clearTimeout = timer.clearTimer
@@ -50,6 +65,12 @@ timer.clearInterval = timer.clearTimer
 
 --- Suspends the running handler for `ms`; the server goes on meanwhile. Raises outside of a handler.
 ---@param ms number
-timer.sleep = core.sleep
+function timer.sleep(ms)
+  if type(ms) ~= "number" then
+    misuse.check_function(ms, "sleep")
+    error(format("Mesa.sleep expects milliseconds, got %s", type(ms)), 2)
+  end
+  return sleep(ms)
+end
 
 return timer

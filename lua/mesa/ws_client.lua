@@ -8,16 +8,20 @@ local emitter = require "mesa.emitter"
 local errors = require "mesa.errors"
 local log = require "mesa.log"
 local Message = require "mesa.message"
+local misuse = require "mesa.misuse"
 local ownership = require "mesa.ownership"
 local timer = require "mesa.timer"
 
-local error, ipairs, pairs, setmetatable, tostring, type = error, ipairs, pairs, setmetatable, tostring, type
+local error, getmetatable, ipairs, pairs, setmetatable = error, getmetatable, ipairs, pairs, setmetatable
+local tostring, type = tostring, type
 local format, remove = string.format, table.remove
 
 ---@class mesa.WsClient
 local WsClient = {}
 WsClient.__index = WsClient
-emitter.mixin(WsClient)
+emitter.mixin(WsClient, "client", "connected", "connection", "message", "disconnected", "error", "drain")
+
+local check_self = misuse.check_self
 
 local MIB = 1024 * 1024
 local DAY_MS = 24 * 60 * 60 * 1000
@@ -248,6 +252,7 @@ end
 --- Connects. In a handler it waits: true, or nil and the reason. Elsewhere it only begins to connect.
 ---@return boolean? ok, string? err
 function WsClient:connect()
+  check_self(self, WsClient, "client:connect")
   if self.connected then
     error("client:connect: already connected; call client:disconnect() before", 2)
   end
@@ -267,6 +272,10 @@ end
 ---@param message mesa.Message
 ---@return boolean? ok, string? err "full": `maxQueue` bytes wait already
 function WsClient:send(message)
+  check_self(self, WsClient, "client:send")
+  if getmetatable(message) ~= Message._metatable then
+    error("client:send expects a Message, got " .. type(message) .. ": make one with Mesa.Message(op, data, type)", 2)
+  end
   local text = core.message_serialize(message, Message._fields(message))
   if self.connected and #self._queue == 0 then
     local ok, err = send_now(self, message, text)
@@ -286,6 +295,7 @@ end
 ---@param options? {shouldSync: boolean}
 ---@return table? user, string? err
 function WsClient:authenticate(data, options)
+  check_self(self, WsClient, "client:authenticate")
   if type(data) ~= "table" then error("client:authenticate expects a table, got " .. type(data), 2) end
   core.check_wait "client:authenticate"
   local credentials = {}
@@ -315,6 +325,7 @@ end
 ---@param code? integer 1000 (default), 1001 or 3000 to 4999
 ---@param reason? string
 function WsClient:disconnect(code, reason)
+  check_self(self, WsClient, "client:disconnect")
   if code == nil then code = 1000 end
   if type(code) ~= "number" or not code_allowed(code) then
     error("client:disconnect: code must be 1000, 1001 or 3000 to 4999, got " .. tostring(code), 2)
@@ -333,6 +344,7 @@ end
 ---@param options? table
 ---@return mesa.WsClient
 local function new(url, options)
+  misuse.check_function(url, "Client")
   if type(url) ~= "string" then error("Mesa.Client expects a URL, got " .. type(url), 2) end
   local self = setmetatable({
     url = url,

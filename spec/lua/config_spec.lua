@@ -26,6 +26,7 @@ describe("a valid configuration", function()
     assert.same({
       port = 4000,
       raw = false,
+      strict = false,
       compression = false,
       gracefullyExit = true,
       client = { enforceEqualVersions = false, version = "1.5.8" },

@@ -269,6 +269,24 @@ describe("messages", function()
     end
   end)
 
+  it("are gone through by pairs as the table of their fields, whether or not anybody has read the data", function()
+    local server = harness.start [[
+      local Mesa = require "mesa"
+      local server = Mesa.new { port = 0, host = "127.0.0.1" }
+      server:on("message", function(message, client)
+        local fields = {}
+        for key, value in pairs(message) do fields[key] = value end
+        client:send(Mesa.Message(0, fields, "FIELDS"), true)
+      end)
+    ]]
+    local client = server:join()
+    for _ = 1, 3 do -- the server learns that the data are not read before
+      client:send { op = 0, t = "UNREAD", d = { text = "hello" } }
+      assert.same({ opcode = 0, type = "UNREAD", data = { text = "hello" } }, client:expect("FIELDS").d)
+    end
+    server:stop()
+  end)
+
   it("take nothing that a script puts into their private field for data", function()
     local out = run_inside [[
       for name, value in pairs { file = io.stdout, proxy = newproxy(), number = 1, text = "{", server = server } do

@@ -169,3 +169,206 @@ describe("the log", function()
     assert.matches(" warn  script: careful", mesa("server.lua").stderr)
   end)
 end)
+
+-- ---- calls -----------------------------------------------------------------------------------------------------------
+
+-- What each of the calls (name -> source of a function body) raised, in a handler of a client's message.
+local function raised(calls)
+  local source = { [[
+    local Mesa = require "mesa"
+    local Message = Mesa.Message
+    local server = Mesa.new { port = 0, host = "127.0.0.1" }
+    local message, calls, out = Message(0, {}, "T"), {}, {}
+    local peer = Mesa.Client("ws://127.0.0.1:1", { autoConnect = false })
+    local redis = Mesa.redis.connect "redis://127.0.0.1:1"
+    local dispatcher, portal = Mesa.Dispatcher(redis), Mesa.Portal(redis)
+    local client
+  ]] }
+  for name, body in pairs(calls) do
+    source[#source + 1] = ("calls[%q] = function() %s end"):format(name, body)
+  end
+  source[#source + 1] = [[
+    server:on("error", function() end)
+    server:on("message", function(_, from)
+      client = from
+      for name, call in pairs(calls) do
+        local ok, err = pcall(call)
+        out[name] = ok and "nothing" or tostring(err)
+      end
+      from:send(Message(0, out, "OUT"))
+    end)
+  ]]
+  local server = harness.start(table.concat(source, "\n"))
+  local client = server:join()
+  client:send { op = 0, t = "GO" }
+  local out = client:expect("OUT", { timeout = 10000 }).d
+  server:stop()
+  return out
+end
+
+describe("a call", function()
+  it("of a method with '.' says so, at its line", function()
+    local methods = {
+      server = { "send(message)", "on('message', print)", "once('message', print)", "off('message')", "emit('message')",
+        "use(print)", "client('1')", "clients()", "count()", "close()", "getMiddlewareNamespace('a', 'b')",
+        "mapMiddlewareNamespace({}, 'b')" },
+      client = { "send(message)", "on('message', print)", "disconnect()", "disconnect(4000)", "authenticate(print)",
+        "updateUser({ id = 1 })", "emit('x')" },
+      peer = { "connect()", "send(message)", "authenticate({})", "disconnect()", "on('message', print)" },
+      dispatcher = { "dispatch(message)", "close()", "on('error', print)" },
+      portal = { "close()", "on('message', print)" },
+      redis = { "get('x', print)", "command('GET', 'x', print)", "pipeline({}, print)", "subscribe('x', print)", "close()" },
+      message = { "serialize()" },
+    }
+    local calls = {}
+    for object, list in pairs(methods) do
+      for _, call in ipairs(list) do calls[object .. "." .. call] = ("%s.%s"):format(object, call) end
+    end
+    for call, text in pairs(raised(calls)) do
+      local method = call:match "%.(%a+)"
+      assert.matches("^%S*server%.lua:%d+: %S*" .. method .. " is a method: call it with ':', as in %a+:" .. method
+        .. "%(%.%.%.%)$", text)
+    end
+  end)
+
+  it("of a function with ':' says so, at its line", function()
+    local calls = {}
+    for name, call in pairs {
+      ["Mesa.new"] = "Mesa:new { port = 0 }", ["Mesa.Message"] = "Mesa:Message(0)", ["Mesa.sleep"] = "Mesa:sleep(1)",
+      ["Mesa.await"] = "Mesa:await(print)", ["Mesa.setTimeout"] = "Mesa:setTimeout(print, 1)",
+      ["Mesa.setInterval"] = "Mesa:setInterval(print, 1)", ["Mesa.clearTimeout"] = "Mesa:clearTimeout(nil)",
+      ["Mesa.Client"] = "Mesa:Client 'ws://127.0.0.1:1'", ["Mesa.Dispatcher"] = "Mesa:Dispatcher(redis)",
+      ["Mesa.Portal"] = "Mesa:Portal(redis)", ["Mesa.redis.connect"] = "Mesa.redis:connect 'redis://127.0.0.1'",
+      ["Mesa.http.get"] = "Mesa.http:get 'http://127.0.0.1:1'", ["Mesa.log.info"] = "Mesa.log:info 'text'",
+    } do
+      calls[name] = "local _ = " .. call
+    end
+    for name, text in pairs(raised(calls)) do
+      local quoted = name:gsub("%.", "%%.")
+      assert.matches("^%S*server%.lua:%d+: " .. quoted .. " is no method: call it with '%.', as in " .. quoted .. "%(%.%.%.%)$", text)
+    end
+  end)
+
+  it("with arguments in the wrong order, or of the wrong kind, says what is expected", function()
+    local out = raised {
+      swapped = "Mesa.setTimeout(1000, print)",
+      interval = "Mesa.setInterval(1000, print)",
+      nothing = "Mesa.setTimeout(nil, 1)",
+      timer = "Mesa.clearTimeout(5)",
+      sleep = "Mesa.sleep 'long'",
+      text = "peer:send 'text'",
+      ids = "server:send(Message(0, { users = { [1001] = 'ann', [1005] = 'bob' } }))",
+      mixed = "server:send(Message(0, { 'ann', name = 'bob' }))",
+    }
+    assert.matches("^%S*server%.lua:%d+: Mesa%.setTimeout expects the function first: Mesa%.setTimeout%(fn, 1000%)$", out.swapped)
+    assert.matches("^%S*server%.lua:%d+: Mesa%.setInterval expects the function first: Mesa%.setInterval%(fn, 1000%)$", out.interval)
+    assert.matches("^%S*server%.lua:%d+: Mesa%.setTimeout expects a function, got nil$", out.nothing)
+    assert.matches("^%S*server%.lua:%d+: Mesa%.clearTimeout expects what Mesa%.setTimeout has returned, got number$", out.timer)
+    assert.matches("^%S*server%.lua:%d+: Mesa%.sleep expects milliseconds, got string$", out.sleep)
+    assert.matches("^%S*server%.lua:%d+: client:send expects a Message, got string: make one with Mesa%.Message", out.text)
+    assert.matches("^%S*server%.lua:%d+: cannot encode a sparse array %(2 of 1005 elements%) at data%.users "
+      .. "%(for an object use string keys, as tostring%(id%)%)$", out.ids)
+    assert.matches("^%S*server%.lua:%d+: cannot encode a table that mixes .* %(an object needs string keys, a list 1, 2, 3 %.%.%.%)$",
+      out.mixed)
+  end)
+end)
+
+describe("a listener for an event that nobody emits", function()
+  it("is refused at its line when the name is nearly that of an event", function()
+    local out = raised {
+      server = "server:on('conection', print)",
+      case = "server:on('Message', print)",
+      other = "server:once('disconnect', print)",
+      client = "client:on('mesage', print)",
+      peer = "peer:on('disconnect', print)",
+      portal = "portal:on('authenticate', print)",
+    }
+    for name, meant in pairs {
+      server = { "server:on", "connection" }, case = { "server:on", "message" }, other = { "server:once", "disconnection" },
+      client = { "client:on", "message" }, peer = { "client:on", "disconnected" }, portal = { "portal:on", "authentication" },
+    } do
+      assert.matches(('^%%S*server%%.lua:%%d+: %s: no event is called "%%a+", did you mean "%s"%%?'):format(meant[1], meant[2]), out[name])
+    end
+  end)
+
+  it("is taken when the name is a script's own", function()
+    local out = raised {
+      own = "local got server:on('tick', function(n) got = n end) server:emit('tick', 5) assert(got == 5) error('own', 0)",
+      client = "client:on('levelUp', print) error('own', 0)",
+    }
+    assert.same({ own = "own", client = "own" }, out)
+  end)
+end)
+
+-- ---- authentication --------------------------------------------------------------------------------------------------
+
+describe("a client that wants to authenticate where nothing answers", function()
+  it("is told of once, with what to do", function()
+    local server = harness.start('require "mesa".new { port = 0, host = "127.0.0.1" }\n')
+    for _ = 1, 2 do
+      local client = server:join()
+      client:send { op = 2, d = { token = "secret" } }
+      client:send { op = 1 }
+      client:expect(11)
+    end
+    assert.equal(1, server:log_count("a client wants to authenticate %(op 2%), and there is no handler for it: call "
+      .. "client:authenticate%(fn%) in the connection handler, or name auth in scripts"))
+    assert.equal(0, server:log_count "secret")
+    server:stop()
+  end)
+end)
+
+describe("an authenticate handler", function()
+  local server
+  local function start(handler, config)
+    server = harness.start("server.lua", { files = {
+      ["server.lua"] = ([[
+        local server = require "mesa".new { port = 0, host = "127.0.0.1", scripts = { auth = "auth.lua" }, %s }
+        server:on("error", function(err) print(err.code .. " " .. err.message) end)
+      ]]):format(config or ""),
+      ["auth.lua"] = handler,
+    } })
+    local client = server:join()
+    client:send { op = 2, d = {} }
+    return client
+  end
+  after_each(function() server:stop() end)
+
+  it("that returns without an answer is told of at once, with its place", function()
+    start "\nreturn function(data, done)\n  data.seen = true\nend"
+    server:stdout_contains "AUTH_UNANSWERED the authenticate handler of auth%.lua:2 returned without an answer"
+    assert.equal(1, server:log_count "AUTH_UNANSWERED")
+    local other = server:join()
+    other:send { op = 2, d = {} }
+    other:send { op = 1 }
+    other:expect(11)
+    assert.equal(1, server:log_count "AUTH_UNANSWERED")
+  end)
+
+  it("that leaves done to somebody else is not", function()
+    local client = start [[
+      local Mesa = require "mesa"
+      return function(data, done)
+        Mesa.setTimeout(function() done(nil, { id = "late" }) end, 50)
+      end
+    ]]
+    assert.same({ id = "late" }, client:expect(22).d)
+    assert.equal(0, server:log_count "AUTH_UNANSWERED")
+  end)
+
+  it("that has not answered in time is named", function()
+    local client = start([[
+      local kept
+      return function(data, done) kept = done end
+    ]], "authentication = { timeout = 100 }")
+    client:expect_close(1008)
+    server:stdout_contains "AUTH_TIMEOUT .*: the authenticate handler of auth%.lua:2 has neither called done nor returned a result"
+  end)
+
+  it("that gives the result in the place of the error is told so at its line", function()
+    local client = start "return function(data, done)\n  done { id = 'ann' }\nend"
+    client:expect_close(1008)
+    server:stdout_contains("SCRIPT auth%.lua:2: done: the first argument is the error, the result comes second: "
+      .. "done%(nil, { id = %.%.%. }%)")
+  end)
+end)

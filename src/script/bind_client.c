@@ -23,9 +23,7 @@ struct client_box *mesa_script_check_client(lua_State *L, int index)
 {
     struct client_box *box = to_client(L, index);
     if (box == NULL)
-        luaL_argerror(L, index,
-                      lua_pushfstring(L, "a client expected, got %s (call methods with ':')",
-                                      luaL_typename(L, index)));
+        mesa_script_not_self(L, "client");
     return box;
 }
 

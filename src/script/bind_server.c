@@ -130,14 +130,28 @@ void mesa_script_server_closed(struct script_server *s)
     mesa_script_stop_when_closed(vm);
 }
 
+int mesa_script_not_self(lua_State *L, const char *what)
+{
+    lua_Debug called = {.name = NULL};
+    if (lua_getstack(L, 0, &called))
+        lua_getinfo(L, "n", &called);
+    const char *name = called.name != NULL ? called.name : "method";
+    return luaL_error(L, "%s:%s is a method: call it with ':', as in %s:%s(...)", what, name, what,
+                      name);
+}
+
 struct script_server *mesa_script_check_server(lua_State *L, int index)
 {
-    if (!lua_istable(L, index))
-        luaL_argerror(L, index, "a server expected (call methods with ':')");
-    lua_pushliteral(L, "_core");
-    lua_rawget(L, index);
-    struct script_server *s = luaL_checkudata(L, -1, "mesa.server_core");
-    lua_pop(L, 1);
+    struct script_server *s = NULL;
+    if (lua_istable(L, index)) {
+        lua_pushliteral(L, "_core");
+        lua_rawget(L, index);
+        if (lua_isuserdata(L, -1))
+            s = luaL_checkudata(L, -1, "mesa.server_core");
+        lua_pop(L, 1);
+    }
+    if (s == NULL)
+        mesa_script_not_self(L, "server");
     return s;
 }
 

@@ -62,6 +62,17 @@ static void learn_whether_read(struct script_server *s, const struct mesa_envelo
         s->read_types &= ~type_bit(e);
 }
 
+/* Where nobody answers op 2 it is a message like any; mostly the handler was forgotten. */
+static void tell_of_op_2(struct script_server *s)
+{
+    if (s->told_of_op_2)
+        return;
+    s->told_of_op_2 = true;
+    mesa_log(MESA_LOG_WARN, "client",
+             "a client wants to authenticate (op 2), and there is no handler for it: call "
+             "client:authenticate(fn) in the connection handler, or name auth in scripts");
+}
+
 /* Starts the handler with `text`, which is an envelope unless the server is raw. */
 static void handle_message(struct script_server *s, struct client_box *box, struct mesa_span text,
                            bool binary, const struct mesa_envelope *e)
@@ -69,6 +80,8 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
     struct mesa_task *t = begin(s, MESA_ON_MESSAGE);
     if (t == NULL)
         return;
+    if (e != NULL && e->op == MESA_OP_AUTHENTICATE)
+        tell_of_op_2(s);
     lua_State *co = mesa_task_state(t);
     lua_rawgeti(co, LUA_REGISTRYINDEX, box->self_ref);
     mesa_script_push_fields(co, 2);

@@ -123,6 +123,7 @@ struct script_server {
     bool crowded;    /* it is at this server's bound, or was and is not below half of it yet */
     bool concurrent; /* options.concurrentMessages */
     bool raw;
+    bool told_of_op_2; /* that it came and nobody answers it */
     bool listening;
 };
 
@@ -296,6 +297,9 @@ struct client_box *mesa_script_check_client(lua_State *L, int index);
 void mesa_script_push_fields(lua_State *L, int index);
 /* As above, and makes the table when it is missing. */
 void mesa_script_push_own_fields(lua_State *L, int index);
+
+/* Raises: the running function is a method, and was called without its object ("server", "client"). */
+int mesa_script_not_self(lua_State *L, const char *what);
 
 /* The hook for plain HTTP requests. */
 bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,

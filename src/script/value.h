@@ -48,7 +48,7 @@ enum mesa_status mesa_value_decode(lua_State *L, const char *text, size_t len, u
 
 /* Where and why a value cannot be JSON. */
 struct mesa_value_error {
-    char text[160]; /* "cannot encode a function at d.users[3].callback" */
+    char text[256]; /* "cannot encode a function at d.users[3].callback" */
 };
 
 /* Appends the value at `index` as JSON. On failure `out` has its old length. Raises only when

@@ -112,7 +112,9 @@ static void text_add_path(struct text *t, const struct encoder *e, const struct 
 }
 
 /* "cannot encode <what> at <path>"; the path ends in "..." when it is too long. */
-static enum mesa_status refuse(struct encoder *e, const struct level *where, const char *what)
+/* `hint` says what to do; it may be empty. */
+static enum mesa_status refuse_with_hint(struct encoder *e, const struct level *where,
+                                         const char *what, const char *hint)
 {
     static const char ellipsis[] = "...";
     struct text t = {.p = e->err->text, .len = 0, .cap = sizeof e->err->text - sizeof ellipsis};
@@ -120,8 +122,14 @@ static enum mesa_status refuse(struct encoder *e, const struct level *where, con
     text_add(&t, what, strlen(what));
     text_add(&t, " at ", 4);
     text_add_path(&t, e, where);
+    text_add(&t, hint, strlen(hint));
     memcpy(t.p + t.len, t.full ? ellipsis : "", t.full ? sizeof ellipsis : 1);
     return MESA_EINVAL;
+}
+
+static enum mesa_status refuse(struct encoder *e, const struct level *where, const char *what)
+{
+    return refuse_with_hint(e, where, what, "");
 }
 
 static enum mesa_status no_memory(struct encoder *e)
@@ -247,9 +255,9 @@ static enum mesa_status refuse_key(struct encoder *e, int key, const struct leve
     char what[64];
     int type = lua_type(e->L, key);
     if (type == LUA_TSTRING || type == LUA_TNUMBER)
-        snprintf(what, sizeof what, "a table that mixes indices with other keys");
-    else
-        snprintf(what, sizeof what, "a table with a %s key", lua_typename(e->L, type));
+        return refuse_with_hint(e, lv->up, "a table that mixes indices with other keys",
+                                " (an object needs string keys, a list 1, 2, 3 ...)");
+    snprintf(what, sizeof what, "a table with a %s key", lua_typename(e->L, type));
     return refuse(e, lv->up, what);
 }
 
@@ -272,7 +280,8 @@ static enum mesa_status measure_array(struct encoder *e, const struct level *lv,
     if (max - count > max / 2) {
         char what[96];
         snprintf(what, sizeof what, "a sparse array (%.14g of %.14g elements)", count, max);
-        return refuse(e, lv->up, what);
+        return refuse_with_hint(e, lv->up, what,
+                                " (for an object use string keys, as tostring(id))");
     }
     *last = max;
     return MESA_OK;

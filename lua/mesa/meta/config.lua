@@ -9,6 +9,7 @@
 ---@field redis? string|mesa.RedisConfig Redis to cluster through: "redis://[user:password@]host[:port][/db]", "unix://path"
 ---@field server? mesa.Server another server, on whose port this one serves its `path`
 ---@field static? string folder, relative to the main script, whose files are served on the same port
+---@field strict? boolean a function that uses a global that no file has assigned raises
 ---@field raw? boolean plain WebSockets without the Mesa envelope
 ---@field compression? boolean permessage-deflate; refused: this version has none
 ---@field origins? string[] values of Origin that are let in; any without it

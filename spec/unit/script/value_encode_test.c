@@ -134,10 +134,12 @@ TEST(holes_up_to_half_the_length_are_null)
     CHECK(gives("return { nil, 2 }", "[null,2]"));
     CHECK(gives("return { nil, nil, 3, { 4 } }", "[null,null,3,[4]]"));
     CHECK(gives("return array { 1, nil, 3 }", "[1,null,3]"));
-    check_refused("return { x = { [3] = 1 } }",
-                  "cannot encode a sparse array (1 of 3 elements) at d.x");
-    check_refused("return { [1] = 1, [1000000000] = 2 }",
-                  "cannot encode a sparse array (2 of 1000000000 elements) at d");
+    check_refused(
+        "return { x = { [3] = 1 } }",
+        "cannot encode a sparse array (1 of 3 elements) at d.x (for an object use string keys, as tostring(id))");
+    check_refused(
+        "return { [1] = 1, [1000000000] = 2 }",
+        "cannot encode a sparse array (2 of 1000000000 elements) at d (for an object use string keys, as tostring(id))");
 }
 
 TEST(number_keys_of_an_object_become_strings)
@@ -151,16 +153,21 @@ TEST(number_keys_of_an_object_become_strings)
 
 TEST(mixed_and_other_keys_are_refused)
 {
-    check_refused("return { u = { 1, x = 2 } }",
-                  "cannot encode a table that mixes indices with other keys at d.u");
-    check_refused("return { [0] = 1, x = 2 }",
-                  "cannot encode a table that mixes indices with other keys at d");
-    check_refused("return { [0] = 1, [1] = 2 }",
-                  "cannot encode a table that mixes indices with other keys at d");
-    check_refused("return array { 1, x = 2 }",
-                  "cannot encode a table that mixes indices with other keys at d");
-    check_refused("return array { x = 2 }",
-                  "cannot encode a table that mixes indices with other keys at d");
+    check_refused(
+        "return { u = { 1, x = 2 } }",
+        "cannot encode a table that mixes indices with other keys at d.u (an object needs string keys, a list 1, 2, 3 ...)");
+    check_refused(
+        "return { [0] = 1, x = 2 }",
+        "cannot encode a table that mixes indices with other keys at d (an object needs string keys, a list 1, 2, 3 ...)");
+    check_refused(
+        "return { [0] = 1, [1] = 2 }",
+        "cannot encode a table that mixes indices with other keys at d (an object needs string keys, a list 1, 2, 3 ...)");
+    check_refused(
+        "return array { 1, x = 2 }",
+        "cannot encode a table that mixes indices with other keys at d (an object needs string keys, a list 1, 2, 3 ...)");
+    check_refused(
+        "return array { x = 2 }",
+        "cannot encode a table that mixes indices with other keys at d (an object needs string keys, a list 1, 2, 3 ...)");
     check_refused("return { [true] = 1 }", "cannot encode a table with a boolean key at d");
     check_refused("return { a = { [{}] = 1 } }", "cannot encode a table with a table key at d.a");
 }
