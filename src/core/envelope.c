@@ -1,6 +1,7 @@
 /* envelope.c - parsing; see envelope.h. */
 #include "core/envelope.h"
 
+#include "base/uninit.h"
 #include "core/json_scan.h"
 #include "core/json_walk.h"
 
@@ -196,8 +197,8 @@ enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_
 {
     if (len == 0)
         text = ""; /* NULL is fine for no bytes, but not for pointer arithmetic */
-    struct mesa_json_fault f;
-    struct members m;
+    MESA_UNINIT struct mesa_json_fault f;
+    MESA_UNINIT struct members m;
     const char *end = text + len, *p = end;
     clear(&m);
     bool indexed = len >= MESA_JSON_INDEX_FROM_BYTES;

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "base/uninit.h"
 #include "io/transport_internal.h"
 
 enum {
@@ -95,7 +96,7 @@ static void on_event(struct mesa_conn *c, uint32_t events)
 
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
-    struct epoll_event ready[EVENTS_PER_TURN];
+    MESA_UNINIT struct epoll_event ready[EVENTS_PER_TURN];
     struct mesa_poller *p = poll->data;
     (void)status;
     (void)events;

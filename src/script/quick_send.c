@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "base/uninit.h"
 #include "script/script.h"
 
 /* What the function is told of the data; above it, the number of data that nobody has read (raw_data.c). */
@@ -15,7 +16,7 @@ enum { CLIENT = 1, DATA = 2, LIST_SIZE = 3 };
 /* The data as JSON; false: not here, or not JSON. */
 static bool find_data(struct mesa_vm *vm, double which, struct mesa_span *json)
 {
-    struct mesa_value_error err;
+    MESA_UNINIT struct mesa_value_error err;
     if (which == NO_DATA_AT_ALL)
         return true;
     if (which != DATA_IN_SLOT)

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/uninit.h"
 #include "base/utf8.h"
 #include "server/internal.h"
 
@@ -104,8 +105,8 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
         return;
     }
 
-    struct mesa_envelope e;
-    struct mesa_json_error err;
+    MESA_UNINIT struct mesa_envelope e;
+    MESA_UNINIT struct mesa_json_error err;
     struct mesa_buf mended;
     unsigned depth = s->cfg.limits.max_depth;
     mesa_buf_init(&mended);
