@@ -235,6 +235,18 @@ function modules.own_server(stop)
   ownership.own(stop)
 end
 
+--- Looks for modules below `to` instead of `from`: the application's folder is another one.
+---@param from string
+---@param to string
+function modules.move(from, to)
+  local library = loaded_modules.package
+  for _, field in pairs { "path", "cpath" } do
+    local templates = {}
+    for template in gmatch(library[field], "[^;]+") do templates[#templates + 1] = source.moved(template, from, to) end
+    library[field] = concat(templates, ";")
+  end
+end
+
 -- ---- trying again ---------------------------------------------------------------------------------------------------
 
 --- The modules that failed and are concerned by the paths (all of them without).

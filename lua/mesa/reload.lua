@@ -64,12 +64,20 @@ local function compare(paths, loaded, changed)
   return unsettled
 end
 
+local function script_units()
+  local serving = {}
+  for _, entry in ipairs(scripts.all()) do serving[#serving + 1] = entry.unit end
+  return serving
+end
+
 --- Modules whose name means another file now: a link was turned, or a file came that is found earlier.
-local function find_moved(changed)
+local function follow_modules()
+  local moved = {}
   for path, unit in pairs(units.by_path) do
     local found = modules.locate((next(unit.names)))
-    if found and found ~= path then changed[path] = true end
+    if found and found ~= path and not units.by_path[found] then moved[path] = found end
   end
+  for from, to in pairs(moved) do units.rename(from, to, script_units()) end
 end
 
 --- What the changes concern: { affected, fixed, slots, reached }.
@@ -147,7 +155,7 @@ local function watch_set()
 end
 
 --- Loads and swaps, or leaves everything as it was. nil and the error when something fails.
----@return { unit: mesa.Unit, before: mesa.Unit }[]? replaced, any err
+---@return { unit: mesa.Unit, before?: mesa.Unit }[]? replaced, any err
 local function exchange(work, changed)
   local held = units.held()
   work.units = units.begin(work.affected)
@@ -161,9 +169,7 @@ local function exchange(work, changed)
   end
   local replaced = units.commit()
   for _, item in ipairs(work.loaded or {}) do scripts.swap(item.entry.set, item.entry.slot, item.fn, item.unit) end
-  local serving = {}
-  for _, entry in ipairs(scripts.all()) do serving[#serving + 1] = entry.unit end
-  units.sweep(serving)
+  units.sweep(script_units())
   watched.keep(watch_set())
   return replaced
 end
@@ -196,12 +202,13 @@ end
 --- Who goes on with what a module returned before, because it is not a table that could be filled anew.
 local function report_kept(replaced)
   for _, item in ipairs(replaced) do
-    local path, before, unit = item.before.path, item.before, item.unit
-    if not unit.kept and before.value ~= unit.value then
+    local before, unit = item.before, item.unit
+    if before and not unit.kept and before.value ~= unit.value then
       local what = type(before.value) == type(unit.value) and format("returns a %s", type(unit.value))
         or format("returned a %s and returns a %s now", type(before.value), type(unit.value))
-      for _, holder in ipairs(units.keepers(path)) do
-        log.warn(format("%s %s: %s keeps the old one until a restart", source.display(path), what, source.display(holder.path)), "reload")
+      for _, holder in ipairs(units.keepers(before.path)) do
+        log.warn(format("%s %s: %s keeps the old one until a restart", source.display(before.path), what,
+          source.display(holder.path)), "reload")
       end
     end
   end
@@ -269,17 +276,27 @@ local function retry(due)
   return ok, lines
 end
 
+--- Whether the main script is a link that was turned to another folder, which is the application's from now on.
+local function follow_script()
+  local from, to = core.follow_script(units.main.path)
+  if not from then return false end
+  modules.move(from, to)
+  scripts.move(from, to)
+  return true
+end
+
 --- Reloads what the changed files concern. Without paths everything is looked at, and every handler script is loaded anew.
 ---@param paths? table<string, boolean> absolute
 ---@return boolean? reloaded false: nothing to do; nil: something failed, and the old code serves
 ---@return string report lines for people
 function reload.run(paths)
+  if follow_script() then paths = nil end
+  if not paths then follow_modules() end
   local started, loaded, changed = core.now(), units_by_path(), {}
   local looked_at = paths
   if not looked_at then
     looked_at = {}
     for path in pairs(loaded) do looked_at[path] = true end
-    find_moved(changed)
   end
   local unsettled = compare(looked_at, loaded, changed)
   for _, why in ipairs(unsettled) do log.warn(why .. ": it is loaded when that is over", "reload") end

@@ -110,6 +110,15 @@ function scripts.swap(set, slot, fn, unit)
   if slot == "auth" then set._server:_enable_auth() end
 end
 
+--- The files are below `to` instead of `from`.
+---@param from string
+---@param to string
+function scripts.move(from, to)
+  for _, set in ipairs(sets) do
+    for slot, path in pairs(set._paths) do set._paths[slot] = source.moved(path, from, to) end
+  end
+end
+
 --- Every slot that has a file: the set, the slot's name, the file's path, and what was loaded from it, if anything.
 ---@return { set: mesa.ScriptSet, slot: string, path: string, unit?: mesa.Unit }[]
 function scripts.all()

@@ -22,6 +22,16 @@ function source.display(path)
   return path
 end
 
+--- A path below `from` as one below `to`; any other path as it is.
+---@param path string
+---@param from string
+---@param to string
+---@return string
+function source.moved(path, from, to)
+  if sub(path, 1, #from + 1) ~= from .. "/" then return path end
+  return to .. sub(path, #from + 1)
+end
+
 --- The text of a file; nil and why not.
 ---@param path string
 ---@return string? text, string? err

@@ -47,6 +47,24 @@ function units.requires(unit, paths)
   return false
 end
 
+local function rename_key(t, from, to)
+  if t[from] == nil then return end
+  t[from], t[to] = nil, t[from]
+end
+
+--- A module's name means another file now.
+---@param from string its path
+---@param to string
+---@param scripts mesa.Unit[] the handler scripts that serve
+function units.rename(from, to, scripts)
+  by_path[from].path = to
+  rename_key(by_path, from, to)
+  rename_key(at_run_time, from, to)
+  rename_key(units.main.deps, from, to)
+  for _, unit in pairs(by_path) do rename_key(unit.deps, from, to) end
+  for _, unit in ipairs(scripts) do rename_key(unit.deps, from, to) end
+end
+
 --- The modules that changes concern: those at the paths, and all that depend on them.
 ---@param changed table<string, boolean>
 ---@return table<string, boolean> affected paths of loaded modules
@@ -194,15 +212,15 @@ function units.rollback()
   return t.touched
 end
 
---- Every load succeeded: what the replaced code has started ends. Returns the modules that ran again, each with the unit before.
----@return { unit: mesa.Unit, before: mesa.Unit }[] replaced
+--- Every load succeeded: what the replaced code has started ends. Returns the modules that ran, each with what was there before.
+---@return { unit: mesa.Unit, before?: mesa.Unit }[] replaced
 function units.commit()
   local t, replaced = units.transaction, {}
   units.transaction = nil
   for _, entry in pairs(t.by_path) do ownership.end_all(entry.unit) end
   for unit in pairs(t.created) do
     local staged = t.by_path[unit.path] or t.by_name[next(unit.names)]
-    if staged then replaced[#replaced + 1] = { unit = unit, before = staged.unit } end
+    replaced[#replaced + 1] = { unit = unit, before = staged and staged.unit }
   end
   return replaced
 end

@@ -62,7 +62,7 @@ describe("a change of a file", function()
 
   describe("behind a symbolic link", function()
     -- Two releases and a link to the first one, with the server started through it.
-    local function releases(link, scripts, flags)
+    local function releases(link, scripts, flags, prepare)
       local dir = harness.fs.mkdtemp()
       for n = 1, 2 do
         local release = ("%s/release-%d/"):format(dir, n)
@@ -74,6 +74,7 @@ describe("a change of a file", function()
       harness.fs.write(dir .. "/real/on_message.lua", handler(1))
       harness.fs.write(dir .. "/other/on_message.lua", handler(2))
       assert(uv.fs_symlink("release-1", dir .. "/current"))
+      if prepare then prepare(dir) end
       server = harness.launch(dir .. "/" .. link, { flags = flags })
       server.dir = dir
       listen()
@@ -95,6 +96,16 @@ describe("a change of a file", function()
       assert.same({ 1, "same" }, ask())
       expect_log("reloaded", function() turn("current", "release-2") end)
       assert.same({ 2, "same" }, ask())
+    end)
+
+    it("is noticed when the main script itself is a link", function()
+      releases("server.lua", '"scripts"', nil, function(dir) assert(uv.fs_symlink("release-1/server.lua", dir .. "/server.lua")) end)
+      assert.same({ 1, "same" }, ask())
+      expect_log("reloaded", function() turn("server.lua", "release-2/server.lua") end)
+      assert.same({ 2, "same" }, ask())
+      expect_log("reloaded", function() server:write_file("release-2/util.lua", "return 3") end)
+      assert.same({ 3, "same" }, ask())
+      assert.equal(1, select(2, server.process.stdout:gsub("same runs", "")))
     end)
 
     it("is noticed in a folder that was entered by the link", function()

@@ -118,6 +118,24 @@ static int l_file_state(lua_State *L)
     return 2;
 }
 
+/* core.follow_script(path) -> the folder before, the folder now | nil: it is the same. The main
+ * script, a link, may have been turned to another folder. */
+static int l_follow_script(lua_State *L)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    const char *script = luaL_checkstring(L, 1);
+    lua_pushstring(L, vm->app_dir);
+    char *dir = mesa_script_dir(script);
+    if (dir == NULL || strcmp(dir, vm->app_dir) == 0) {
+        free(dir);
+        return 0;
+    }
+    free(vm->app_dir);
+    vm->app_dir = dir;
+    lua_pushstring(L, dir);
+    return 2;
+}
+
 /* core.lib_dir() -> the folder of mesa's own modules */
 static int l_lib_dir(lua_State *L)
 {
@@ -130,6 +148,7 @@ void mesa_bind_paths(lua_State *L)
     static const luaL_Reg functions[] = {
         {"absolute", l_absolute},
         {"file_state", l_file_state},
+        {"follow_script", l_follow_script},
         {"lib_dir", l_lib_dir},
         {NULL, NULL},
     };
