@@ -66,6 +66,19 @@ describe("Mesa.await", function()
     ]])
   end)
 
+  it("is freed in the end, whatever a stack overflow has done to the collector", function()
+    assert.equal("done\n", run [[
+      collectgarbage("setpause", 60)
+      collectgarbage("setstepmul", 800)
+      local function deeper() return 1 + deeper() end
+      for i = 1, 100 do
+        for _ = 1, 10 do Mesa.await(function(resolve) resolve() end) end
+        pcall(xpcall, deeper, function(err) return debug.traceback(err) .. ("x"):rep(i) end)
+      end
+      print "done"
+    ]])
+  end)
+
   it("raises outside of a handler", function()
     local program = harness.launch 'local Mesa = require "mesa"\nprint(pcall(Mesa.await, function() end))\n'
     assert.equal(0, program:wait_exit(10000))

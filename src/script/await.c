@@ -8,7 +8,8 @@
 #include "script/script.h"
 
 struct waiter {
-    unsigned refs; /* token, handle and the suspended task */
+    struct mesa_list link; /* vm->waiters */
+    unsigned refs;         /* token, handle and the suspended task */
     struct mesa_vm *vm;
     struct mesa_task *task;  /* suspended for this; NULL before and after */
     struct mesa_timer timer; /* the timeout, or the turn to go on in */
@@ -23,7 +24,19 @@ static void waiter_unref(struct waiter *w)
         return;
     mesa_loop_cancel(w->vm->loop, &w->timer);
     luaL_unref(w->vm->L, LUA_REGISTRYINDEX, w->values_ref);
+    mesa_list_remove(&w->link);
     free(w);
+}
+
+/* LuaJIT drops the finalizer of an end that it collects while a stack overflow is being handled. */
+void mesa_script_free_waits(struct mesa_vm *vm)
+{
+    MESA_LIST_FOREACH_SAFE(it, next, &vm->waiters) {
+        struct waiter *w = MESA_CONTAINER_OF(it, struct waiter, link);
+        mesa_loop_cancel(vm->loop, &w->timer);
+        mesa_list_remove(it);
+        free(w);
+    }
 }
 
 /* Pushes the results of an ended wait; returns how many. */
@@ -91,6 +104,7 @@ static int l_wait_new(lua_State *L)
     if (w == NULL)
         return luaL_error(L, "not enough memory");
     w->vm = mesa_script_vm(L);
+    mesa_list_append(&w->vm->waiters, &w->link);
     w->refs = 2;
     w->values_ref = LUA_NOREF;
     mesa_timer_init(&w->timer, on_timer);

@@ -66,6 +66,7 @@ struct mesa_vm {
     struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
     struct mesa_buf scratch[MESA_SCRATCH_DEPTH]; /* see mesa_scratch_take */
     unsigned scratch_depth;                      /* of them in use */
+    struct mesa_list waiters;                    /* those of Mesa.await */
     uint64_t waits;                              /* number of the last wait of a task */
     struct mesa_watch *watch;
     struct mesa_httpc *httpc; /* NULL until a script sends a request */
@@ -239,6 +240,9 @@ void mesa_script_finish_finalizers(struct mesa_vm *vm);
 struct mesa_task *mesa_task_check(lua_State *L, const char *who);
 /* Pushes "file:line: " of the innermost function that is a script's and not mesa's own, or "". */
 void mesa_script_push_where(lua_State *L);
+
+/* Frees what is left of the waits of Mesa.await; the Lua state is closed. */
+void mesa_script_free_waits(struct mesa_vm *vm);
 
 /* Ends every connection of scripts to Redis; no task waits any more. */
 void mesa_script_close_redis(struct mesa_vm *vm);

@@ -250,6 +250,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_list_init(&vm->redis);
     mesa_list_init(&vm->redis_turn.link);
     mesa_list_init(&vm->ws_clients);
+    mesa_list_init(&vm->waiters);
 
     vm->app_dir = mesa_script_dir(opts->script);
     vm->lib_dir = mesa_vm_library_dir();
@@ -301,6 +302,7 @@ void mesa_vm_free(struct mesa_vm *vm)
         mesa_script_finish_finalizers(vm);
         lua_close(vm->L);
     }
+    mesa_script_free_waits(vm);
     mesa_httpc_free(vm->httpc);
     mesa_pool_deinit(&vm->pool);
     for (int i = 0; i < MESA_SCRATCH_DEPTH; i++)
