@@ -1,0 +1,1 @@
+return function(_, server) server.state.chaos.trouble() end

@@ -1,0 +1,1 @@
+return function(_, _, server) server.state.chaos.trouble() end
