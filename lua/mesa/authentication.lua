@@ -1,5 +1,4 @@
 --- What authenticate handlers decide, and what they forget to.
-local Client = require "mesa.client"
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 local source = require "mesa.source"
@@ -19,10 +18,8 @@ local function check_result(result)
   if type(result) ~= "table" then
     return nil, "the authentication result must be a table {id=, user=}, got " .. type(result)
   end
-  local id = Client._id(result.id)
-  if not id then
-    return nil, "the authentication result needs an id (a string or a number), got " .. type(result.id)
-  end
+  local id, why = core.user_id(result.id)
+  if not id then return nil, "the authentication result needs an id: " .. why end
   return id, result.user ~= nil and result.user or { id = result.id }
 end
 

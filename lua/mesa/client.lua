@@ -6,9 +6,9 @@ local misuse = require "mesa.misuse"
 local message_fields = require("mesa.message")._fields
 
 local error, type = error, type
-local huge, format = math.huge, string.format
 
 local disconnect, get, send = core.client_disconnect, core.client_get, core.client_send
+local user_id = core.user_id
 local quick_send = answer.send
 local check_self = misuse.check_self
 
@@ -36,18 +36,6 @@ function Client:disconnect(code, reason)
   return disconnect(self, code, reason)
 end
 
---- The decimal string of a numeric id, or the string itself; nil for anything else.
----@param id any
----@return string?
-function Client._id(id)
-  if type(id) == "string" then return id end
-  if type(id) == "number" and id == id and id ~= huge and id ~= -huge then
-    if id % 1 == 0 and id >= -2 ^ 53 and id <= 2 ^ 53 then return format("%.0f", id) end
-    return format("%.17g", id)
-  end
-  return nil
-end
-
 --- Registers the function that checks what the client sends with op 2.
 --- `handler(data, done)`: `done(err)` refuses, `done(nil, {id=, user=})` accepts, now or later; it may also return
 --- `{id=, user=}` or `nil, err`.
@@ -72,8 +60,8 @@ end
 function Client:updateUser(update)
   check_self(self, "mesa.client", "client:updateUser")
   if type(update) ~= "table" then error("client:updateUser expects {id=, user=}, got " .. type(update), 2) end
-  local id = Client._id(update.id)
-  if not id then error("client:updateUser: id must be a string or a number, got " .. type(update.id), 2) end
+  local id, why = user_id(update.id)
+  if not id then error("client:updateUser: " .. why, 2) end
   if not self.authenticated and not self.server.raw then
     error("client:updateUser: this client is not authenticated yet", 2)
   end

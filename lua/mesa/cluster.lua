@@ -1,5 +1,5 @@
 --- What dispatchers, portals and middleware share: the names of PROTOCOL 8 and the checks of what they are given.
-local Client = require "mesa.client"
+local core = require "mesa.core"
 local redis = require "mesa.redis"
 local schema = require "mesa.config_schema"
 
@@ -72,10 +72,9 @@ function cluster.ids(who, what, given)
   if type(given) ~= "table" then given = { given } end
   local ids = {}
   for i = 1, #given do
-    ids[i] = Client._id(given[i])
-    if not ids[i] then
-      error(format("%s: %s are strings or numbers, got %s", who, what, schema.found(given[i])), 3)
-    end
+    local id, why = core.user_id(given[i])
+    if not id then error(format("%s: %s: %s", who, what, why), 3) end
+    ids[i] = id
   end
   return ids
 end

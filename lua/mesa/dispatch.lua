@@ -6,6 +6,7 @@ local Message = require "mesa.message"
 local core = require "mesa.core"
 local errors = require "mesa.errors"
 local request = require "mesa.request"
+require "mesa.client" -- what client objects can do
 local scripts = require "mesa.scripts"
 
 local ipairs, xpcall = ipairs, xpcall

@@ -44,8 +44,10 @@ end
 
 -- ---- what servers publish -------------------------------------------------------------------------------------------
 
-local function is_id(value)
-  return value == nil or value == null or type(value) == "string"
+--- The id of an update, if it has one; false: it cannot be one.
+local function id_of(value)
+  if value == nil or value == null then return nil end
+  return (core.user_id(value)) or false
 end
 
 local function text_or_nil(value)
@@ -65,12 +67,12 @@ local kinds = { connection = true, authentication = true, message = true, discon
 
 function Portal:_on_update(payload)
   local update, why = decode(payload)
-  if type(update) ~= "table" or not kinds[update.type] or not is_id(update.clientId) then
+  local id = type(update) == "table" and id_of(update.clientId)
+  if type(update) ~= "table" or not kinds[update.type] or id == false then
     return self:_report(errors.new("what came on the channel " .. self._channel .. " is no update of a server"
       .. (why and ": " .. why or ""), "PROTOCOL"), "update")
   end
   if update.portalId ~= self.id and not self.config.reportAllEvents then return end
-  local id = text_or_nil(update.clientId)
   if update.type == "message" then
     local message = to_message(update.message)
     if not message then

@@ -214,7 +214,7 @@ describe("a dispatcher", function()
       "^5: Mesa.Dispatcher: redis must be a URI", "^6: Mesa.Dispatcher: redis must be a URI",
       "^7: Mesa.Dispatcher: unknown option name; there are namespace, sync", "^8: Mesa.Dispatcher: namespace must be",
       "^9: Mesa.Dispatcher: unknown option sync.enable", "^10: dispatcher:dispatch expects a Message or a DispatchEvent",
-      "^11: dispatcher:dispatch expects a Message", "^12: dispatcher:dispatch: recipients are strings or numbers, got true",
+      "^11: dispatcher:dispatch expects a Message", "^12: dispatcher:dispatch: recipients: ids are strings or integers, got boolean",
       "cannot encode a function", "^14: Mesa.DispatchEvent expects an action",
     }
     local i = 0

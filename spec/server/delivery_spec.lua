@@ -142,17 +142,43 @@ for _, transport in ipairs(harness.transports) do
     describe("with authentication.required", function()
       it("leaves out unauthenticated clients", function()
         start { authentication = { required = true } }
+        sender:send { op = 2, d = { id = "sender" } }
+        sender:expect(22)
         local ann, guest = server:login "ann", server:join()
         send { d = { n = 1 } }
         assert.same({ n = 1 }, got(ann, "NOTE"))
-        assert.is_nil(got(guest, "NOTE"))
+        guest:send { op = 2, d = { id = "guest" } }
+        assert.equal(22, guest:next().op) -- nothing came before
       end)
 
-      it("still lets a script answer a guest directly", function()
-        start { authentication = { required = true } }
+      it("sends a guest nothing by client:send either, and says so; handlers run", function()
+        server = harness.lab({ authentication = { required = true } }, {
+          tls = transport.tls,
+          lab = {},
+          extra = [[
+            server:on("connection", function(client)
+              client:authenticate(function(data, done) done(nil, { id = data.token }) end)
+              print("connection", client:send(Message(0, {}, "EARLY")))
+              client:on("message", function(message)
+                if message.type ~= "X" then return end
+                server:send(Message(0, {}, "BY_SERVER"))
+                print("user", client:send(Message(0, {}, "BY_CLIENT")))
+                print("directly", client:send(Message(0, message.data, "BY_CLIENT_DIRECTLY"), true))
+                print "---"
+              end)
+            end)
+          ]],
+        })
         local guest = server:join()
-        guest:send { op = 0, t = "ECHO", d = { n = 1 } }
-        assert.same({ n = 1 }, guest:expect("ECHO").d)
+        guest:send { op = 0, t = "X", d = {} }
+        server:stdout_contains "connection\tnil\tnot authenticated\nuser\tnil\tnot authenticated\ndirectly\tnil\tnot authenticated\n%-%-%-"
+        guest:send { op = 2, d = { token = "ann" } }
+        assert.equal(22, guest:next().op)
+        guest:send { op = 0, t = "X", d = {} }
+        local types = {}
+        for i = 1, 3 do types[i] = guest:expect(function(message) return message.t:find "^BY" ~= nil end).t end
+        table.sort(types)
+        assert.same({ "BY_CLIENT", "BY_CLIENT_DIRECTLY", "BY_SERVER" }, types)
       end)
     end)
 

@@ -305,7 +305,7 @@ static enum mesa_status send_to_user(lua_State *L, struct client_box *box,
     return mesa_client_buffered(box->client) > half ? MESA_EAGAIN : MESA_OK;
 }
 
-/* core.client_send(client, message [, directly], fields...) -> true | true, "backpressure" | nil, "closed" | nil, "dropped"
+/* core.client_send(client, message [, directly], fields...) -> true | true, "backpressure" | nil, "closed" | nil, "dropped" | nil, "not authenticated"
  * In raw mode: core.client_send(client, string [, {binary = true}]). */
 static int l_client_send(lua_State *L)
 {
@@ -323,6 +323,10 @@ static int l_client_send(lua_State *L)
         return push_send_result(
             L, mesa_client_disconnect(box->client, 1000, (struct mesa_span){NULL, 0}));
 
+    if (mesa_client_must_authenticate(box->client)) {
+        mesa_frame_unref(m.frame);
+        return push_failure(L, "not authenticated");
+    }
     bool directly = raw || lua_toboolean(L, 3) || mesa_client_id(box->client).p == NULL;
     enum mesa_status rc =
         directly ? mesa_client_send(box->client, m.frame) : send_to_user(L, box, &m);

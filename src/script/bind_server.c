@@ -165,14 +165,8 @@ struct id_list {
 
 static void add_id(lua_State *L, int what, struct id_list *list, int anchor)
 {
-    int type = lua_type(L, -1);
-    if (type != LUA_TSTRING && type != LUA_TNUMBER)
-        luaL_argerror(
-            L, what,
-            lua_pushfstring(L, "ids are strings or numbers, got %s", luaL_typename(L, -1)));
-    struct mesa_span *id = &list->ids[list->count++];
-    id->p = lua_tolstring(
-        L, -1, &id->len); /* a number on the stack becomes its string; the anchor keeps it */
+    if (!mesa_script_to_id(L, lua_gettop(L), &list->ids[list->count++]))
+        luaL_argerror(L, what, lua_tostring(L, -1));
     lua_rawseti(L, anchor, (int)list->count);
 }
 
@@ -312,13 +306,13 @@ static int l_server_send(lua_State *L)
 static int l_server_client(lua_State *L)
 {
     struct script_server *s = mesa_script_check_server(L, 1);
-    size_t len;
-    const char *id = luaL_checklstring(L, 2, &len);
+    struct mesa_span span;
+    if (!mesa_script_to_id(L, 2, &span))
+        return luaL_argerror(L, 2, lua_tostring(L, -1));
     lua_newtable(L);
     if (s->server == NULL)
         return 1;
     int n = 0;
-    struct mesa_span span = {id, len};
     for (struct mesa_client *c = mesa_server_next_of(s->server, span, NULL); c != NULL;
          c = mesa_server_next_of(s->server, span, c)) {
         mesa_script_push_client(L, s, c);

@@ -276,6 +276,7 @@ void mesa_bind_message(lua_State *L);
 void mesa_bind_quick_send(lua_State *L);
 void mesa_bind_system(lua_State *L);
 void mesa_bind_redis(lua_State *L);
+void mesa_bind_user_id(lua_State *L);
 void mesa_bind_await(lua_State *L);
 void mesa_bind_wait(lua_State *L);
 void mesa_bind_wsclient(lua_State *L);
@@ -310,6 +311,9 @@ bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_reque
                          struct mesa_span body);
 /* Pushes { path, queryString, headers, ip, secure }. */
 void mesa_script_push_request(lua_State *L, const struct mesa_request *r);
+/* The text of the user id at `index` (positive): a string, or an integer up to 2^53, which its
+ * decimal text replaces on the stack. False: it is none, and why is pushed. */
+bool mesa_script_to_id(lua_State *L, int index, struct mesa_span *id);
 /* The core of the server object (a table with the field _core) at `index`. */
 struct script_server *mesa_script_check_server(lua_State *L, int index);
 

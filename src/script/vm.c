@@ -163,6 +163,7 @@ static int open_core(lua_State *L)
     mesa_bind_quick_send(L);
     mesa_bind_system(L);
     mesa_bind_redis(L);
+    mesa_bind_user_id(L);
     mesa_bind_await(L);
     mesa_bind_wsclient(L);
     mesa_bind_counts(L);

@@ -10,7 +10,7 @@
 
 static bool wants(const struct mesa_client *c)
 {
-    return !c->closed && (c->state.authenticated || !c->server->cfg.authentication.required);
+    return !c->closed && !mesa_client_must_authenticate(c);
 }
 
 void mesa_client_settle(struct mesa_client *c)

@@ -122,6 +122,11 @@ bool mesa_client_authenticated(const struct mesa_client *c)
     return c->state.authenticated;
 }
 
+bool mesa_client_must_authenticate(const struct mesa_client *c)
+{
+    return !c->state.authenticated && c->server != NULL && c->server->cfg.authentication.required;
+}
+
 struct mesa_span mesa_client_id(const struct mesa_client *c)
 {
     return mesa_registry_id(&c->entry);

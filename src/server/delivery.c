@@ -212,8 +212,9 @@ enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f)
 bool mesa_client_try_send(struct mesa_client *c, struct mesa_frame *f)
 {
     struct mesa_server *s = c->server;
-    if (c->closed || c->backed_up || c->stored != NULL || s->depth == 0 ||
-        c->broadcasts != s->broadcasts.total || f->len > s->cfg.limits.max_backpressure / 2 ||
+    if (c->closed || mesa_client_must_authenticate(c) || c->backed_up || c->stored != NULL ||
+        s->depth == 0 || c->broadcasts != s->broadcasts.total ||
+        f->len > s->cfg.limits.max_backpressure / 2 ||
         mesa_outq_push(&c->outq, f, s->cfg.limits.max_backpressure / 2) != MESA_OK)
         return false;
     c->pushed++;

@@ -160,6 +160,8 @@ void mesa_client_unref(struct mesa_client *c);
 struct mesa_server *mesa_client_server(const struct mesa_client *c);
 bool mesa_client_closed(const struct mesa_client *c); /* closing or closed: sends are refused */
 bool mesa_client_authenticated(const struct mesa_client *c);
+/* With authentication.required, before it: nothing of the application's is sent to the client. */
+bool mesa_client_must_authenticate(const struct mesa_client *c);
 struct mesa_span mesa_client_id(const struct mesa_client *c); /* absent before authentication */
 /* Unique per connection, random, 22 characters of [A-Za-z0-9_-]. */
 struct mesa_span mesa_client_server_id(const struct mesa_client *c);

@@ -65,8 +65,8 @@ function Client:emit(event, ...) end
 ---@param message mesa.Message
 ---@param directly? boolean
 ---@return true? ok
----@return "backpressure"|"closed"|"dropped"? state
----@overload fun(self: mesa.Client, text: string, options?: { binary: boolean }): true?, ("backpressure"|"closed"|"dropped")?
+---@return "backpressure"|"closed"|"dropped"|"not authenticated"? state
+---@overload fun(self: mesa.Client, text: string, options?: { binary: boolean }): true?, string?
 function Client:send(message, directly) end
 
 --- Registers what checks op 2. Instead of calling `done` it may return `{ id =, user = }`, or nil and an error.
