@@ -211,8 +211,14 @@ local tls = section {
 }
 tls.optional = true
 
+--- Permissions of a Unix socket, as chmod takes them.
+local function mode(doc)
+  return text { pattern = "^0?[0-7][0-7][0-7]$", allowed = 'three octal digits as a string, such as "660"', doc = doc }
+end
+
 local admin = section {
   host = text { default = "127.0.0.1", doc = "address of the admin endpoint" },
+  mode = mode "permissions of its Unix socket",
   port = integer { max = 65535, doc = "port of the admin endpoint; 0 is any free port" },
 }
 admin.optional = true
@@ -265,6 +271,7 @@ end
 schema.root = section {
   port = integer { max = 65535, default = 4000, doc = "port to listen on; 0 is any free port" },
   host = text { doc = "address to listen on, every address without it; unix:/path is a Unix socket" },
+  mode = mode "permissions of the Unix socket, what the umask gives without it",
   path = text { pattern = "^/[^%s?#]*$", allowed = 'a path that begins with "/"', doc = "path of the WebSocket, any without it" },
   namespace = namespace,
   redis = redis,

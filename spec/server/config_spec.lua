@@ -52,6 +52,7 @@ describe("a configuration that is wrong", function()
     for call, word in pairs {
       ['Mesa.new { port = 0, tls = { cert = "no.pem", key = "no.pem" } }'] = "no.pem",
       ['Mesa.new { port = 0, host = "999.1.1.1" }'] = "999.1.1.1",
+      ['Mesa.new { port = 0, mode = "660" }'] = "mode is for Unix sockets",
       ['Mesa.new { port = 0, host = "unix:/no/such/folder/mesa.sock" }'] = "/no/such/folder/mesa.sock",
     } do
       local result = run(call)

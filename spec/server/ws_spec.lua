@@ -368,6 +368,18 @@ describe("listening", function()
     harness.fs.remove(dir)
   end)
 
+  it("gives a Unix socket the permissions of `mode`", function()
+    local dir = harness.fs.mkdtemp()
+    local path = dir .. "/mesa.sock"
+    for _, mode in ipairs { "600", "0666" } do
+      server = harness.lab { host = "unix:" .. path, mode = mode }
+      local stat = assert(require("luv").fs_stat(path))
+      assert.equal(tonumber(mode, 8), stat.mode % 512)
+      server:stop()
+    end
+    harness.fs.remove(dir)
+  end)
+
   it("takes over a Unix socket that a crash left behind, but not one in use", function()
     local dir = harness.fs.mkdtemp()
     local path = dir .. "/mesa.sock"

@@ -42,6 +42,7 @@ enum mesa_status mesa_config_init(struct mesa_config *c)
 void mesa_config_deinit(struct mesa_config *c)
 {
     free(c->host);
+    free(c->mode);
     free(c->path);
     free(c->name_space);
     free(c->static_root);
@@ -62,11 +63,21 @@ void mesa_config_deinit(struct mesa_config *c)
         free(c->redis.sentinels[i]);
     free(c->redis.sentinels);
     free(c->admin.host);
+    free(c->admin.mode);
     memset(c, 0, sizeof *c);
+}
+
+static bool is_unix(const char *host)
+{
+    return host != NULL && strncmp(host, "unix:", 5) == 0;
 }
 
 static const char *check_places(const struct mesa_config *c)
 {
+    if (c->mode != NULL && !is_unix(c->host))
+        return "mode is for Unix sockets: it needs host = \"unix:/path\"";
+    if (c->admin.mode != NULL && !is_unix(c->admin.host))
+        return "admin.mode is for Unix sockets: it needs admin.host = \"unix:/path\"";
     if (c->path != NULL && c->path[0] != '/')
         return "path must begin with '/'";
     if (c->static_root != NULL && c->static_root[0] != '/')

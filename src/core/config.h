@@ -20,6 +20,7 @@ enum {
 
 struct mesa_config {
     char *host;        /* NULL: every address */
+    char *mode;        /* of a Unix socket: octal digits; NULL: what the umask gives */
     uint16_t port;     /* 4000; 0 is any free port */
     char *path;        /* NULL: every path is a WebSocket path */
     char *name_space;  /* NULL: none */
@@ -110,6 +111,7 @@ struct mesa_config {
 
     struct {
         char *host; /* NULL: "127.0.0.1" */
+        char *mode; /* as above */
         uint16_t port;
         bool enabled; /* false */
     } admin;

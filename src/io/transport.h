@@ -40,6 +40,7 @@ struct mesa_request {
 struct mesa_listener_config {
     const char *host; /* NULL: all addresses, IPv6 and IPv4 (dual stack, IPv4 only where there is no
                          IPv6). "unix:/path": a Unix socket. A name or address otherwise */
+    const char *mode; /* of a Unix socket: octal digits; NULL: what the umask gives */
     uint16_t port;    /* 0: any free one, see mesa_listener_port */
     bool reuse_port;  /* SO_REUSEPORT */
     const char *tls_cert; /* PEM paths; NULL: no TLS */

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -124,7 +125,27 @@ static bool is_stale(const struct sockaddr_un *address)
     return refused;
 }
 
-static enum mesa_status listen_unix(const char *path, int *fd, char *err, size_t err_len)
+/* The file has its permissions from the moment it is there. */
+static int listen_with_mode(const struct sockaddr_un *address, const char *mode)
+{
+    if (mode == NULL)
+        return try_listen((const struct sockaddr *)address, sizeof *address, false);
+    mode_t wanted = (mode_t)strtoul(mode, NULL, 8) & 0777;
+    mode_t before = umask(~wanted & 0777);
+    int fd = try_listen((const struct sockaddr *)address, sizeof *address, false);
+    int error = errno;
+    umask(before);
+    if (fd >= 0 && chmod(address->sun_path, wanted) != 0) { /* the file system may have its own */
+        error = errno;
+        close(fd);
+        fd = -1;
+    }
+    errno = error;
+    return fd;
+}
+
+static enum mesa_status listen_unix(const char *path, const char *mode, int *fd, char *err,
+                                    size_t err_len)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t len = strlen(path);
@@ -134,14 +155,14 @@ static enum mesa_status listen_unix(const char *path, int *fd, char *err, size_t
         return MESA_EINVAL;
     }
     memcpy(address.sun_path, path, len + 1);
-    *fd = try_listen((struct sockaddr *)&address, sizeof address, false);
+    *fd = listen_with_mode(&address, mode);
     if (*fd < 0 && errno == EADDRINUSE) {
         if (!is_stale(&address)) {
             snprintf(err, err_len, "%s is in use", path);
             return MESA_EINUSE;
         }
         unlink(path);
-        *fd = try_listen((struct sockaddr *)&address, sizeof address, false);
+        *fd = listen_with_mode(&address, mode);
     }
     return *fd >= 0 ? MESA_OK : report(err, err_len, path, errno);
 }
@@ -152,7 +173,7 @@ enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int 
     enum mesa_status rc;
     if (cfg->host != NULL && strncmp(cfg->host, "unix:", 5) == 0) {
         *port = 0;
-        return listen_unix(cfg->host + 5, fd, err, err_len);
+        return listen_unix(cfg->host + 5, cfg->mode, fd, err, err_len);
     }
     rc = cfg->host == NULL ? listen_any(cfg, fd, err, err_len) : listen_host(cfg, fd, err, err_len);
     if (rc == MESA_OK)

@@ -26,6 +26,7 @@ struct field {
 
 static const struct field fields[] = {
     FIELD(NULL, "host", STRING, host),
+    FIELD(NULL, "mode", STRING, mode),
     FIELD(NULL, "port", U16, port),
     FIELD(NULL, "path", STRING, path),
     FIELD(NULL, "namespace", STRING, name_space),
@@ -83,6 +84,7 @@ static const struct field fields[] = {
     FIELD("limits", "scriptTime", U32, limits.script_time_ms),
     FIELD("limits", "scriptMemory", SIZE, limits.script_memory),
     FIELD("admin", "host", STRING, admin.host),
+    FIELD("admin", "mode", STRING, admin.mode),
     FIELD("admin", "port", U16, admin.port),
 };
 

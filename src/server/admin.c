@@ -102,6 +102,7 @@ enum mesa_status mesa_admin_listen(struct mesa_server *s, char *err, size_t err_
 {
     const struct mesa_listener_config listener = {
         .host = s->cfg.admin.host != NULL ? s->cfg.admin.host : "127.0.0.1",
+        .mode = s->cfg.admin.mode,
         .port = s->cfg.admin.port,
         .handshake_timeout_ms = s->cfg.limits.handshake_timeout_ms,
     };

@@ -166,6 +166,7 @@ static struct mesa_listener_config listener_of(const struct mesa_config *cfg)
 {
     return (struct mesa_listener_config){
         .host = cfg->host,
+        .mode = cfg->mode,
         .port = cfg->port,
         .tls_cert = cfg->tls.cert,
         .tls_key = cfg->tls.key,

@@ -4,6 +4,7 @@
 ---@class mesa.Config
 ---@field port? integer 4000; 0 is any free port
 ---@field host? string every address without it; "unix:/path" is a Unix socket
+---@field mode? string permissions of the Unix socket, such as "660"; what the umask gives without it
 ---@field path? string of the WebSocket; any without it
 ---@field namespace? string suffix of every Redis name
 ---@field redis? string|mesa.RedisConfig Redis to cluster through: "redis://[user:password@]host[:port][/db]", "unix://path"
@@ -43,6 +44,7 @@
 
 ---@class mesa.AdminConfig
 ---@field host? string 127.0.0.1
+---@field mode? string permissions of a Unix socket
 ---@field port integer 0 is any free port
 
 ---@class mesa.ClientConfig
