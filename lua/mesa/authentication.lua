@@ -23,8 +23,21 @@ local function check_result(result)
   return id, result.user ~= nil and result.user or { id = result.id }
 end
 
+--- Where the function begins: "auth.lua:3".
+local function place(handler)
+  local info = getinfo(handler, "S")
+  return source.display(sub(info.source, 2)) .. ":" .. info.linedefined
+end
+
+--- A result that is none.
+local function refuse_result(server, client, check, handler, why)
+  local text = format("%s (given by the authenticate handler of %s)", why, place(handler))
+  server:_report(errors.new(text, "AUTH_RESULT"), "authenticate", client)
+  core.client_refuse(client, check)
+end
+
 --- Carries out what an authentication handler decided. Only the error event and the log are told why (PROTOCOL 5).
-local function settle(server, client, check, err, result)
+local function settle(server, client, check, handler, err, result)
   if err ~= nil and err ~= false then
     server:_report(errors.wrap(err, "AUTH_REFUSED"), "authenticate", client)
     core.client_refuse(client, check)
@@ -32,8 +45,7 @@ local function settle(server, client, check, err, result)
   end
   local id, user = check_result(result)
   if not id then
-    server:_report(errors.new(user, "AUTH_RESULT"), "authenticate", client)
-    core.client_refuse(client, check)
+    refuse_result(server, client, check, handler, user)
     return
   end
   local previous = client.user
@@ -42,8 +54,7 @@ local function settle(server, client, check, err, result)
   if not ok then
     client.user = previous
     if why ~= "closed" then
-      server:_report(errors.new("the authentication result cannot be used: " .. why, "AUTH_RESULT"), "authenticate", client)
-      core.client_refuse(client, check)
+      refuse_result(server, client, check, handler, "the authentication result cannot be used: " .. why)
     end
   end
 end
@@ -57,12 +68,6 @@ end
 
 local undecided = setmetatable({}, { __mode = "k" }) -- clients that wait for the answer of a handler -> the handler
 local probed = {} -- handlers, by their place and the version of the scripts, that a look was taken at
-
---- "auth.lua:3", where the function begins.
-local function place(handler)
-  local info = getinfo(handler, "S")
-  return source.display(sub(info.source, 2)) .. ":" .. info.linedefined
-end
 
 --- A handler has returned without an answer. When nobody refers to `done` any more, none will come. That takes a full
 --- collection to find out, so it is done once for each handler; the others are told of when their time is up.
@@ -111,7 +116,7 @@ function authentication.event(server)
         core.client_refuse(client, check)
         error("done: the first argument is the error, the result comes second: done(nil, { id = ... })", 2)
       end
-      settle(server, client, check, err, result)
+      settle(server, client, check, handler, err, result)
     end
     local ok, result, err = xpcall(handler, catch, data, done, client, server)
     if not ok and state.answered then

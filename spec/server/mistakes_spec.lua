@@ -302,6 +302,13 @@ end)
 
 -- ---- authentication --------------------------------------------------------------------------------------------------
 
+describe("a server made in a handler", function()
+  it("raises at the line that makes it", function()
+    local out = raised { late = "Mesa.new { port = 0 }" }
+    assert.matches("^%S*server%.lua:%d+: Mesa%.new: servers are made while the main script runs, not later in handlers$", out.late)
+  end)
+end)
+
 describe("a client that wants to authenticate where nothing answers", function()
   it("is told of once, with what to do", function()
     local server = harness.start('require "mesa".new { port = 0, host = "127.0.0.1" }\n')
@@ -354,6 +361,12 @@ describe("an authenticate handler", function()
     ]]
     assert.same({ id = "late" }, client:expect(22).d)
     assert.equal(0, server:log_count "AUTH_UNANSWERED")
+  end)
+
+  it("is named when its result is none", function()
+    local client = start "return function(data, done)\n  done(nil, { user = {} })\nend"
+    client:expect_close(1008)
+    server:stdout_contains "AUTH_RESULT the authentication result needs an id .* %(given by the authenticate handler of auth%.lua:1%)"
   end)
 
   it("that has not answered in time is named", function()

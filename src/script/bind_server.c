@@ -59,8 +59,11 @@ static int l_server_new(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TTABLE);
     luaL_checktype(L, 3, LUA_TTABLE);
-    if (vm->listening)
-        return luaL_error(L, "servers are made while the main script runs");
+    if (vm->listening) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "servers are made while the main script runs, not later in handlers");
+        return 2;
+    }
 
     struct script_server *s = lua_newuserdata(L, sizeof *s);
     *s = (struct script_server){.vm = vm, .self_ref = LUA_NOREF};
