@@ -114,11 +114,11 @@ TEST(a_silent_subscriber_is_kept_by_pings)
     seen_close(&sub);
     seen_init(&sub);
     mesa_redis_options_set(&sub.options.path, child.socket);
-    sub.options.keepalive_ms = sub.options.command_timeout_ms = 60;
+    sub.options.keepalive_ms = sub.options.command_timeout_ms = 500;
     seen_open(&sub, MESA_REDIS_SUBSCRIBER);
     mesa_redis_subscribe(sub.redis, MESA_SPAN("a"));
     CHECK(WAIT_FOR(sub.ready, 1));
-    run_for(400);
+    run_for(1800);
     CHECK_EQ_INT(sub.lost, 0);
     kill(child.pid, SIGSTOP);
     CHECK(WAIT_FOR(sub.lost, 1));

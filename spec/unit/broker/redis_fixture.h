@@ -14,7 +14,7 @@
 #include "broker/redis_conn.h"
 #include "io/loop.h"
 
-enum { FIXTURE_DEADLINE_MS = 15000 };
+enum { FIXTURE_DEADLINE_MS = 45000 };
 
 struct redis_child {
     pid_t pid; /* 0: not running */

@@ -15,7 +15,7 @@
 #include "io/loop.h"
 #include "io/transport.h"
 
-enum { FIXTURE_CLIENTS = 64, FIXTURE_DEADLINE_MS = 10000 };
+enum { FIXTURE_CLIENTS = 64, FIXTURE_DEADLINE_MS = 40000 };
 
 struct fixture;
 
