@@ -6,7 +6,7 @@ local luv = require "mesa.luv"
 local modules = require "mesa.modules"
 local source = require "mesa.source"
 
-local error, ipairs, loadfile, next, pairs, type, unpack, xpcall = error, ipairs, loadfile, next, pairs, type, unpack, xpcall
+local error, ipairs, loadfile, pcall, type, unpack, xpcall = error, ipairs, loadfile, pcall, type, unpack, xpcall
 local format, concat = string.format, table.concat
 local stdout = io.stdout
 local arguments = arg
@@ -108,44 +108,59 @@ function program.files_changed(paths)
   reload.run(changed)
 end
 
---- Closes every portal; `done` is called when Redis knows, or has been given up on.
+local PORTALS_MS = 1500 -- a Redis that does not answer is not waited for any longer
+
+--- Closes every portal; `done` is called when Redis knows, or does not answer.
 local function leave_pools(done)
   local open = { unpack(portals) }
   local count = #open
+  if count == 0 then return done() end
   local function left()
     count = count - 1
     if count == 0 then done() end
   end
-  if count == 0 then return done() end
+  core.timer_start(done, PORTALS_MS, false)
   for _, portal in ipairs(open) do portal:close(left) end
 end
 
---- SIGTERM or SIGINT: asks every beforeExit, then ends.
+--- Calls the beforeExit of a server; `left(status)` once, when it has called `exit` or failed.
+local function ask(server, signal, left)
+  local asked = true
+  local function exit(status)
+    if not asked then return end
+    asked = false
+    left(status)
+  end
+  local ok, err = xpcall(server.config.beforeExit, errors.catch, signal, exit)
+  if ok then return end
+  log.error("error in beforeExit: " .. (err.traceback or err.message), "script")
+  exit()
+end
+
+--- SIGTERM or SIGINT: asks every beforeExit, each in a coroutine of its own, then ends. What takes too long is not waited for
+--- (src/script/shutdown.c).
 ---@param signal string
 function program.shutdown(signal)
-  local waiting = {}
-  local code = 0
-  local function proceed()
-    if next(waiting) == nil then leave_pools(function() core.finish_shutdown(code) end) end
+  local code, waiting = 0, 1
+  local function left(status)
+    if type(status) == "number" then code = status end
+    waiting = waiting - 1
+    if waiting == 0 then leave_pools(function() core.finish_shutdown(code) end) end
   end
   log.info(signal .. ": shutting down", "server")
   for _, server in ipairs(servers) do
-    if server.config.beforeExit and server.config.gracefullyExit ~= false then waiting[server] = true end
-  end
-  for server in pairs(waiting) do
-    local function exit(status)
-      if type(status) == "number" then code = status end
-      if not waiting[server] then return end
-      waiting[server] = nil
-      proceed()
-    end
-    local ok, err = xpcall(server.config.beforeExit, errors.catch, signal, exit)
-    if not ok then
-      log.error("error in beforeExit: " .. (err.traceback or err.message), "script")
-      exit()
+    if server.config.beforeExit and server.config.gracefullyExit ~= false then
+      waiting = waiting + 1
+      core.timer_start(function() ask(server, signal, left) end, 0, false)
     end
   end
-  if next(waiting) == nil then proceed() end
+  left()
+end
+
+--- What a script has sent goes out, and the process ends (src/script/shutdown.c).
+os.exit = function(status) -- luacheck: ignore 122
+  for _, portal in ipairs { unpack(portals) } do pcall(portal.close, portal) end
+  core.exit(status)
 end
 
 return program

@@ -209,6 +209,7 @@ local function reconnect_later(self)
   self._timer = timer.setTimeout(function()
     self._timer = nil
     self._automatic = true
+    if core.shutting_down() then return end
     local ok, err = start(self)
     if not ok then fail(self, errors.new(err, "CONNECT")) end
   end, jittered(self._reconnect_interval))
@@ -217,7 +218,7 @@ end
 local function on_close(self, code, reason, why)
   self._connection = nil
   self.connected, self.authenticated = false, false
-  local again = self._reconnect_interval ~= nil and not self._forced
+  local again = self._reconnect_interval ~= nil and not self._forced and not core.shutting_down()
   if self._forced then self._initial_session = true end
   if again then reconnect_later(self) end
   resolve_connect(self, nil, why or "closed")

@@ -15,6 +15,7 @@
 #include "app/new.h"
 #include "app/templates.h"
 #include "base/log.h"
+#include "io/deadline.h"
 #include "io/loop.h"
 #include "io/transport.h"
 #include "script/vm.h"
@@ -25,6 +26,7 @@
 static const int stop_signals[] = {SIGTERM, SIGINT};
 static struct sigaction loop_action; /* the loop's own handler, the same for every signal */
 static volatile sig_atomic_t stop_requests;
+static uint64_t stop_within_ms;
 
 static void raise_file_limit(void)
 {
@@ -76,6 +78,7 @@ static void on_stop_signal(int signum)
 {
     if (++stop_requests > 1)
         _exit(MESA_EXIT_SIGNAL + signum);
+    mesa_deadline_arm(stop_within_ms);
     loop_action.sa_handler(signum);
 }
 
@@ -149,6 +152,9 @@ static int run(const struct mesa_cli *cli)
         rc = mesa_transport_new(&transport, loop);
     if (rc == MESA_OK)
         rc = mesa_vm_new(&vm, loop, transport, &opts);
+    if (rc == MESA_OK)
+        rc = mesa_deadline_init();
+    stop_within_ms = mesa_vm_shutdown_ms(cli->drain_ms);
     if (rc == MESA_OK && cli->action == MESA_CLI_RUN)
         rc = watch_signals(loop, &vm);
     if (rc != MESA_OK) {
@@ -159,13 +165,13 @@ static int run(const struct mesa_cli *cli)
     rc = mesa_vm_load(vm);
     if (rc == MESA_OK && cli->action == MESA_CLI_CHECK)
         rc = mesa_vm_print_check(vm);
-    if (rc == MESA_OK && cli->action == MESA_CLI_RUN) {
+    if (rc == MESA_OK && cli->action == MESA_CLI_RUN)
         rc = mesa_vm_listen(vm);
-        if (rc == MESA_OK)
-            mesa_loop_run(loop);
-    }
-    if (rc == MESA_OK)
+    if ((rc == MESA_OK && cli->action == MESA_CLI_RUN) || mesa_vm_exiting(vm))
+        mesa_loop_run(loop);
+    if (rc == MESA_OK || mesa_vm_exiting(vm))
         code = mesa_vm_exit_code(vm);
+    mesa_deadline_set_status(code);
 
 out:
     mesa_vm_free(vm);
@@ -204,10 +210,25 @@ static int print_version(void)
     return MESA_EXIT_OK;
 }
 
+/* A descriptor below 3 that whoever started us has closed would be the next that is opened: the log of one
+ * would go to a client, and libuv ends the process when it is told to close one. */
+static bool open_standard_files(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+    return fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
     struct mesa_cli cli;
     char err[256];
+    if (!open_standard_files())
+        return MESA_EXIT_FAILURE;
     if (mesa_cli_parse(&cli, argc, argv, err, sizeof err) != MESA_OK) {
         fprintf(stderr, "mesa-lua: %s\nTry: mesa-lua --help\n", err);
         return MESA_EXIT_USAGE;

@@ -155,6 +155,16 @@ static void forget(struct script_redis *r)
         mesa_loop_remove_turn(&vm->redis_turn);
 }
 
+bool mesa_script_redis_is_busy(const struct mesa_vm *vm)
+{
+    MESA_LIST_FOREACH(it, &vm->redis) {
+        const struct script_redis *r = MESA_CONTAINER_OF(it, struct script_redis, link);
+        if (!mesa_list_empty(&r->batches))
+            return true;
+    }
+    return false;
+}
+
 void mesa_script_close_redis(struct mesa_vm *vm)
 {
     MESA_LIST_FOREACH_SAFE(it, next, &vm->redis) {

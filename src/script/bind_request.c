@@ -65,8 +65,7 @@ bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_reque
         return false;
     struct mesa_task *t = mesa_task_begin(s->vm);
     if (t == NULL) {
-        mesa_log_limited(MESA_LOG_ERROR, "script", "MEMORY",
-                         MESA_SPAN("no memory for a handler, a request is refused"));
+        mesa_script_event_lost(s->vm, MESA_SPAN("no memory for a handler, a request is refused"));
         mesa_http_reply(h, 503, NULL, 0, NULL, 0);
         return true;
     }

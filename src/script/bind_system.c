@@ -131,15 +131,6 @@ static int l_call_now(lua_State *L)
     return lua_gettop(L);
 }
 
-/* core.finish_shutdown([code]): the scripts agree to end: 1001 to all, then the loop stops. */
-static int l_finish_shutdown(lua_State *L)
-{
-    struct mesa_vm *vm = mesa_script_vm(L);
-    vm->exit_code = luaL_optint(L, 1, 0);
-    mesa_script_finish_shutdown(vm);
-    return 0;
-}
-
 /* core.app_dir() -> absolute folder of the main script */
 static int l_app_dir(lua_State *L)
 {
@@ -171,7 +162,6 @@ void mesa_bind_system(lua_State *L)
         {"unwatch", l_unwatch},
         {"watch_busy", l_watch_busy},
         {"call_now", l_call_now},
-        {"finish_shutdown", l_finish_shutdown},
         {"app_dir", l_app_dir},
         {"random", l_random},
         {NULL, NULL},

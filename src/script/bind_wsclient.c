@@ -19,8 +19,7 @@ static struct mesa_task *begin(struct ws_box *box, const char *event)
 {
     struct mesa_task *t = mesa_task_begin(box->vm);
     if (t == NULL) {
-        mesa_log_limited(MESA_LOG_ERROR, "script", "MEMORY",
-                         MESA_SPAN("no memory for a handler, an event is lost"));
+        mesa_script_event_lost(box->vm, MESA_SPAN("no memory for a handler, an event is lost"));
         return NULL;
     }
     lua_rawgeti(mesa_task_state(t), LUA_REGISTRYINDEX, box->fn_ref);
@@ -116,6 +115,11 @@ static int l_ws_connect(lua_State *L)
     char err[256];
     mesa_script_check_open(L, "Mesa.Client");
     luaL_checktype(L, 1, LUA_TFUNCTION);
+    if (mesa_script_vm(L)->leaving) { /* the program would wait for it to end */
+        lua_pushnil(L);
+        lua_pushliteral(L, "the program is shutting down");
+        return 2;
+    }
     struct ws_box *box = lua_newuserdata(L, sizeof *box);
     *box = (struct ws_box){.vm = mesa_script_vm(L), .self_ref = LUA_NOREF, .fn_ref = LUA_NOREF};
     mesa_list_init(&box->link);

@@ -15,8 +15,7 @@ static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
 {
     struct mesa_task *t = mesa_task_begin(s->vm);
     if (t == NULL) {
-        mesa_log_limited(MESA_LOG_ERROR, "script", "MEMORY",
-                         MESA_SPAN("no memory for a handler, an event is lost"));
+        mesa_script_event_lost(s->vm, MESA_SPAN("no memory for a handler, an event is lost"));
         return NULL;
     }
     mesa_script_push_event(s, mesa_task_state(t), e);

@@ -101,8 +101,13 @@ struct mesa_vm {
     bool time_configured;
     int exit_code;
     bool listening; /* mesa_vm_listen was called */
-    bool shutting_down;
-    bool closing; /* mesa_vm_free is under way */
+    /* shutdown.c */
+    bool shutting_down; /* a signal or os.exit asks for the end */
+    bool leaving;       /* servers and clients are closing */
+    bool exiting;       /* os.exit: no Lua runs any more */
+    struct mesa_timer end_timer;
+    uint64_t scripts_until_ms, close_until_ms; /* when they are not waited for any longer */
+    bool closing;                              /* mesa_vm_free is under way */
 };
 
 /* A server as scripts see it; userdata "mesa.server_core", pinned in the registry until it is closed and no client object refers to it. */
@@ -153,8 +158,6 @@ static inline struct mesa_vm *mesa_script_vm(lua_State *L)
 
 /* Calls the function below `nargs` arguments on the main state; on an error logs it with traceback and returns MESA_EINVAL with nothing on the stack. */
 enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults);
-/* Closes every server with 1001; the loop stops behind the last one. */
-void mesa_script_finish_shutdown(struct mesa_vm *vm);
 /* Reloads every handler script; false when it failed. Lines for people are appended to `report` unless NULL. */
 bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf *report);
 /* Raises during the end of the program, when nothing can begin any more; `what` cannot. */
@@ -194,13 +197,25 @@ static inline void mesa_scratch_give(struct mesa_vm *vm, const struct mesa_buf *
     vm->scratch_depth = (unsigned)(b - vm->scratch);
 }
 
+/* -- shutdown.c -- */
+void mesa_script_shutdown_init(struct mesa_vm *vm);
+/* Closes every server with 1001; the loop stops behind the last one. */
+void mesa_script_finish_shutdown(struct mesa_vm *vm);
+/* Stops the loop when nothing is left to close and the program is to end. */
+void mesa_script_stop_when_closed(struct mesa_vm *vm);
+/* Lua has returned to the core: of os.exit it need not be told any more. */
+void mesa_script_unwound(struct mesa_vm *vm);
+/* Logs that there was no memory for a handler, and what that means; nothing after os.exit. */
+void mesa_script_event_lost(struct mesa_vm *vm, struct mesa_span text);
+void mesa_bind_shutdown(lua_State *L);
+
 /* -- task.c ---------------------------------------------------------------------------------------------------- */
 
 struct mesa_task;
 /* Called when the task's function has returned, failed or been cancelled. */
 typedef void (*mesa_task_done_fn)(struct mesa_task *t, void *ctx);
 
-/* A coroutine to push a function and its arguments on. NULL: no memory. Must be followed by mesa_task_run. */
+/* A coroutine to push a function and its arguments on. NULL: no memory, or os.exit was called. Must be followed by mesa_task_run. */
 struct mesa_task *mesa_task_begin(struct mesa_vm *vm);
 lua_State *mesa_task_state(const struct mesa_task *t);
 /* The task of the coroutine at `index`; NULL: it is none of ours, or its task is over. */
@@ -244,6 +259,8 @@ void mesa_script_push_where(lua_State *L);
 /* Frees what is left of the waits of Mesa.await; the Lua state is closed. */
 void mesa_script_free_waits(struct mesa_vm *vm);
 
+/* Whether commands of scripts have no answer of Redis yet. */
+bool mesa_script_redis_is_busy(const struct mesa_vm *vm);
 /* Ends every connection of scripts to Redis; no task waits any more. */
 void mesa_script_close_redis(struct mesa_vm *vm);
 /* -- guard.c --------------------------------------------------------------------------------------------------- */
@@ -287,8 +304,6 @@ void mesa_bind_paths(lua_State *L);
 void mesa_script_leave_servers(struct mesa_vm *vm);
 /* Ends every connection of a Mesa.Client without a word. */
 void mesa_script_close_ws_clients(struct mesa_vm *vm);
-/* During a shutdown: stops the loop when nothing is left to close. */
-void mesa_script_stop_when_closed(struct mesa_vm *vm);
 /* The opener of the module luv, on the server's own loop. */
 int mesa_script_open_luv(lua_State *L);
 void mesa_script_close_luv(struct mesa_vm *vm);

@@ -79,6 +79,8 @@ void mesa_task_keep(struct mesa_task *t)
 
 struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
 {
+    if (vm->exiting)
+        return NULL;
     if (!mesa_list_empty(&vm->idle_tasks)) {
         struct mesa_task *t = MESA_CONTAINER_OF(vm->idle_tasks.next, struct mesa_task, link);
         mesa_list_remove(&t->link);
@@ -169,6 +171,7 @@ static void task_resume(struct mesa_task *t, int nargs)
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
     vm->scratch_depth = scratch_depth;
+    mesa_script_unwound(vm);
     if (outer == NULL)
         left_lua(vm);
 
@@ -179,6 +182,8 @@ static void task_resume(struct mesa_task *t, int nargs)
         mesa_list_append(&vm->waiting_tasks, &t->link);
         mesa_quick_forget(vm);
         report_begun(t);
+    } else if (vm->exiting) { /* what it ended with was only to end it */
+        task_finish(t, false);
     } else if (status == LUA_YIELD) {
         lua_settop(t->co, 0);
         lua_pushliteral(t->co, "it yielded from C code that is not mesa's, and was abandoned");
@@ -251,6 +256,8 @@ void mesa_task_wake(struct mesa_task *t, int nresults)
 static void on_resume(struct mesa_job *job)
 {
     struct mesa_task *t = MESA_CONTAINER_OF(job, struct mesa_task, resume);
+    if (t->vm->exiting)
+        return; /* it waits for the end */
     if (t->waiting && !still_waits(t, t->nresults)) {
         abandon(t);
         return;

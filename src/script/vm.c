@@ -1,7 +1,6 @@
 /* vm.c - the life of the Lua state: modules, main script, listening, reload, shutdown. */
 #include <limits.h>
 #include <luajit.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +45,13 @@ void mesa_script_push_traceback(lua_State *L, lua_State *from, int level)
 
 void mesa_script_log_text(lua_State *L, const char *what)
 {
+    struct mesa_vm *vm = mesa_script_vm(L);
     struct mesa_span text;
+    if (vm->exiting) { /* what it ended with was only to end it */
+        mesa_script_unwound(vm);
+        lua_pop(L, 1);
+        return;
+    }
     lua_pushstring(L, what);
     lua_insert(L, -2);
     lua_concat(L, 2);
@@ -162,6 +167,7 @@ static int open_core(lua_State *L)
     mesa_bind_message(L);
     mesa_bind_quick_send(L);
     mesa_bind_system(L);
+    mesa_bind_shutdown(L);
     mesa_bind_redis(L);
     mesa_bind_user_id(L);
     mesa_bind_await(L);
@@ -252,6 +258,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_list_init(&vm->redis_turn.link);
     mesa_list_init(&vm->ws_clients);
     mesa_list_init(&vm->waiters);
+    mesa_script_shutdown_init(vm);
 
     vm->app_dir = mesa_script_dir(opts->script);
     vm->lib_dir = mesa_vm_library_dir();
@@ -285,6 +292,7 @@ void mesa_vm_free(struct mesa_vm *vm)
         return;
     vm->closing = true;
     mesa_guard_stop(vm);
+    mesa_loop_cancel(vm->loop, &vm->end_timer);
     mesa_watch_free(vm->watch);
     vm->watch = NULL;
     MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
@@ -423,39 +431,6 @@ bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf 
 void mesa_vm_reload(struct mesa_vm *vm, const char *reason)
 {
     mesa_script_reload(vm, reason, NULL);
-}
-
-void mesa_vm_shutdown(struct mesa_vm *vm, int signum)
-{
-    if (vm->shutting_down)
-        return;
-    vm->shutting_down = true;
-    struct mesa_task *t = mesa_task_begin(vm);
-    if (t == NULL) {
-        mesa_script_finish_shutdown(vm);
-        return;
-    }
-    mesa_script_push_program(vm, mesa_task_state(t), "shutdown");
-    lua_pushstring(mesa_task_state(t), signum == SIGINT    ? "SIGINT"
-                                       : signum == SIGTERM ? "SIGTERM"
-                                                           : "exit");
-    mesa_task_run(t, 1, NULL, NULL);
-}
-
-void mesa_script_finish_shutdown(struct mesa_vm *vm)
-{
-    MESA_LIST_FOREACH_SAFE(it, next, &vm->servers) {
-        struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
-        mesa_server_close(s->server, 1001, "server going away", vm->opts.drain_ms);
-    }
-    mesa_script_leave_servers(vm);
-    mesa_script_stop_when_closed(vm);
-}
-
-void mesa_script_stop_when_closed(struct mesa_vm *vm)
-{
-    if (vm->shutting_down && mesa_list_empty(&vm->servers) && mesa_list_empty(&vm->ws_clients))
-        mesa_loop_stop(vm->loop);
 }
 
 int mesa_vm_exit_code(const struct mesa_vm *vm)

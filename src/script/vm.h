@@ -35,8 +35,13 @@ enum mesa_status mesa_vm_print_check(struct mesa_vm *vm);
 enum mesa_status mesa_vm_listen(struct mesa_vm *vm);
 /* Reloads every handler script now; `reason` goes into the log ("SIGHUP"). */
 void mesa_vm_reload(struct mesa_vm *vm, const char *reason);
-/* beforeExit, then 1001 to all clients, then the loop stops. `signum` is given to beforeExit. Later calls have no effect. */
+/* beforeExit, then 1001 to all clients, then the loop stops, within mesa_vm_shutdown_ms whatever scripts and
+ * peers do. `signum` is given to beforeExit. Later calls have no effect. */
 void mesa_vm_shutdown(struct mesa_vm *vm, int signum);
+/* How long a shutdown may take before the process is to be ended without it. */
+uint64_t mesa_vm_shutdown_ms(uint32_t drain_ms);
+/* A script has called os.exit: the loop is to run until it stops, and what was sent goes out meanwhile. */
+bool mesa_vm_exiting(const struct mesa_vm *vm);
 /* What the process should exit with: 0, or what a script asked for. */
 int mesa_vm_exit_code(const struct mesa_vm *vm);
 /* Ends every server at once and closes the Lua state. NULL is accepted. */
