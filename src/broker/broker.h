@@ -140,6 +140,8 @@ struct mesa_broker_ops {
     /* Puts back messages that were not received and that nobody keeps, in front of what was stored later. The bounds
      * hold, the oldest go first. If the user is online, on_kept follows. */
     void (*put_back)(struct mesa_broker *b, struct mesa_span id, const struct mesa_backlog *unread);
+    /* Why the cluster cannot be used as it should be, a line for people; NULL: it can. */
+    const char *(*trouble)(struct mesa_broker *b);
     /* Tells one portal. */
     void (*tell_portal)(struct mesa_broker *b, const struct mesa_portal_event *e);
 };

@@ -193,6 +193,12 @@ static void memory_tell_portal(struct mesa_broker *b, const struct mesa_portal_e
     (void)e;
 }
 
+static const char *memory_trouble(struct mesa_broker *b)
+{
+    (void)b;
+    return NULL;
+}
+
 static void memory_close(struct mesa_broker *b, mesa_broker_closed_fn fn, void *ctx)
 {
     (void)b;
@@ -353,6 +359,7 @@ static const struct mesa_broker_ops memory_ops = {
     .confirm = memory_confirm,
     .put_back = memory_put_back,
     .tell_portal = memory_tell_portal,
+    .trouble = memory_trouble,
 };
 
 enum mesa_status mesa_broker_memory_new(struct mesa_broker **out, struct mesa_loop *loop,

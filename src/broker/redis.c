@@ -10,7 +10,10 @@
 
 #include "broker/redis_internal.h"
 
-enum { CLOSE_MS = 2000 /* how long leaving may take */ };
+enum {
+    CLOSE_MS = 2000,   /* how long leaving may take */
+    CHANNEL_MS = 2000, /* from when on the subscriber should be there, too */
+};
 
 void mesa_redis_error(struct mesa_redis_broker *r, const char *code, const char *text)
 {
@@ -35,7 +38,7 @@ static void become_available(struct mesa_redis_broker *r)
 {
     if (r->closing || r->up || !r->loaded || !mesa_redis_ready(r->subscriber))
         return;
-    mesa_redis_presence_restore(r);
+    mesa_redis_presence_restore(r, false);
     mesa_redis_portals_check(r);
     set_available(r,
                   true); /* backlogs are asked for before what the connections here have already */
@@ -75,11 +78,32 @@ static void load_scripts(struct mesa_redis_broker *r)
     }
 }
 
+/* Once for each reason: the connection for commands says why it is away, if both are. */
+static void report_channel(struct mesa_redis_broker *r)
+{
+    char line[300];
+    if (r->channel_trouble[0] == '\0' || r->channel_told || !mesa_redis_ready(r->commands) ||
+        r->closing)
+        return; /* it is there, or that Redis is away altogether is told */
+    r->channel_told = true;
+    snprintf(line, sizeof line, "messages of the cluster cannot arrive: %s", r->channel_trouble);
+    mesa_redis_error(r, "REDIS", line);
+}
+
 static void on_ready(void *ctx)
 {
     struct mesa_redis_broker *r = ctx;
-    if (!r->closing)
-        load_scripts(r);
+    if (r->closing)
+        return;
+    load_scripts(r);
+    if (!mesa_redis_ready(r->subscriber))
+        mesa_loop_arm(r->loop, &r->channel_timer, CHANNEL_MS);
+}
+
+/* It had its time to come back as well. */
+static void on_channel_timer(struct mesa_timer *t)
+{
+    report_channel(MESA_CONTAINER_OF(t, struct mesa_redis_broker, channel_timer));
 }
 
 static void report_unsure(struct mesa_redis_broker *r)
@@ -106,7 +130,10 @@ static void on_lost(void *ctx, const char *why)
 {
     struct mesa_redis_broker *r = ctx;
     r->loaded = false;
+    mesa_loop_cancel(r->loop, &r->channel_timer);
     mesa_loop_cancel(r->loop, &r->tick);
+    mesa_loop_cancel(r->loop, &r->heal);
+    mesa_redis_healed(r);
     set_available(r, false);
     if (r->closing) {
         closed(r);
@@ -126,24 +153,34 @@ static void on_failed(void *ctx, const char *why)
 static void on_subscriber_ready(void *ctx)
 {
     struct mesa_redis_broker *r = ctx;
+    r->channel_trouble[0] = '\0';
+    mesa_loop_cancel(r->loop, &r->channel_timer);
     if (!r->up) {
         become_available(r);
         return;
     }
+    mesa_redis_presence_tend(r);
     mesa_redis_portals_check(r);
     r->base.hooks.on_available(r->base.hooks_ctx, true);
+}
+
+/* It is not let in (too many clients, no right to subscribe), or not any more. */
+static void on_subscriber_failed(void *ctx, const char *why)
+{
+    struct mesa_redis_broker *r = ctx;
+    snprintf(r->channel_trouble, sizeof r->channel_trouble, "%s", why);
+    r->channel_told = false;
+    report_channel(r);
 }
 
 static void on_subscriber_lost(void *ctx, const char *why)
 {
     struct mesa_redis_broker *r = ctx;
-    char line[300];
     if (!r->freeing)
         r->base.hooks.on_gap(r->base.hooks_ctx);
-    if (!mesa_redis_ready(r->commands) || r->closing)
-        return; /* Redis is away altogether: that has been told */
-    snprintf(line, sizeof line, "messages of the cluster cannot arrive: %.200s", why);
-    mesa_redis_error(r, "REDIS", line);
+    if (r->up && !r->closing)
+        mesa_redis_presence_tend(r); /* who counts subscribers does not take it for one */
+    on_subscriber_failed(ctx, why);
 }
 
 static void on_tick(struct mesa_timer *t)
@@ -151,6 +188,7 @@ static void on_tick(struct mesa_timer *t)
     struct mesa_redis_broker *r = MESA_CONTAINER_OF(t, struct mesa_redis_broker, tick);
     mesa_loop_arm(r->loop, &r->tick, r->cfg->redis.lease_ms / 5);
     mesa_redis_presence_tend(r);
+    mesa_redis_audit(r);
     mesa_redis_portals_check(r);
     report_unsure(r);
 }
@@ -235,10 +273,28 @@ static void redis_close(struct mesa_broker *b, mesa_broker_closed_fn fn, void *c
     mesa_redis_presence_count(r);
     mesa_redis_send_confirms(r);
     r->closing = true;
+    mesa_loop_cancel(r->loop, &r->channel_timer);
     mesa_loop_cancel(r->loop, &r->tick);
+    mesa_loop_cancel(r->loop, &r->heal);
     mesa_loop_arm(r->loop, &r->closing_timer, r->up ? CLOSE_MS : 0);
     if (r->up)
         leave(r);
+}
+
+/* Why this server does not take part in the cluster; NULL: it does. */
+static const char *redis_trouble(struct mesa_broker *b)
+{
+    struct mesa_redis_broker *r = mesa_redis_self(b);
+    if (!mesa_redis_ready(r->commands))
+        return "Redis cannot be reached";
+    if (!mesa_redis_ready(r->subscriber))
+        return r->channel_trouble[0] != '\0' ? r->channel_trouble
+                                             : "the channels of Redis are not subscribed to yet";
+    if (!r->loaded)
+        return "the scripts of Redis are not loaded yet";
+    if (r->refusal[0] != '\0')
+        return r->refusal;
+    return r->up && r->announced ? NULL : "this server is not announced in Redis yet";
 }
 
 static void redis_free(struct mesa_broker *b)
@@ -249,6 +305,8 @@ static void redis_free(struct mesa_broker *b)
     mesa_redis_free(r->subscriber);
     mesa_redis_waiting_free(r);
     mesa_loop_cancel(r->loop, &r->retry);
+    mesa_loop_cancel(r->loop, &r->channel_timer);
+    mesa_loop_cancel(r->loop, &r->heal);
     mesa_loop_cancel(r->loop, &r->tick);
     mesa_loop_cancel(r->loop, &r->closing_timer);
     mesa_loop_remove_turn(&r->turn);
@@ -285,6 +343,7 @@ static const struct mesa_broker_ops redis_ops = {
     .confirm = mesa_redis_confirm,
     .put_back = mesa_redis_put_back,
     .tell_portal = mesa_redis_tell_portal,
+    .trouble = redis_trouble,
 };
 
 static enum mesa_status make_node_id(char out[MESA_NODE_ID_LEN + 1])
@@ -359,8 +418,10 @@ static enum mesa_status connect_both(struct mesa_redis_broker *r,
 {
     const struct mesa_redis_hooks commands = {
         .on_ready = on_ready, .on_lost = on_lost, .on_failed = on_failed};
-    const struct mesa_redis_hooks subscriber = {
-        .on_ready = on_subscriber_ready, .on_lost = on_subscriber_lost, .on_message = on_published};
+    const struct mesa_redis_hooks subscriber = {.on_ready = on_subscriber_ready,
+                                                .on_lost = on_subscriber_lost,
+                                                .on_failed = on_subscriber_failed,
+                                                .on_message = on_published};
     enum mesa_status rc =
         mesa_redis_new(&r->commands, r->loop, MESA_REDIS_COMMANDS, o, &commands, r, err, err_len);
     if (rc == MESA_OK)
@@ -391,6 +452,8 @@ enum mesa_status mesa_broker_redis_new(struct mesa_broker **out, struct mesa_loo
     mesa_list_init(&r->turn.link);
     r->turn.fn = on_turn;
     mesa_timer_init(&r->tick, on_tick);
+    mesa_timer_init(&r->channel_timer, on_channel_timer);
+    mesa_redis_heal_init(r);
     mesa_timer_init(&r->closing_timer, on_closing_timer);
 
     mesa_redis_options_init(&options);

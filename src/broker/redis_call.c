@@ -162,6 +162,8 @@ void mesa_redis_send_kept(struct mesa_redis_broker *r)
     while (!mesa_list_empty(&kept)) {
         struct mesa_redis_call *c = MESA_CONTAINER_OF(kept.next, struct mesa_redis_call, link);
         mesa_list_remove(&c->link);
+        if (c->script == MESA_SCRIPT_PART)
+            mesa_redis_part_again(c);
         mesa_redis_call_send(c);
     }
 }

@@ -72,7 +72,7 @@ struct mesa_redis_broker {
     size_t earlier_count;
     unsigned number; /* of the incarnation */
     struct mesa_map *users;
-    int64_t connections, uncounted; /* what Redis was not told yet */
+    int64_t connections, counted; /* those here; those that Redis was told of */
 
     struct mesa_list kept; /* struct mesa_redis_call, until Redis is back */
     size_t kept_messages, kept_bytes, sent_bytes;
@@ -86,6 +86,20 @@ struct mesa_redis_broker {
     struct mesa_list portals;
     struct mesa_list *next_portal; /* the one that had the latest event */
     size_t portal_count;
+
+    /* redis_heal.c */
+    struct mesa_timer heal; /* armed while something was refused */
+    uint32_t heal_ms;       /* until it is tried again */
+    size_t refused_users;   /* in `users`, which Redis did not take */
+    bool count_refused;
+    int64_t surplus; /* connections too many in Redis, as it seems */
+    uint64_t surplus_since_ms;
+    bool announced;            /* the incarnation is whole */
+    char refusal[200];         /* why Redis refuses what it is told of presence; "": it does not */
+    char cursors[2][24];       /* how far the audit has come */
+    char channel_trouble[200]; /* why the subscriber is away */
+    bool channel_told;
+    struct mesa_timer channel_timer; /* armed while it may still come by itself */
 
     mesa_broker_closed_fn closed_fn;
     void *closed_ctx;
@@ -133,8 +147,11 @@ static inline struct mesa_span mesa_redis_span(const struct mesa_buf *b)
 void mesa_redis_error(struct mesa_redis_broker *r, const char *code, const char *text);
 
 /* -- redis_presence.c -- */
-/* Announces a new incarnation with all this node has. */
-void mesa_redis_presence_restore(struct mesa_redis_broker *r);
+/* Announces a new incarnation with all this node has. `exactly`: what is known of its users may be wrong,
+ * and they are counted anew. */
+void mesa_redis_presence_restore(struct mesa_redis_broker *r, bool exactly);
+/* Announces the users that Redis has refused. */
+void mesa_redis_presence_repeat(struct mesa_redis_broker *r);
 /* Refreshes the lease, removes dead nodes. */
 void mesa_redis_presence_tend(struct mesa_redis_broker *r);
 /* Tells Redis of connections made and ended since the last time. */
@@ -144,6 +161,21 @@ void mesa_redis_user_offline(struct mesa_broker *b, struct mesa_span id,
                              const struct mesa_backlog *unread);
 void mesa_redis_connected(struct mesa_broker *b);
 void mesa_redis_disconnected(struct mesa_broker *b);
+
+/* -- redis_heal.c: what Redis has refused, lost or evicted -- */
+void mesa_redis_heal_init(struct mesa_redis_broker *r);
+/* Whether the reply to a step of presence is a refusal: then it is repeated in a moment. */
+bool mesa_redis_refused(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply);
+/* Redis has taken everything. */
+void mesa_redis_healed(struct mesa_redis_broker *r);
+/* Something is to be done again. */
+void mesa_redis_heal_later(struct mesa_redis_broker *r);
+/* How many connections too many there seem to be in Redis; and how many are to be taken off, since that
+ * has lasted. */
+void mesa_redis_note_surplus(struct mesa_redis_broker *r, int64_t surplus);
+int64_t mesa_redis_surplus(const struct mesa_redis_broker *r);
+/* Compares a piece of what Redis knows of users with who is here. */
+void mesa_redis_audit(struct mesa_redis_broker *r);
 
 /* -- redis_sync.c: to the store, and back to it -- */
 /* The bounds of the store as arguments of a script. */
@@ -164,6 +196,8 @@ void mesa_redis_put_back(struct mesa_broker *b, struct mesa_span id,
 /* The user has no connection here any more (`gone`), or one less. */
 void mesa_redis_part(struct mesa_redis_broker *r, struct mesa_span id, bool gone,
                      const struct mesa_backlog *unread);
+/* A PART that has waited is about to be sent: who has come back meanwhile is not taken out. */
+void mesa_redis_part_again(struct mesa_redis_call *c);
 /* What scripts that change the store say beside what was stored, at these places of a reply. */
 void mesa_redis_report_changes(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply);
 /* A list of dropped messages, {id, json, ...}; and one of errors. */

@@ -4,7 +4,7 @@
  * colons are written %3A):
  *   mesa:nodes           set of the incarnations (one per connection of a node) that announced themselves,
  *                        "<node>-<n>", or "<node>+<n>" of nodes that keep messages until they are confirmed
- *   mesa:lease:<inc>     exists as long as the incarnation is alive
+ *   mesa:lease:<inc>     exists as long as the incarnation is alive; 1, or 0 while it is not subscribed
  *   mesa:users:<inc>     set of the users it has
  *   mesa:online          hash user -> number of incarnations that have it
  *   mesa:keepers         the same of those that keep messages
@@ -35,14 +35,19 @@
  * {error...}}. */
 enum mesa_redis_script {
     MESA_SCRIPT_BEGIN,  /* inc, lease ms: announces an incarnation */
-    MESA_SCRIPT_ONLINE, /* inc, id...: users it has */
-    MESA_SCRIPT_FINISH, /* inc, its connections, bounds, earlier incs... -> changes: replaces them */
+    MESA_SCRIPT_ONLINE, /* inc, "0" or "1": count them anew, id...: users it has */
+    MESA_SCRIPT_FINISH, /* inc, its connections, bounds, the number of its users, earlier incs... -> changes:
+                               replaces them, or an error that begins with INCOMPLETE */
     MESA_SCRIPT_PART, /* inc, id, "1": it has the user no more, bounds, (number, envelope)... -> changes: what
                                goes back, each behind its number. Without anybody to confirm it, all that
                                is not confirmed goes to the store. */
-    MESA_SCRIPT_COUNT, /* inc, delta */
-    MESA_SCRIPT_TEND,  /* inc, lease ms, bounds -> {state, {dropped id, json...}, {error...}}; state
-                               0: all is well, 1: call again, -1: this incarnation was removed */
+    MESA_SCRIPT_COUNT, /* inc, its connections, those it told of before */
+    MESA_SCRIPT_TEND, /* inc, lease ms, bounds, its connections, those it told of before, the number of its
+                               users, "1" or "0": it is subscribed, a surplus to take off -> {state, {dropped id,
+                               json...}, {error...}, how many connections too many there seem to be}; state 0: all is well, 1: call
+                               again, -1: this incarnation was removed, 2: what Redis has of its users is wrong */
+    MESA_SCRIPT_AUDIT, /* inc, cursor, cursor, bounds -> {{cursor, cursor}, {dropped id, json...}, {error...}}: puts
+                               a piece of what is known of users right */
     MESA_SCRIPT_LEAVE, /* inc, bounds -> changes */
     MESA_SCRIPT_ROUTE, /* origin, its count of sends, envelope, bounds, +id (has a connection at the origin,
                                which confirms) or -id ... -> {{stored id...}, {dropped id, json...}, {error...},

@@ -226,17 +226,24 @@ enum { PART_GONE = 2, PART_BOUNDS, PART_MESSAGES = PART_BOUNDS + 3 };
 static void on_parted(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
     struct mesa_redis_broker *r = c->broker;
-    if (reply != NULL) {
+    if (reply != NULL && !mesa_redis_refused(r, reply)) {
         mesa_redis_report_changes(r, reply);
         return;
     }
-    if (r->freeing || c->count == PART_MESSAGES)
+    if (r->freeing || (reply == NULL && c->count == PART_MESSAGES))
         return; /* the rest is done when the next incarnation replaces this one */
-    /* Perhaps it was done, and then the user gets them twice, but not never. */
+    /* Refused, nothing was done. Without an answer perhaps it was, and then the user gets them twice, but
+     * not never. */
     struct mesa_redis_call *again =
         mesa_redis_call_new(r, MESA_SCRIPT_PART, c->args, c->count, on_parted, NULL);
     if (again == NULL || !mesa_redis_keep(again))
         mesa_redis_error(r, "SYNC", "kept messages were lost on their way back to Redis");
+}
+
+void mesa_redis_part_again(struct mesa_redis_call *c)
+{
+    if (mesa_map_get(c->broker->users, c->args[1].p, c->args[1].len) != NULL)
+        c->args[PART_GONE] = MESA_SPAN("0");
 }
 
 static struct mesa_redis_call *part_call(struct mesa_redis_broker *r, struct mesa_span id,

@@ -29,6 +29,8 @@ static void push_oldest(struct mesa_vm *vm, lua_State *L)
 static void run_oldest(struct mesa_job *job)
 {
     struct mesa_vm *vm = MESA_CONTAINER_OF(job, struct mesa_vm, finalizer_job);
+    if (vm->exiting)
+        return; /* they are called when the state is closed */
     struct mesa_task *t = mesa_task_begin(vm);
     if (t != NULL) {
         lua_State *co = mesa_task_state(t);

@@ -171,7 +171,8 @@ static void task_resume(struct mesa_task *t, int nargs)
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
     vm->scratch_depth = scratch_depth;
-    mesa_script_unwound(vm);
+    if (vm->exiting)
+        mesa_script_unwound(vm);
     if (outer == NULL)
         left_lua(vm);
 

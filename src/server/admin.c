@@ -1,8 +1,10 @@
-/* admin.c - the operator's own listener: GET /metrics, GET /healthz, POST /reload.
+/* admin.c - the operator's own listener: GET /metrics, GET /healthz, GET /readyz, POST /reload.
  *
  * Meant for the loopback address. A request that a browser sent from a page (it has an Origin
  * header) must not reload anything.
  */
+#include <stdio.h>
+
 #include "server/internal.h"
 
 static void reply_metrics(struct mesa_server *s, struct mesa_http *h)
@@ -11,6 +13,7 @@ static void reply_metrics(struct mesa_server *s, struct mesa_http *h)
                                      MESA_SPAN("text/plain; version=0.0.4; charset=utf-8")};
     struct mesa_buf text;
     mesa_buf_init(&text);
+    s->metrics.redis_ready = s->cfg.redis.enabled && s->broker->ops->trouble(s->broker) == NULL;
     if (mesa_metrics_write(&s->metrics, &text) == MESA_OK)
         mesa_http_reply(h, 200, &type, 1, text.data, text.len);
     else
@@ -24,6 +27,22 @@ static void reply_health(struct mesa_server *s, struct mesa_http *h)
         mesa_server_reply_text(h, 503, "closing\n", NULL);
     else
         mesa_server_reply_text(h, 200, "ok\n", NULL);
+}
+
+/* Whether clients are to be sent here: it serves, and reaches everybody whom it should. That it does not
+ * is no reason to end it, which is what /healthz is asked for. */
+static void reply_ready(struct mesa_server *s, struct mesa_http *h)
+{
+    char line[300];
+    const char *why = s->broker->ops->trouble(s->broker);
+    if (s->closing)
+        why = "closing";
+    if (why == NULL) {
+        mesa_server_reply_text(h, 200, "ready\n", NULL);
+        return;
+    }
+    snprintf(line, sizeof line, "not ready: %s\n", why);
+    mesa_server_reply_text(h, 503, line, NULL);
 }
 
 static bool from_a_page(const struct mesa_request *req)
@@ -67,7 +86,8 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
     bool get =
         mesa_span_eq(req->method, MESA_SPAN("GET")) || mesa_span_eq(req->method, MESA_SPAN("HEAD"));
     bool post = mesa_span_eq(req->method, MESA_SPAN("POST"));
-    bool readable = is(req, MESA_SPAN("/metrics")) || is(req, MESA_SPAN("/healthz"));
+    bool readable = is(req, MESA_SPAN("/metrics")) || is(req, MESA_SPAN("/healthz")) ||
+                    is(req, MESA_SPAN("/readyz"));
     bool writable = is(req, MESA_SPAN("/reload"));
     const struct mesa_header allow = {MESA_SPAN("allow"),
                                       writable ? MESA_SPAN("POST") : MESA_SPAN("GET, HEAD")};
@@ -81,6 +101,8 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
         reload(s, h, req);
     else if (is(req, MESA_SPAN("/metrics")))
         reply_metrics(s, h);
+    else if (is(req, MESA_SPAN("/readyz")))
+        reply_ready(s, h);
     else
         reply_health(s, h);
     mesa_server_leave_callback(s);

@@ -109,3 +109,37 @@ TEST(a_client_that_a_listener_makes_a_third_user_meanwhile_is_that_one)
     CHECK_EQ_INT(fake_cluster_online_count(), 1);
     app_end();
 }
+
+TEST(a_server_is_ready_while_it_takes_part_in_the_cluster)
+{
+    fake_cluster_begin();
+    app_begin();
+    app.cfg.redis.enabled = true;
+    app.cfg.admin.enabled = true;
+    app_start();
+    fake_request("GET", "/readyz", true, NULL);
+    CHECK_EQ_INT(fake_status(), 200);
+    CHECK_EQ_STR(fake_body(), "ready\n");
+    fake_request("GET", "/metrics", true, NULL);
+    CHECK(strstr(fake_body(), "\nmesa_redis_ready 1\n") != NULL);
+
+    fake_cluster.trouble = "the channel is not there";
+    fake_request("GET", "/readyz", true, NULL);
+    CHECK_EQ_INT(fake_status(), 503);
+    CHECK_EQ_STR(fake_body(), "not ready: the channel is not there\n");
+    fake_request("GET", "/metrics", true, NULL);
+    CHECK(strstr(fake_body(), "\nmesa_redis_ready 0\n") != NULL);
+    fake_request("GET", "/healthz", true, NULL);
+    CHECK_EQ_INT(fake_status(), 200);
+    fake_request("POST", "/readyz", true, NULL);
+    CHECK_EQ_INT(fake_status(), 405);
+
+    fake_cluster.trouble = NULL;
+    struct mesa_conn *c = app_connect();
+    mesa_server_close(app.server, 1001, "bye", 1000);
+    fake_request("GET", "/readyz", true, NULL);
+    CHECK_EQ_INT(fake_status(), 503);
+    CHECK_EQ_STR(fake_body(), "not ready: closing\n");
+    CHECK(!fake_gone(c));
+    app_end();
+}

@@ -174,6 +174,12 @@ static void fake_tell_portal(struct mesa_broker *b, const struct mesa_portal_eve
     call_inside();
 }
 
+static const char *fake_trouble(struct mesa_broker *b)
+{
+    (void)b;
+    return fake_cluster.trouble;
+}
+
 static const struct mesa_broker_ops ops = {
     .free = fake_free,
     .close = fake_close,
@@ -186,6 +192,7 @@ static const struct mesa_broker_ops ops = {
     .confirm = fake_confirm,
     .put_back = fake_put_back,
     .tell_portal = fake_tell_portal,
+    .trouble = fake_trouble,
 };
 
 enum mesa_status mesa_broker_redis_new(struct mesa_broker **out, struct mesa_loop *loop,

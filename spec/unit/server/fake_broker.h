@@ -16,6 +16,7 @@ struct fake_cluster {
     void (*inside)(void);
     enum mesa_status send_rc;
     size_t unread; /* messages that came back */
+    const char *trouble;
 };
 
 extern struct fake_cluster fake_cluster;
