@@ -244,6 +244,7 @@ void mesa_client_close(struct mesa_client *c, int code, struct mesa_span reason,
     if (!drop && mesa_outq_count(&c->outq) > 0)
         c->pending_close = new_pending_close(code, reason);
     if (c->pending_close != NULL) {
+        (void)mesa_conn_is_read(c->conn); /* from now on */
         c->deadline_ms = mesa_loop_now(s->loop) + MESA_CLOSE_LINGER_MS;
         mesa_client_timing_update(c);
     } else {

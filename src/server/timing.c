@@ -82,8 +82,13 @@ static void tick_heartbeat(struct mesa_client *c, uint64_t now_ms)
 
 static void miss_deadline(struct mesa_client *c)
 {
+    if (c->closed && c->conn != NULL &&
+        mesa_conn_is_read(c->conn)) { /* what was queued before the close still drains */
+        c->deadline_ms = mesa_loop_now(c->server->loop) + MESA_CLOSE_LINGER_MS;
+        return;
+    }
     c->deadline_ms = NEVER_MS;
-    if (c->closed) { /* what was queued before the close did not drain */
+    if (c->closed) {
         mesa_client_finish_close(c);
         return;
     }

@@ -111,6 +111,11 @@ bool peer_send_frame(struct peer *p, int first, const void *data, size_t len);
 bool peer_send_close(struct peer *p, int code, const char *reason);
 /* Takes what has arrived, without waiting. */
 void peer_poll(struct peer *p);
+/* What stands for the time in "Date" headers, once peer_blank_dates has seen what has arrived. */
+#define BLANK_DATE "Date: ___, __ ___ ____ __:__:__ GMT\r\n"
+void peer_blank_dates(struct peer *p);
+/* Takes at most `len` bytes of it. */
+void peer_sip(struct peer *p, size_t len);
 /* Waits for a frame; false: none came. */
 bool peer_read(struct peer *p, struct peer_frame *frame);
 /* Waits for a frame and checks it: opcode and text. */

@@ -194,6 +194,27 @@ TEST(a_close_that_a_stalled_reader_never_reads_ends_after_five_seconds)
     end();
 }
 
+TEST(a_close_waits_for_a_reader_that_is_slow)
+{
+    CHECK_OR_RETURN(begin());
+    f.on_drained = pump;
+    stall();
+    settle();
+    uint64_t start = fixture_now_ms(), next = start;
+    mesa_conn_close(f.clients[0].conn, 1001, "", 0, false);
+    while (fixture_now_ms() - start < 7500) {
+        fixture_turn(&f);
+        if (fixture_now_ms() < next)
+            continue;
+        peer_sip(&p, 65536);
+        next += 500;
+    }
+    CHECK_EQ_INT(f.clients[0].closes, 0);
+    CHECK_OR_RETURN(read_chunks());
+    peer_expect_close(&p, 1001);
+    end();
+}
+
 TEST(a_stalled_reader_that_resets_is_noticed)
 {
     CHECK_OR_RETURN(begin());

@@ -36,7 +36,7 @@ struct mesa_conn {
     unsigned writes;
     int close_code;
     char close_reason[128];
-    bool close_drop, paused, stalled, gone;
+    bool close_drop, paused, stalled, slow, gone;
 };
 
 struct mesa_http {
@@ -266,6 +266,18 @@ void mesa_conn_close(struct mesa_conn *c, int code, const char *reason, size_t l
     c->close_code = code;
     c->close_drop = drop;
     snprintf(c->close_reason, sizeof c->close_reason, "%.*s", (int)len, len > 0 ? reason : "");
+}
+
+bool mesa_conn_is_read(struct mesa_conn *c)
+{
+    bool read = c->slow;
+    c->slow = false;
+    return read;
+}
+
+void fake_read_some(struct mesa_conn *c)
+{
+    c->slow = true;
 }
 
 void mesa_conn_pause(struct mesa_conn *c)

@@ -54,6 +54,8 @@ void fake_protocol_error(struct mesa_conn *c, int code);
 /* The peer stops reading: the transport takes nothing more. And reads on. */
 void fake_stall(struct mesa_conn *c);
 void fake_drain(struct mesa_conn *c);
+/* It stays full, but the peer has taken some of what was written. */
+void fake_read_some(struct mesa_conn *c);
 
 /* The next frame the peer received, as text ("ping" for a ping): "" when there is none. */
 const char *fake_next(struct mesa_conn *c);

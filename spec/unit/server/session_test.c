@@ -343,6 +343,28 @@ static void leave_at_once(struct mesa_client *c, struct mesa_span d)
     CHECK_EQ_INT(app_send(c, "\"late\""), MESA_ECLOSED);
 }
 
+TEST(a_close_waits_as_long_as_the_reader_takes_something)
+{
+    app_begin();
+    app_start();
+    struct mesa_conn *c = app_login("a");
+    fake_skip(c);
+    fake_stall(c);
+    app_send(app.last, "1");
+    fake_turn();
+    mesa_client_disconnect(app.last, 4001, MESA_SPAN("enough"));
+    for (int i = 0; i < 5; i++) {
+        fake_read_some(c);
+        fake_advance(4500);
+        CHECK_EQ_INT(fake_close_code(c), 0);
+    }
+    fake_drain(c);
+    CHECK_EQ_STR(fake_next(c), "{\"op\":0,\"d\":1}");
+    CHECK_EQ_INT(fake_close_code(c), 4001);
+    CHECK(!fake_close_drop(c));
+    app_end();
+}
+
 TEST(what_was_queued_goes_out_before_the_close_and_nothing_is_delivered_after)
 {
     app_begin();
