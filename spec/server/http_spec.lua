@@ -264,6 +264,21 @@ describe("the admin endpoint", function()
     assert.matches("mesa_%S*connections%S* 2", response.body)
   end)
 
+  it("answers those who mean it, and not a page of a site whose name leads here (DNS rebinding)", function()
+    local function status(host, path, method)
+      local request = { path = path or "/healthz", method = method, headers = { Host = host } }
+      return server:http(request, { port = admin }).status
+    end
+    for _, host in ipairs { "localhost", "LOCALHOST:" .. admin, "127.0.0.1", "127.0.0.1:" .. admin, "[::1]:80" } do
+      assert.equal(200, status(host), host)
+    end
+    for _, host in ipairs { "rebind.example", "rebind.example:" .. admin, "localhost.rebind.example", "1.2.3.4.example", "" } do
+      assert.equal(421, status(host), host)
+    end
+    assert.equal(421, status("rebind.example", "/metrics"))
+    assert.equal(421, status("rebind.example", "/reload", "POST"))
+  end)
+
   it("is not on the server's own port", function()
     assert.not_equal(200, server:http("/metrics").status)
     assert.not_equal(200, server:http("/healthz").status)

@@ -22,8 +22,15 @@ static const unsigned char token_chars[256] = {
 
 size_t mesa_http_request_end(const char *p, size_t len)
 {
-    const char *found = memmem(p, len, "\r\n\r\n", 4);
-    return found != NULL ? (size_t)(found - p) + 4 : 0;
+    const char *line = p, *end = p + len, *found;
+    while ((found = memchr(line, '\n', (size_t)(end - line))) != NULL) {
+        if (found == p || found[-1] != '\r')
+            return MESA_HTTP_BARE_LF;
+        if (found - line == 1 && line > p)
+            return (size_t)(found + 1 - p);
+        line = found + 1;
+    }
+    return 0;
 }
 
 int mesa_http_request_may_begin(char c)
@@ -149,11 +156,45 @@ static enum mesa_status read_request_line(char *p, size_t len, struct mesa_http_
         n++;
     if (n == 0 || n == len || p[n] != ' ' || len - n < sizeof version ||
         memcmp(p + len - (sizeof version - 1), version, sizeof version - 2) != 0 ||
-        (p[len - 1] != '0' && p[len - 1] != '1'))
+        p[len - 1] < '0' || p[len - 1] > '9')
         return MESA_EPROTO;
-    out->minor = p[len - 1] - '0';
+    out->minor = p[len - 1] - '0'; /* a later one is to be understood, too (RFC 9110 section 2.5) */
     out->method = (struct mesa_span){p, n};
-    return read_target((struct mesa_span){p + n + 1, len - n - sizeof version}, out);
+    struct mesa_span target = {p + n + 1, len - n - sizeof version};
+    if (mesa_span_eq(out->method, MESA_SPAN("CONNECT"))) /* this is no proxy */
+        return MESA_EPROTO;
+    if (mesa_span_eq(out->method, MESA_SPAN("OPTIONS")) && mesa_span_eq(target, MESA_SPAN("*"))) {
+        out->path = target;
+        out->query = (struct mesa_span){"", 0};
+        return MESA_OK;
+    }
+    return read_target(target, out);
+}
+
+/* RFC 3986 section 3.2.2. */
+static bool may_be_in_name(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("-._~!$&'()*+,;=%", c) != NULL);
+}
+
+int mesa_http_host_valid(struct mesa_span host)
+{
+    const char *p = host.p, *end = p + host.len;
+    if (p < end && *p == '[') {
+        for (p++; p < end && (hex_digit(*p) >= 0 || *p == ':' || *p == '.'); p++) {
+        }
+        if (p == end || *p++ != ']')
+            return 0;
+    } else {
+        while (p < end && may_be_in_name(*p))
+            p++;
+    }
+    if (p < end && *p++ != ':')
+        return 0;
+    while (p < end && *p >= '0' && *p <= '9')
+        p++;
+    return p == end;
 }
 
 static enum mesa_status read_header(char *p, size_t len, struct mesa_header *out)

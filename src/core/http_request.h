@@ -7,6 +7,7 @@
 #define MESA_CORE_HTTP_REQUEST_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/status.h"
@@ -18,14 +19,21 @@ struct mesa_header {
 
 struct mesa_http_request {
     struct mesa_span method;
-    struct mesa_span path;  /* decoded; begins with '/', without "." and ".." and empty parts */
+    /* decoded; begins with '/', without "." and ".." and empty parts; or "*" (OPTIONS alone) */
+    struct mesa_span path;
     struct mesa_span query; /* the text behind '?', as it came; may be empty */
-    int minor;              /* of HTTP/1.0 or HTTP/1.1 */
+    int minor;              /* of HTTP/1.x */
     size_t header_count;
 };
 
-/* Where the head in `p` ends, its empty line included; 0: not yet. */
+#define MESA_HTTP_BARE_LF SIZE_MAX
+
+/* Where the head in `p` ends, its empty line included; 0: not yet. MESA_HTTP_BARE_LF: a line does not end
+ * in CR LF, and the head never will. */
 size_t mesa_http_request_end(const char *p, size_t len);
+
+/* Whether it is the value of a Host header: a name or an address, and maybe a port; may be empty. */
+int mesa_http_host_valid(struct mesa_span host);
 
 /* Whether a head may begin like this: the first byte of a method. */
 int mesa_http_request_may_begin(char c);

@@ -47,13 +47,15 @@ struct mesa_listener_config {
     const char *tls_key;
     const char *tls_ca; /* for client certificates */
     bool tls_request_cert;
-    size_t max_payload_bytes;        /* of one message; over it: close 1009 before buffering */
-    uint32_t max_connections;        /* 0: no bound. Over it: accepted and closed at once, before
+    size_t max_payload_bytes; /* of one message; over it: close 1009 before buffering */
+    uint32_t max_connections; /* 0: no bound. Over it: accepted and closed at once, before
                                  anything is spent */
-    uint32_t max_connections_per_ip; /* 0: no bound; not applied to Unix sockets */
-    uint32_t handshake_timeout_ms;   /* TCP accept to complete request head, TLS handshake included;
+    uint32_t
+        max_connections_per_ip;    /* of an IPv4 address or an IPv6 /64. 0: no bound; not applied to
+                                        Unix sockets */
+    uint32_t handshake_timeout_ms; /* TCP accept to complete request head, TLS handshake included;
                                         0: none */
-    size_t max_body_bytes; /* of an HTTP request body; 0: a request with a body gets 413 */
+    size_t max_body_bytes;         /* of an HTTP request body; 0: a request with a body gets 413 */
 };
 
 /* Hooks may close any connection and free the listener. on_open, on_message and on_close must be
@@ -138,13 +140,14 @@ void mesa_conn_pause(struct mesa_conn *c);
 void mesa_conn_resume(struct mesa_conn *c);
 
 /* Answers and releases `h`. When the peer says so, the connection ends after it. Header names and values must not contain
- * CR, LF or NUL, and the status is 200 to 599 (else 500). Connection, Content-Length and
+ * CR, LF or NUL, and the status is 200 to 599 (else 500). Connection, Content-Length, Date and
  * Transfer-Encoding are the transport's own: such headers are left out. HEAD, 204 and 304 get no
  * body. When the peer has left, the answer is dropped. */
 void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *headers,
                      size_t header_count, const void *body, size_t len);
 /* Answers with the file below directory `root` that `path` (from mesa_request) names: index.html
- * for a directory, content type by extension, ETag and If-None-Match; never outside `root` (no "..",
+ * for a directory (a redirection to its name with a slash), content type by extension, conditions, a
+ * range, and the file with ".gz" behind its name for who accepts gzip; never outside `root` (no "..",
  * no symbolic link that leads out, no hidden file), 405 for methods other than GET and HEAD.
  * MESA_OK: `h` is released. MESA_ENOTFOUND: no such file, `h` is NOT answered (the caller
  * decides). */

@@ -78,27 +78,19 @@ static bool is_below(const char *path, const char *root)
     return strncmp(path, root, n) == 0 && path[n] == '/';
 }
 
-/* Opens what `path` names below `root`; -1 when there is nothing to serve. `resolved` has PATH_MAX
- * bytes. */
-static int open_below(const char *root, struct mesa_span path, char *resolved, struct stat *st)
+/* A file to serve. */
+struct found {
+    char path[PATH_MAX]; /* resolved */
+    struct stat st;
+    int fd;
+    bool folder; /* `path` is of a folder that was named without a slash at the end */
+    bool packed; /* the file beside it, with ".gz" */
+    bool varies; /* there is one */
+};
+
+static int open_file(const char *path, struct stat *st)
 {
-    char real_root[PATH_MAX], joined[PATH_MAX];
-    if (!path_allowed(path) || realpath(root, real_root) == NULL)
-        return -1;
-    int n = snprintf(joined, sizeof joined, "%s%.*s", real_root, (int)path.len, path.p);
-    if (n < 0 || (size_t)n >= sizeof joined || realpath(joined, resolved) == NULL)
-        return -1;
-    if (stat(resolved, st) == 0 && S_ISDIR(st->st_mode)) {
-        n = snprintf(joined, sizeof joined, "%s/index.html", resolved);
-        if (n < 0 || (size_t)n >= sizeof joined || realpath(joined, resolved) == NULL)
-            return -1;
-    } else if (path.p[path.len - 1] == '/') {
-        return -1;
-    }
-    if (!is_below(resolved, real_root))
-        return -1;
-    /* what was resolved holds no link any more: one that appears now is not followed */
-    int fd = open(resolved, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd >= 0 && (fstat(fd, st) != 0 || !S_ISREG(st->st_mode))) {
         close(fd);
         fd = -1;
@@ -106,65 +98,137 @@ static int open_below(const char *root, struct mesa_span path, char *resolved, s
     return fd;
 }
 
-static bool etag_matches(const struct mesa_request *req, const char *etag)
+/* Opens what `path` names below `root`; false when there is nothing to serve. */
+static bool open_below(const char *root, struct mesa_span path, struct found *out)
 {
-    struct mesa_span wanted = mesa_request_header(req, "if-none-match");
-    size_t n = strlen(etag);
-    if (wanted.len == 1 && wanted.p[0] == '*')
-        return true;
-    for (size_t i = 0; i + n <= wanted.len; i++)
-        if (memcmp(wanted.p + i, etag, n) == 0)
-            return true;
-    return false;
+    char real_root[PATH_MAX], joined[PATH_MAX];
+    if (!path_allowed(path) || realpath(root, real_root) == NULL)
+        return false;
+    int n = snprintf(joined, sizeof joined, "%s%.*s", real_root, (int)path.len, path.p);
+    if (n < 0 || (size_t)n >= sizeof joined || realpath(joined, out->path) == NULL)
+        return false;
+    bool slash = path.p[path.len - 1] == '/';
+    if (stat(out->path, &out->st) == 0 && S_ISDIR(out->st.st_mode)) {
+        n = snprintf(joined, sizeof joined, "%s/index.html", out->path);
+        if (n < 0 || (size_t)n >= sizeof joined || realpath(joined, out->path) == NULL)
+            return false;
+        out->folder = !slash;
+    } else if (slash) {
+        return false;
+    }
+    if (!is_below(out->path, real_root))
+        return false;
+    /* what was resolved holds no link any more: one that appears now is not followed */
+    out->fd = open_file(out->path, &out->st);
+    return out->fd >= 0;
 }
 
-static enum mesa_status put_file_head(struct mesa_http *h, const struct stat *st, const char *path,
-                                      bool *unchanged)
+/* Takes the packed file instead when there is one, and the peer can unpack it. */
+static void choose_encoding(const struct mesa_request *req, struct found *f)
 {
-    char etag[64], modified[64];
-    struct tm tm;
-    snprintf(etag, sizeof etag, "\"%llx-%llx%09lx\"", (unsigned long long)st->st_size,
-             (unsigned long long)st->st_mtim.tv_sec, (unsigned long)st->st_mtim.tv_nsec);
-    gmtime_r(&st->st_mtim.tv_sec, &tm);
-    strftime(modified, sizeof modified, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    char path[PATH_MAX];
+    struct stat st;
+    int n = snprintf(path, sizeof path, "%s.gz", f->path);
+    int fd = n > 0 && (size_t)n < sizeof path ? open_file(path, &st) : -1;
+    if (fd < 0)
+        return;
+    f->varies = true;
+    /* "gzip;q=0" and the like, which nobody sends, get the plain file */
+    f->packed = mesa_header_lists(mesa_request_header(req, "accept-encoding"), "gzip");
+    if (!f->packed) {
+        close(fd);
+        return;
+    }
+    close(f->fd);
+    f->fd = fd;
+    f->st = st;
+}
 
-    *unchanged = etag_matches(&h->capture.request, etag);
-    enum mesa_status rc = mesa_http_put_head(h, *unchanged ? 304 : 200, (uint64_t)st->st_size);
+static enum mesa_status put_location(struct mesa_buf *out, const struct mesa_request *req)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    enum mesa_status rc = mesa_buf_printf(out, "Location: ");
+    for (size_t i = 0; i < req->path.len && rc == MESA_OK; i++) {
+        unsigned char c = (unsigned char)req->path.p[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     (c != '\0' && strchr("/-._~", c) != NULL);
+        rc = plain ? mesa_buf_push(out, (char)c)
+                   : mesa_buf_printf(out, "%%%c%c", hex[c >> 4], hex[c & 15]);
+    }
+    return rc == MESA_OK ? mesa_buf_printf(out, "/%s%.*s\r\n\r\n", req->query.len > 0 ? "?" : "",
+                                           (int)req->query.len, req->query.p)
+                         : rc;
+}
+
+/* So that the page's relative links lead into the folder. */
+static enum mesa_status put_redirection(struct mesa_http *h)
+{
+    enum mesa_status rc = mesa_http_put_head(h, 301, 0);
+    return rc == MESA_OK ? put_location(&h->out, &h->capture.request) : rc;
+}
+
+/* What `status` is about goes to `part`. */
+static enum mesa_status put_file_head(struct mesa_http *h, const struct found *f, int *status,
+                                      struct mesa_http_part *part)
+{
+    const struct mesa_request *req = &h->capture.request;
+    uint64_t size = (uint64_t)f->st.st_size;
+    char tag[64], modified[MESA_HTTP_DATE_BYTES];
+    snprintf(tag, sizeof tag, "\"%llx-%llx%09lx\"", (unsigned long long)size,
+             (unsigned long long)f->st.st_mtim.tv_sec, (unsigned long)f->st.st_mtim.tv_nsec);
+    mesa_http_date(f->st.st_mtim.tv_sec, modified);
+
+    *part = (struct mesa_http_part){0, size};
+    *status = mesa_http_conditions(req, tag, f->st.st_mtim.tv_sec);
+    if (*status == 200)
+        *status = mesa_http_range(req, tag, f->st.st_mtim.tv_sec, size, part);
+    bool none = *status == 412 || *status == 416;
+    enum mesa_status rc = mesa_http_put_head(h, *status, none ? 0 : part->len);
+    if (rc == MESA_OK && *status == 206)
+        rc = mesa_buf_printf(
+            &h->out, "Content-Range: bytes %llu-%llu/%llu\r\n", (unsigned long long)part->from,
+            (unsigned long long)(part->from + part->len - 1), (unsigned long long)size);
+    if (rc == MESA_OK && *status == 416)
+        rc = mesa_buf_printf(&h->out, "Content-Range: bytes */%llu\r\n", (unsigned long long)size);
+    if (rc == MESA_OK && !none)
+        rc = mesa_buf_printf(&h->out, "Content-Type: %s\r\n%s", content_type(f->path),
+                             f->packed ? "Content-Encoding: gzip\r\n" : "");
     if (rc == MESA_OK)
         rc = mesa_buf_printf(
             &h->out,
-            "Content-Type: %s\r\nETag: %s\r\nLast-Modified: %s\r\nCache-Control: no-cache\r\n"
+            "%sETag: %s\r\nLast-Modified: %s\r\nAccept-Ranges: bytes\r\nCache-Control: no-cache\r\n"
             "X-Content-Type-Options: nosniff\r\n\r\n",
-            content_type(path), etag, modified);
+            f->varies ? "Vary: Accept-Encoding\r\n" : "", tag, modified);
     return rc;
 }
 
 enum mesa_status mesa_http_file(struct mesa_http *h, const char *root)
 {
     static const struct mesa_header allow = {{"Allow", 5}, {"GET, HEAD", 9}};
-    char path[PATH_MAX];
-    struct stat st;
-    bool unchanged;
     const struct mesa_request *req = &h->capture.request;
+    struct found f = {.fd = -1};
+    struct mesa_http_part part = {0, 0};
+    int status = 301;
 
-    int fd = open_below(root, req->path, path, &st);
-    if (fd < 0)
+    if (!open_below(root, req->path, &f))
         return MESA_ENOTFOUND;
     if (!h->head_only && !mesa_span_eq(req->method, MESA_SPAN("GET"))) {
-        close(fd);
+        close(f.fd);
         mesa_http_reply(h, 405, &allow, 1, NULL, 0);
         return MESA_OK;
     }
-    if (put_file_head(h, &st, path, &unchanged) != MESA_OK) {
-        close(fd);
+    choose_encoding(req, &f);
+    enum mesa_status rc = f.folder ? put_redirection(h) : put_file_head(h, &f, &status, &part);
+    if (rc != MESA_OK || (part.from > 0 && lseek(f.fd, (off_t)part.from, SEEK_SET) < 0)) {
+        close(f.fd);
         mesa_http_reply(h, 503, NULL, 0, NULL, 0);
         return MESA_OK;
     }
-    if (h->head_only || unchanged) {
-        close(fd);
+    if (h->head_only || (status != 200 && status != 206)) {
+        close(f.fd);
     } else {
-        h->file = fd;
-        h->file_left = (uint64_t)st.st_size;
+        h->file = f.fd;
+        h->file_left = part.len;
     }
     mesa_http_send(h);
     return MESA_OK;

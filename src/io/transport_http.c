@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -63,7 +64,10 @@ const char *mesa_http_status_text(int status)
         {411, "Length Required"},
         {413, "Content Too Large"},
         {414, "URI Too Long"},
+        {412, "Precondition Failed"},
         {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
+        {421, "Misdirected Request"},
         {422, "Unprocessable Content"},
         {426, "Upgrade Required"},
         {429, "Too Many Requests"},
@@ -80,15 +84,41 @@ const char *mesa_http_status_text(int status)
     return "Status";
 }
 
+/* The time as RFC 9110 section 5.6.7 has it. */
+static const char *date_now(void)
+{
+    static char text[MESA_HTTP_DATE_BYTES];
+    static time_t shown;
+    time_t now = time(NULL);
+    if (now != shown)
+        mesa_http_date(now, text);
+    shown = now;
+    return text;
+}
+
+void mesa_http_date(time_t when, char out[MESA_HTTP_DATE_BYTES])
+{
+    struct tm tm;
+    gmtime_r(&when, &tm);
+    strftime(out, MESA_HTTP_DATE_BYTES, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+}
+
+/* The Connection header; whoever says Upgrade lists it there (RFC 9110 section 7.8). */
+static const char *connection(int status, bool keep)
+{
+    if (status == 426)
+        return keep ? "Connection: Upgrade\r\n" : "Connection: Upgrade, close\r\n";
+    return keep ? "" : "Connection: close\r\n";
+}
+
 void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers)
 {
     char out[512];
     const char *text = mesa_http_status_text(status);
-    c->refused = true;
     int n = snprintf(
         out, sizeof out,
-        "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
-        status, text, extra_headers, strlen(text) + 1, text);
+        "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
+        status, text, date_now(), connection(status, false), extra_headers, strlen(text) + 1, text);
     if (n > 0 && (size_t)n < sizeof out)
         (void)mesa_link_write(c, out, (size_t)n);
 }
@@ -99,8 +129,8 @@ enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t co
     h->keep = h->keep && c != NULL && !c->kill && c->listener->acceptor != NULL;
     h->out.len = 0;
     enum mesa_status rc =
-        mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\n%s", status, mesa_http_status_text(status),
-                        h->keep ? "" : "Connection: close\r\n");
+        mesa_buf_printf(&h->out, "HTTP/1.1 %d %s\r\nDate: %s\r\n%s", status,
+                        mesa_http_status_text(status), date_now(), connection(status, h->keep));
     if (rc == MESA_OK && status != 204 && status != 304)
         rc = mesa_buf_printf(&h->out, "Content-Length: %llu\r\n",
                              (unsigned long long)content_length);
@@ -202,7 +232,7 @@ static bool clean(struct mesa_span s)
 
 static bool is_own_header(struct mesa_span name)
 {
-    static const char *const own[] = {"connection", "content-length", "transfer-encoding"};
+    static const char *const own[] = {"connection", "content-length", "date", "transfer-encoding"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (name.len == strlen(own[i]) && strncasecmp(name.p, own[i], name.len) == 0)
             return true;
@@ -266,6 +296,11 @@ static void dispatch(struct mesa_http *h)
     struct mesa_listener *l = c->listener;
     h->dispatched = true;
     mesa_conn_arm(c, 0);
+    if (mesa_span_eq(h->capture.request.path,
+                     MESA_SPAN("*"))) { /* OPTIONS: about the server itself */
+        mesa_http_reply(h, 204, NULL, 0, NULL, 0);
+        return;
+    }
     if (l->hooks.on_http == NULL) {
         answer(h, 404);
         return;
@@ -326,10 +361,12 @@ static void begin(struct mesa_http *h)
         dispatch(h);
         return;
     }
-    mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
+    if (c->listener->handshake_timeout_ms == 0) /* else it is for the body, too */
+        mesa_conn_arm(c, MESA_HTTP_STALL_TIMEOUT_MS);
 
     struct mesa_span expect = mesa_request_header(req, "expect");
-    if (expect.len == 12 && strncasecmp(expect.p, "100-continue", 12) == 0)
+    /* RFC 9110 section 10.1.1 */
+    if (h->capture.minor > 0 && expect.len == 12 && strncasecmp(expect.p, "100-continue", 12) == 0)
         (void)mesa_link_write(c, go_on, sizeof go_on - 1);
 }
 

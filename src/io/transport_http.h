@@ -8,7 +8,11 @@
 #ifndef MESA_IO_TRANSPORT_HTTP_H
 #define MESA_IO_TRANSPORT_HTTP_H
 
+#include <time.h>
+
 #include "io/transport_internal.h"
+
+enum { MESA_HTTP_DATE_BYTES = 32 };
 
 struct mesa_http {
     struct mesa_conn *conn; /* NULL once the peer has left */
@@ -28,6 +32,19 @@ struct mesa_http {
 
 /* Sends `h` what its `out` and `file` hold. Releases `h`. */
 void mesa_http_send(struct mesa_http *h);
+
+/* RFC 9110 section 5.6.7. */
+void mesa_http_date(time_t when, char out[MESA_HTTP_DATE_BYTES]);
+
+/* transport_conditions.c: of a file with this entity tag and time of change */
+/* 200: send it; 304; 412. */
+int mesa_http_conditions(const struct mesa_request *req, const char *tag, time_t modified);
+struct mesa_http_part {
+    uint64_t from, len;
+};
+/* 200: the whole; 206: the part; 416: there is no such part. */
+int mesa_http_range(const struct mesa_request *req, const char *tag, time_t modified, uint64_t size,
+                    struct mesa_http_part *out);
 
 /* Starts `out` with a status line and the headers every response has. */
 enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length);

@@ -42,10 +42,15 @@ static void upgrade(struct mesa_conn *c)
 /* Returns where the head ends; `p`: it is not complete, or refused. */
 static char *take_head(struct mesa_conn *c, char *p, char *end)
 {
+    c->starved = end - p == 1 && *p == '\r';
+    if (c->starved)
+        return p;
+    if (p[0] == '\r' &&
+        p[1] == '\n') /* RFC 9112 section 2.2: in front of a request it means nothing */
+        return p + 2;
     size_t have = (size_t)(end - p);
     size_t len = mesa_http_request_end(p, have);
-    c->starved = false;
-    if (!mesa_http_request_may_begin(p[0])) {
+    if (!mesa_http_request_may_begin(p[0]) || len == MESA_HTTP_BARE_LF) {
         refuse_head(c, MESA_EPROTO);
     } else if (len > MESA_MAX_HEADER_BYTES || (len == 0 && have > MESA_MAX_HEADER_BYTES)) {
         refuse_head(c, MESA_ETOOBIG);
@@ -55,7 +60,7 @@ static char *take_head(struct mesa_conn *c, char *p, char *end)
         enum mesa_status rc = mesa_head_read(c, p, len);
         if (rc != MESA_OK)
             refuse_head(c, rc);
-        else if (mesa_request_header(&c->transport->upgrade.request, "upgrade").p != NULL)
+        else if (mesa_upgrade_wanted(&c->transport->upgrade.request))
             upgrade(c);
         else
             mesa_http_begin(c);

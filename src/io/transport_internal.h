@@ -193,6 +193,10 @@ void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
 void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
                            const char *code, const char *text);
 
+/* How many bytes of an address count as one peer: all of IPv4, and of IPv6 the /64 that one subscriber is
+ * given (RFC 6177). */
+size_t mesa_address_key(const struct mesa_address *address);
+
 /* transport_linger.c */
 /* The connection is forgotten by everybody else; frees it when its peer has hung up, or in time. */
 void mesa_linger_begin(struct mesa_conn *c);
@@ -290,6 +294,8 @@ struct mesa_span mesa_request_header(const struct mesa_request *req, const char 
 /* transport_upgrade.c */
 /* Whether a comma-separated list has the word, whatever its case. */
 bool mesa_header_lists(struct mesa_span list, const char *word);
+/* Whether it asks for a WebSocket. Any other Upgrade is ignored (RFC 9110 section 7.8). */
+bool mesa_upgrade_wanted(const struct mesa_request *req);
 /* Whether the request in transport->upgrade becomes a WebSocket: 0, or the status and headers to refuse
  * with. The listener may be gone. */
 int mesa_upgrade_decide(struct mesa_conn *c, const char **headers);

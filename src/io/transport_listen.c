@@ -30,18 +30,25 @@ static void read_address(const struct sockaddr_storage *from, struct mesa_addres
     }
 }
 
+size_t mesa_address_key(const struct mesa_address *address)
+{
+    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return memcmp(address->bytes, mapped, sizeof mapped) == 0 ? 16 : 8;
+}
+
 /* Counts the connection of `address`; false when it has too many or memory ran out. */
 static bool count_address(struct mesa_listener *l, const struct mesa_address *address)
 {
     if (l->per_ip == NULL || address->is_unix)
         return true;
     const char *key = (const char *)address->bytes;
-    struct mesa_ip_count *n = mesa_map_get(l->per_ip, key, sizeof address->bytes);
+    size_t len = mesa_address_key(address);
+    struct mesa_ip_count *n = mesa_map_get(l->per_ip, key, len);
     if (n == NULL) {
         n = calloc(1, sizeof *n);
         if (n == NULL)
             return false;
-        if (mesa_map_set(l->per_ip, key, sizeof address->bytes, n) != MESA_OK) {
+        if (mesa_map_set(l->per_ip, key, len, n) != MESA_OK) {
             free(n);
             return false;
         }
@@ -57,9 +64,10 @@ static void uncount_address(struct mesa_listener *l, const struct mesa_address *
     if (l->per_ip == NULL || address->is_unix)
         return;
     const char *key = (const char *)address->bytes;
-    struct mesa_ip_count *n = mesa_map_get(l->per_ip, key, sizeof address->bytes);
+    size_t len = mesa_address_key(address);
+    struct mesa_ip_count *n = mesa_map_get(l->per_ip, key, len);
     if (n != NULL && --n->count == 0)
-        free(mesa_map_remove(l->per_ip, key, sizeof address->bytes));
+        free(mesa_map_remove(l->per_ip, key, len));
 }
 
 void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c)

@@ -101,10 +101,11 @@ enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
         .headers = cap->headers,
         .header_count = r.header_count,
     };
-    /* RFC 6455 section 4.1, RFC 9112 section 3.2 */
-    const char *odd = r.minor == 0 ? "upgrade" : "host";
-    bool has = mesa_request_header(&cap->request, odd).p != NULL;
-    return has == (r.minor == 0) ? MESA_EPROTO : MESA_OK;
+    struct mesa_span host = mesa_request_header(&cap->request, "host");
+    if (host.p == NULL ? r.minor > 0 : !mesa_http_host_valid(host)) /* RFC 9112 section 3.2 */
+        return MESA_EPROTO;
+    /* RFC 6455 section 4.1 */
+    return r.minor == 0 && mesa_upgrade_wanted(&cap->request) ? MESA_EPROTO : MESA_OK;
 }
 
 /* Appends `s` to `text`, which has room. */

@@ -65,7 +65,7 @@ static int check_request(const struct mesa_request *req, const char **headers)
         return 405;
     }
     if (!mesa_span_eq(version, MESA_SPAN("13"))) {
-        *headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+        *headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"; /* section 4.4 */
         return 426;
     }
     if (!mesa_header_lists(mesa_request_header(req, "connection"), "upgrade") || !is_key(key) ||
@@ -100,23 +100,22 @@ static int choose_protocol(struct mesa_request *req)
     return 0;
 }
 
-static int check_handshake(struct mesa_conn *c, const char **headers)
+bool mesa_upgrade_wanted(const struct mesa_request *req)
 {
-    struct mesa_request *req = &c->transport->upgrade.request;
-    if (!mesa_header_lists(mesa_request_header(req, "upgrade"), "websocket"))
-        return 400;
-    int status = check_request(req, headers);
-    return status == 0 ? choose_protocol(req) : status;
+    return mesa_header_lists(mesa_request_header(req, "upgrade"), "websocket");
 }
 
 int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
 {
-    int status = check_handshake(c, headers);
+    struct mesa_request *req = &c->transport->upgrade.request;
+    int status = check_request(req, headers);
+    if (status == 0)
+        status = choose_protocol(req);
     if (status != 0)
         mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
                               "the upgrade request is not one for a WebSocket");
     else if (c->listener->hooks.on_upgrade != NULL)
-        status = c->listener->hooks.on_upgrade(c->listener->ctx, &c->transport->upgrade.request);
+        status = c->listener->hooks.on_upgrade(c->listener->ctx, req);
     return status;
 }
 

@@ -3,7 +3,10 @@
  * Meant for the loopback address. A request that a browser sent from a page (it has an Origin
  * header) must not reload anything.
  */
+#include <arpa/inet.h>
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 
 #include "server/internal.h"
 
@@ -78,6 +81,47 @@ static bool is(const struct mesa_request *req, struct mesa_span path)
     return mesa_span_eq(req->path, path);
 }
 
+/* The Host header without its port; absent when there is none. */
+static struct mesa_span host_name(const struct mesa_request *req)
+{
+    for (size_t i = 0; i < req->header_count; i++) {
+        struct mesa_span name = req->headers[i].value;
+        if (!mesa_span_eq(req->headers[i].name, MESA_SPAN("host")))
+            continue;
+        const char *colon = memrchr(name.p, ':', name.len);
+        if (colon != NULL && memchr(colon, ']', name.len - (size_t)(colon - name.p)) == NULL)
+            name.len = (size_t)(colon - name.p);
+        return name;
+    }
+    return (struct mesa_span){NULL, 0};
+}
+
+static bool is_address(struct mesa_span name)
+{
+    char text[INET_ADDRSTRLEN];
+    struct in_addr four;
+    if (name.len > 0 && name.p[0] == '[')
+        return true;
+    if (name.len >= sizeof text)
+        return false;
+    memcpy(text, name.p, name.len);
+    text[name.len] = '\0';
+    return inet_pton(AF_INET, text, &four) == 1;
+}
+
+/* Whether the request means this server. The name of any other site may be made to lead here (DNS
+ * rebinding), and then a page of that site could read and reload; an address cannot. */
+static bool is_for_us(const struct mesa_server *s, const struct mesa_request *req)
+{
+    struct mesa_span name = host_name(req);
+    const char *own[] = {"localhost", s->cfg.admin.host};
+    for (size_t i = 0; i < 2; i++)
+        if (own[i] != NULL && name.len == strlen(own[i]) &&
+            strncasecmp(name.p, own[i], name.len) == 0)
+            return true;
+    return name.p == NULL || is_address(name);
+}
+
 static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                     struct mesa_span body)
 {
@@ -93,7 +137,9 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
                                       writable ? MESA_SPAN("POST") : MESA_SPAN("GET, HEAD")};
 
     mesa_server_enter_callback(s);
-    if (!readable && !writable)
+    if (!is_for_us(s, req))
+        mesa_server_reply_text(h, 421, "this is not the host you asked for\n", NULL);
+    else if (!readable && !writable)
         mesa_server_reply_text(h, 404, "not found\n", NULL);
     else if ((readable && !get) || (writable && !post))
         mesa_server_reply_text(h, 405, "method not allowed\n", &allow);

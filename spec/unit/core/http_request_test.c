@@ -65,7 +65,8 @@ TEST(the_end_of_a_head_is_found_once_it_is_there)
     for (size_t len = 0; len < sizeof text; len++)
         CHECK_EQ_INT(mesa_http_request_end(text, len), len < end ? 0 : end);
     CHECK_EQ_INT(mesa_http_request_end("\r\n\r\n", 4), 4);
-    CHECK_EQ_INT(mesa_http_request_end("\n\n\r\r\n\n", 6), 0);
+    CHECK(mesa_http_request_end("\n\n\r\r\n\n", 6) == MESA_HTTP_BARE_LF);
+    CHECK(mesa_http_request_end("GET / HTTP/1.1\nHost: h\n\n", 25) == MESA_HTTP_BARE_LF);
     CHECK_EQ_INT(mesa_http_request_end("", 0), 0);
 }
 
@@ -121,7 +122,6 @@ TEST(a_request_line_that_is_wrong_is_refused)
         "GET / HTTP/1.1 ",
         "GET\t/ HTTP/1.1",
         "GET /\tHTTP/1.1",
-        "GET / HTTP/1.2",
         "GET / HTTP/2.0",
         "GET / HTTP/0.9",
         "GET / HTTP/1.",
@@ -302,4 +302,31 @@ TEST(there_are_at_most_as_many_headers_as_fit)
     }
     is(headers[HEADERS - 1].name, "h-127");
     done();
+}
+
+TEST(later_versions_of_http_1_are_read_as_http_1)
+{
+    CHECK_EQ_INT(parse("GET / HTTP/1.2\r\nHost: h\r\n\r\n"), MESA_OK);
+    CHECK_EQ_INT(request.minor, 2);
+}
+
+TEST(options_may_be_about_the_server_and_nothing_is_tunnelled)
+{
+    CHECK_EQ_INT(parse("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"), MESA_OK);
+    is(request.path, "*");
+    CHECK_EQ_INT(parse("GET * HTTP/1.1\r\nHost: h\r\n\r\n"), MESA_EPROTO);
+    CHECK_EQ_INT(parse("CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n"), MESA_EPROTO);
+    CHECK_EQ_INT(parse("CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n"), MESA_EPROTO);
+}
+
+TEST(a_host_is_a_name_or_an_address_and_maybe_a_port)
+{
+    static const char *const good[] = {
+        "", "h", "a.b-c_d.example:80", "127.0.0.1", "[::1]", "[::1]:443", "x%20y", "h:"};
+    static const char *const bad[] = {"a b",    "a/b@c", "h:x",  "h:80:80", "[::1",
+                                      "[::1]x", "[g]",   "a\"b", "u@h"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        CHECK(mesa_http_host_valid((struct mesa_span){good[i], strlen(good[i])}));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(!mesa_http_host_valid((struct mesa_span){bad[i], strlen(bad[i])}));
 }

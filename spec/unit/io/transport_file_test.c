@@ -102,7 +102,9 @@ TEST(files_are_served_with_their_types)
     CHECK_OR_RETURN(begin());
     expect_file("/", "text/html; charset=utf-8", "<p>home");
     expect_file("/index.html?v=1", "text/html; charset=utf-8", "<p>home");
-    expect_file("/sub", "text/html; charset=utf-8", "<p>sub");
+    const char *r = ask("GET", "/sub?a=b", "");
+    CHECK(strncmp(r, "HTTP/1.1 301 ", 13) == 0);
+    CHECK(strstr(r, "\r\nLocation: /sub/?a=b\r\n") != NULL);
     expect_file("/sub/", "text/html; charset=utf-8", "<p>sub");
     expect_file("/app.js", "text/javascript; charset=utf-8", "run()");
     expect_file("/inside.js", "text/javascript; charset=utf-8", "run()");
@@ -173,6 +175,84 @@ TEST(a_known_etag_gets_304)
     put("root/app.js", "changed()", 9);
     r = ask("GET", "/app.js", header);
     CHECK(strncmp(r, "HTTP/1.1 200", 12) == 0);
+    end();
+}
+
+/* What a GET of app.js ("run()") with this header is answered. */
+static void expect_status(const char *header, int status)
+{
+    char line[64], headers[256];
+    snprintf(line, sizeof line, "HTTP/1.1 %d ", status);
+    snprintf(headers, sizeof headers, "%s\r\n", header);
+    if (!CHECK(strncmp(ask("GET", "/app.js", headers), line, strlen(line)) == 0))
+        CHECK_EQ_STR(header, line);
+}
+
+TEST(conditions_are_kept)
+{
+    char header[128];
+    CHECK_OR_RETURN(begin());
+    const char *modified = strstr(ask("GET", "/app.js", ""), "Last-Modified: ");
+    CHECK_OR_RETURN(modified != NULL);
+    int n = (int)strcspn(modified + 15, "\r");
+    snprintf(header, sizeof header, "If-Modified-Since: %.*s", n, modified + 15);
+    expect_status(header, 304);
+    snprintf(header, sizeof header, "If-None-Match: \"x\"\r\nIf-Modified-Since: %.*s", n,
+             modified + 15);
+    expect_status(header, 200); /* the tag alone decides */
+    expect_status("If-Modified-Since: Sat, 01 Jan 2000 00:00:00 GMT", 200);
+    expect_status("If-Modified-Since: Saturday, 01-Jan-00 00:00:00 GMT", 200);
+    expect_status("If-Modified-Since: tomorrow", 200);
+    expect_status("If-Match: \"none\"", 412);
+    expect_status("If-Match: *", 200);
+    expect_status("If-Unmodified-Since: Sat, 01 Jan 2000 00:00:00 GMT", 412);
+    expect_status("If-Unmodified-Since: Fri, 01 Jan 2100 00:00:00 GMT", 200);
+    end();
+}
+
+static void expect_part(const char *range, const char *content_range, const char *body)
+{
+    char headers[128], line[128];
+    snprintf(headers, sizeof headers, "Range: %s\r\n", range);
+    snprintf(line, sizeof line, "\r\nContent-Range: bytes %s\r\n", content_range);
+    const char *r = ask("GET", "/app.js", headers), *at = strstr(r, "\r\n\r\n");
+    const char *status = body[0] != '\0' ? "HTTP/1.1 206 " : "HTTP/1.1 416 ";
+    CHECK(strstr(r, status) == r);
+    CHECK(strstr(r, line) != NULL);
+    CHECK_EQ_STR(at != NULL ? at + 4 : NULL, body);
+}
+
+TEST(a_part_of_a_file_is_served)
+{
+    CHECK_OR_RETURN(begin());
+    expect_part("bytes=0-1", "0-1/5", "ru");
+    expect_part("bytes=3-", "3-4/5", "()");
+    expect_part("bytes=2-99", "2-4/5", "n()");
+    expect_part("bytes=-2", "3-4/5", "()");
+    expect_part("bytes=-99", "0-4/5", "run()");
+    expect_part("bytes=5-", "*/5", "");
+    expect_part("bytes=-0", "*/5", "");
+    expect_status("Range: bytes=0-1,3-4", 200);
+    expect_status("Range: bytes=3-1", 200);
+    expect_status("Range: lines=0-1", 200);
+    expect_status("Range: bytes=99999999999999999999-", 200);
+    expect_status("Range: bytes=0-1\r\nIf-Range: \"other\"", 200);
+    end();
+}
+
+TEST(a_packed_file_beside_it_goes_to_who_can_unpack_it)
+{
+    CHECK_OR_RETURN(begin());
+    put("root/app.js.gz", "packed", 6);
+    const char *r = ask("GET", "/app.js", "Accept-Encoding: br, gzip\r\n");
+    CHECK(strstr(r, "\r\nContent-Encoding: gzip\r\n") != NULL);
+    CHECK(strstr(r, "\r\nVary: Accept-Encoding\r\n") != NULL);
+    CHECK(strstr(r, "javascript") != NULL);
+    CHECK_EQ_STR(strstr(r, "\r\n\r\n"), "\r\n\r\npacked");
+    r = ask("GET", "/app.js", "");
+    CHECK(strstr(r, "\r\nContent-Encoding") == NULL);
+    CHECK(strstr(r, "\r\nVary: Accept-Encoding\r\n") != NULL);
+    CHECK_EQ_STR(strstr(r, "\r\n\r\n"), "\r\n\r\nrun()");
     end();
 }
 

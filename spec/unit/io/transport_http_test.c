@@ -47,11 +47,12 @@ TEST(get_and_head_are_answered)
     p.fd = -1;
     CHECK_OR_RETURN(begin());
     const char *r = ask("GET /a/b?c=d HTTP/1.1\r\nHost: h\r\n\r\n");
-    CHECK_EQ_STR(r,
-                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello");
+    CHECK_EQ_STR(r, "HTTP/1.1 200 OK\r\n" BLANK_DATE
+                    "Content-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello");
     CHECK(strstr(f.request.data, "GET /a/b?c=d 127.0.0.1 []") != NULL);
     r = ask("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-    CHECK_EQ_STR(r, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
+    CHECK_EQ_STR(r, "HTTP/1.1 200 OK\r\n" BLANK_DATE
+                    "Content-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
     end();
 }
 
@@ -148,7 +149,8 @@ TEST(a_request_may_be_answered_later)
     for (int i = 0; i < 30; i++)
         fixture_turn(&f);
     mesa_http_reply(f.http, 201, NULL, 0, "later", 5);
-    CHECK_EQ_STR(peer_read_answer(&p), "HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nlater");
+    CHECK_EQ_STR(peer_read_answer(&p),
+                 "HTTP/1.1 201 Created\r\n" BLANK_DATE "Content-Length: 5\r\n\r\nlater");
     end();
 }
 
@@ -238,7 +240,7 @@ TEST(an_unsafe_header_becomes_500)
     CHECK(WAIT_FOR(&f, f.http != NULL));
     mesa_http_reply(f.http, 200, bad, 1, "body", 4);
     CHECK_EQ_STR(peer_read_answer(&p),
-                 "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+                 "HTTP/1.1 500 Internal Server Error\r\n" BLANK_DATE "Content-Length: 0\r\n\r\n");
     end();
 }
 

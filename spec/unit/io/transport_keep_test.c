@@ -9,10 +9,11 @@
 #include "test.h"
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: h\r\n\r\n"
-#define OK "HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello"
-#define OK_LAST                                                                                 \
-    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n" \
-    "\r\nhello"
+#define OK \
+    "HTTP/1.1 200 OK\r\n" BLANK_DATE "Content-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello"
+#define OK_LAST                      \
+    "HTTP/1.1 200 OK\r\n" BLANK_DATE \
+    "Connection: close\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\nhello"
 #define UPGRADE                                                                  \
     "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" \
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -37,6 +38,7 @@ static void expect(const char *text)
 {
     size_t len = strlen(text);
     CHECK(WAIT_FOR(&f, (peer_poll(&p), p.in.len >= len || p.eof)));
+    peer_blank_dates(&p);
     CHECK_EQ_MEM(p.in.data, p.in.len < len ? p.in.len : len, text, len);
     peer_consume(&p, p.in.len < len ? p.in.len : len);
 }
@@ -72,9 +74,9 @@ TEST(requests_that_come_at_once_are_answered_in_order_one_at_a_time)
         snprintf(number, sizeof number, "no. %d", i);
         mesa_http_reply(h, 200, NULL, 0, number, 5);
     }
-    expect("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nno. 1"
-           "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nno. 2"
-           "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nno. 3");
+    expect("HTTP/1.1 200 OK\r\n" BLANK_DATE "Content-Length: 5\r\n\r\nno. 1"
+           "HTTP/1.1 200 OK\r\n" BLANK_DATE "Content-Length: 5\r\n\r\nno. 2"
+           "HTTP/1.1 200 OK\r\n" BLANK_DATE "Content-Length: 5\r\n\r\nno. 3");
     end();
 }
 
@@ -144,7 +146,8 @@ TEST(answers_without_a_body_leave_the_place_of_the_next_one)
     static const int statuses[] = {204, 304};
     CHECK_OR_RETURN(begin());
     peer_send_text(&p, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-    expect("HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
+    expect("HTTP/1.1 200 OK\r\n" BLANK_DATE
+           "Content-Length: 5\r\ncontent-type: text/plain\r\n\r\n");
     f.hold_http = true;
     for (size_t i = 0; i < 2; i++) {
         peer_send_text(&p, GET("/"));
@@ -152,7 +155,8 @@ TEST(answers_without_a_body_leave_the_place_of_the_next_one)
         struct mesa_http *h = f.http;
         f.http = NULL;
         mesa_http_reply(h, statuses[i], NULL, 0, "no body", 7);
-        expect(i == 0 ? "HTTP/1.1 204 No Content\r\n\r\n" : "HTTP/1.1 304 Not Modified\r\n\r\n");
+        expect(i == 0 ? "HTTP/1.1 204 No Content\r\n" BLANK_DATE "\r\n"
+                      : "HTTP/1.1 304 Not Modified\r\n" BLANK_DATE "\r\n");
     }
     f.hold_http = false;
     peer_send_text(&p, GET("/"));
@@ -173,7 +177,7 @@ TEST(a_large_answer_is_followed_by_the_next_one)
     for (int turns = 0; turns < 50; turns++)
         fixture_turn(&f);
     CHECK_EQ_INT(f.http_requests, 1);
-    expect("HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n");
+    expect("HTTP/1.1 200 OK\r\n" BLANK_DATE "Content-Length: 8388608\r\n\r\n");
     CHECK(WAIT_FOR(&f, (peer_poll(&p), p.in.len >= len)));
     peer_consume(&p, len);
     expect(OK);

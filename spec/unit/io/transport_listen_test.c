@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fixture.h"
+#include "io/transport_internal.h"
 #include "test.h"
 
 static struct fixture f;
@@ -197,6 +198,14 @@ TEST(connections_over_the_limits_are_closed_at_once)
             peer_close(i == 1 ? &extra : &peers[i]);
         fixture_stop(&f);
     }
+}
+
+TEST(of_ipv6_a_subnet_counts_as_one_peer)
+{
+    struct mesa_address six = {.bytes = {0xfd, 0, 0, 7, 0, 0, 0, 5}};
+    struct mesa_address four = {.bytes = {[10] = 0xff, 0xff, 127, 0, 0, 1}};
+    CHECK_EQ_INT(mesa_address_key(&six), 8);
+    CHECK_EQ_INT(mesa_address_key(&four), 16);
 }
 
 /* valgrind keeps the limit of descriptors itself: it closes one too many after the kernel has accepted it. */

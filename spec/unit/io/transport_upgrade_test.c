@@ -79,6 +79,7 @@ TEST(the_first_subprotocol_offered_is_agreed_on)
         {"Sec-WebSocket-Protocol: chat\r\n", "chat"},
         {"Sec-WebSocket-Protocol:  v2.json , v1\r\n", "v2.json"},
         {"Sec-WebSocket-Protocol: mesa\r\n", "mesa"},
+        {"Sec-WebSocket-Protocol: ,chat\r\n", "chat"},
         {"Sec-WebSocket-Protocol: graphql-transport-ws, graphql-ws\r\n", "graphql-transport-ws"},
         {"", ""},
     };
@@ -143,9 +144,6 @@ TEST(a_handshake_that_is_wrong_gets_an_answer)
         {"GET / HTTP/1.1\r\nHost: h\r\n" UPGRADE KEY
          "Sec-WebSocket-Version: 13\r\nTransfer-Encoding: chunked\r\n\r\n",
          400},
-        {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
-         400},
-        {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\n", 400},
         {"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
         {"GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n", 400},
         {"GET /%00x HTTP/1.1\r\nHost: h\r\n\r\n", 400},
@@ -281,7 +279,6 @@ TEST(what_rfc_9112_forbids_in_a_head_is_400)
         "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
         "GET / HTTP/3.0\r\nHost: h\r\n\r\n",
-        "\r\n\r\n",
         "\x16\x03\x01\x02",
     };
     CHECK_OR_RETURN(begin(false));
