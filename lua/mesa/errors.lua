@@ -4,6 +4,8 @@ local getmetatable, pcall, setmetatable, tostring, type = getmetatable, pcall, s
 local traceback_of, getinfo, gmatch, match = debug.traceback, debug.getinfo, string.gmatch, string.match
 local sub, concat = string.sub, table.concat
 
+local caught = require("mesa.core").memory_caught
+
 local errors = {}
 
 ---@class mesa.Error
@@ -88,6 +90,7 @@ end
 ---@param value any
 ---@return mesa.Error
 function errors.catch(value)
+  caught()
   if getmetatable(value) == Error then return value end
   local err = errors.wrap(value, "SCRIPT")
   err.traceback = without_own(err.message .. traceback_of("", 2)) -- debug.traceback would end its first argument at a NUL

@@ -211,6 +211,7 @@ local function create(user_config)
     scripts.discard(self._scripts)
     error("Mesa.new: " .. err, 3)
   end
+  if cfg.limits and (cfg.limits.scriptMemory or 0) > 0 then core.memory_bounded() end
   self._core = handle
   modules.own_server(function() self:close() end)
   scripts.add(self._scripts)

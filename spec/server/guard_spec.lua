@@ -84,9 +84,9 @@ describe("a server whose handlers misbehave", function()
     for _ = 1, 3 do client:send { op = 0, t = "HOARD" } end
     client:send { op = 0, t = "PING" }
     client:expect("PONG", { timeout = 20000 })
-    server:log_contains "error in message: not enough memory"
-    server:log_contains "limits.scriptMemory is 67108864"
-    assert.equal(3, server:log_count "refused memory")
+    server:log_contains "error in message: %S*server.lua:%d+: not enough memory %(limits.scriptMemory is 67108864%)"
+    server:log_contains "a handler was ended: not enough memory: %d+ bytes are in use, limits.scriptMemory is 67108864"
+    assert.equal(3, server:log_count "error in message: %S*server.lua:%d+: not enough memory")
   end)
 
   it("handles the messages of one client at once with options.concurrentMessages", function()

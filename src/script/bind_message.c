@@ -102,6 +102,8 @@ static int l_message_decode(lua_State *L)
     struct mesa_span json;
     if (!mesa_raw_find(vm, L, 1, 2, &json))
         return 0;
+    if (mesa_memory_bounded(&vm->memory))
+        mesa_memory_check_json(L, json.len);
     if (lua_tonumber(L, 1) == vm->unread_number)
         vm->unread_number = 0;
     mesa_value_push(L, json, &vm->names);

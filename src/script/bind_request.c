@@ -63,12 +63,15 @@ bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_reque
     struct script_server *s = ctx;
     if (!is_listening(s->vm->L, s))
         return false;
-    struct mesa_task *t = mesa_task_begin(s->vm);
+    bool tell;
+    bool admitted = !mesa_memory_exceeded(&s->vm->memory) || mesa_memory_admit(s->vm, &tell);
+    struct mesa_task *t = admitted ? mesa_task_begin(s->vm) : NULL;
     if (t == NULL) {
         mesa_script_event_lost(s->vm, MESA_SPAN("no memory for a handler, a request is refused"));
         mesa_http_reply(h, 503, NULL, 0, NULL, 0);
         return true;
     }
+    mesa_task_share(t, MESA_SHARE_EVENT);
     lua_State *co = mesa_task_state(t);
     mesa_script_push_event(s, co, MESA_ON_REQUEST);
     mesa_script_push_request(co, req);

@@ -33,7 +33,7 @@ static void apply_script_limits(struct mesa_vm *vm, struct script_server *s,
     if (!vm->time_configured || (ms != 0 && (vm->script_time_ms == 0 || ms < vm->script_time_ms)))
         vm->script_time_ms = ms;
     vm->time_configured = true;
-    mesa_guard_bound_memory(vm, cfg->limits.script_memory);
+    mesa_memory_bind(vm, cfg->limits.script_memory);
 }
 
 /* Puts the new server on the port of the one at `index`, if there is one; the reason why not. */

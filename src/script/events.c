@@ -10,6 +10,16 @@ enum { EAGER_BYTES = 4096, EAGER_PROBE = 32 };
 /* Handlers of one client at a time with options.concurrentMessages. */
 enum { CONCURRENT_MAX = 64 };
 
+/* How far each event's handlers may go beyond limits.scriptMemory. */
+static const enum mesa_memory_share shares[MESA_EVENT_COUNT] = {
+    [MESA_ON_AUTHENTICATED] = MESA_SHARE_CALLBACK, [MESA_ON_DISCONNECT] = MESA_SHARE_CLOSING,
+    [MESA_ON_ERROR] = MESA_SHARE_CLOSING,          [MESA_ON_DRAIN] = MESA_SHARE_CALLBACK,
+    [MESA_ON_UNDELIVERABLE] = MESA_SHARE_CALLBACK, [MESA_ON_REDELIVER] = MESA_SHARE_CALLBACK,
+    [MESA_ON_DROPPED] = MESA_SHARE_CALLBACK,       [MESA_ON_DELIVERED] = MESA_SHARE_CALLBACK,
+    [MESA_ON_PORTAL] = MESA_SHARE_CALLBACK,        [MESA_ON_CLOSED] = MESA_SHARE_CLOSING,
+    [MESA_ON_LISTENING] = MESA_SHARE_CALLBACK,
+};
+
 /* A task with the server's function for `e` pushed; NULL: no memory, the event is lost and logged. */
 static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
 {
@@ -18,8 +28,22 @@ static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
         mesa_script_event_lost(s->vm, MESA_SPAN("no memory for a handler, an event is lost"));
         return NULL;
     }
+    mesa_task_share(t, shares[e]);
     mesa_script_push_event(s, mesa_task_state(t), e);
     return t;
+}
+
+static void on_error(void *ctx, struct mesa_client *c, const char *code, const char *text);
+
+/* Whether a new event of the client may be handled; else it has been told of. */
+static bool admit(struct script_server *s, struct mesa_client *c)
+{
+    bool tell = false;
+    if (!mesa_memory_exceeded(&s->vm->memory) || mesa_memory_admit(s->vm, &tell))
+        return true;
+    if (tell)
+        on_error(s, c, "MEMORY", "not enough memory for an event (limits.scriptMemory)");
+    return false;
 }
 
 /* -- connection and messages: one handler of a client at a time, in order ------------------------- */
@@ -157,6 +181,10 @@ static void on_connected(struct mesa_task *t, void *ctx)
 static void on_connection(void *ctx, struct mesa_client *c)
 {
     struct script_server *s = ctx;
+    if (!admit(s, NULL)) {
+        mesa_client_disconnect(c, 1013, MESA_SPAN("not enough memory"));
+        return;
+    }
     struct mesa_task *t = begin(s, MESA_ON_CONNECTION);
     if (t == NULL)
         return;
@@ -172,6 +200,8 @@ static void on_connection(void *ctx, struct mesa_client *c)
 static void deliver(struct script_server *s, struct mesa_client *c, struct mesa_span text,
                     bool binary, const struct mesa_envelope *e)
 {
+    if (!admit(s, c))
+        return;
     struct client_box *box = mesa_client_data(c);
     if (box == NULL) {
         mesa_script_push_client(s->vm->L, s, c);
@@ -221,6 +251,10 @@ static void on_authenticating(void *ctx)
 static void on_authenticate(void *ctx, struct mesa_client *c, uint32_t check, struct mesa_span d)
 {
     struct script_server *s = ctx;
+    if (!admit(s, c)) {
+        mesa_client_disconnect(c, 1013, MESA_SPAN("not enough memory"));
+        return;
+    }
     struct mesa_task *t = begin(s, MESA_ON_AUTHENTICATE);
     if (t == NULL)
         return;

@@ -1,4 +1,4 @@
-/* guard.c - handlers that hold the loop for too long, and a bound on the VM's memory.
+/* guard.c - handlers that hold the loop for too long.
  *
  * A thread watches a counter that changes whenever the VM is entered and left. When it has stood still for limits.scriptTime inside, the thread signals the
  * loop's thread, whose signal handler sets a Lua hook (the one thing LuaJIT allows there); the hook notes where the script is. Nothing is interrupted: the
@@ -29,17 +29,23 @@ struct mesa_guard {
 
 static struct mesa_vm *guarded; /* of this process; for the signal handler */
 
-static void on_hook(lua_State *L, lua_Debug *ar)
+/* Notes where the script is that holds the loop. */
+static void note_place(struct mesa_vm *vm, lua_State *L)
 {
-    (void)ar;
-    lua_sethook(L, NULL, 0, 0);
-    struct mesa_guard *g = guarded != NULL ? guarded->guard : NULL;
-    if (g == NULL || g->where != NULL ||
-        atomic_load(&g->vm->entries) != atomic_load(&g->vm->slow_entry))
+    struct mesa_guard *g = vm->guard;
+    if (g == NULL || g->where != NULL || atomic_load(&vm->entries) != atomic_load(&vm->slow_entry))
         return; /* it has ended meanwhile */
     luaL_traceback(L, L, NULL, 0);
     g->where = strdup(lua_tostring(L, -1));
     lua_pop(L, 1);
+}
+
+void mesa_guard_hook(lua_State *L, lua_Debug *ar)
+{
+    struct mesa_vm *vm = mesa_script_vm(L);
+    lua_sethook(L, NULL, 0, 0);
+    note_place(vm, L);
+    mesa_memory_look(vm, L, ar);
 }
 
 static void on_signal(int signum)
@@ -47,7 +53,7 @@ static void on_signal(int signum)
     (void)signum;
     struct mesa_vm *vm = guarded;
     if (vm != NULL && (atomic_load(&vm->entries) & 1) != 0)
-        lua_sethook(vm->L, on_hook, LUA_MASKCOUNT, 1);
+        lua_sethook(vm->L, mesa_guard_hook, LUA_MASKCOUNT, 1);
 }
 
 static void watch(void *ctx)
@@ -136,52 +142,4 @@ void mesa_guard_stop(struct mesa_vm *vm)
     uv_mutex_destroy(&g->lock);
     free(g->where);
     free(g);
-}
-
-/* -- memory ----------------------------------------------------------------------------------------------------- */
-
-/* Only what runs in a handler is refused memory: there Lua can raise the error, elsewhere it would end the process. */
-static bool refuses(struct mesa_vm *vm, size_t more)
-{
-    if (vm->memory_used + more <= vm->script_memory ||
-        (atomic_load_explicit(&vm->entries, memory_order_relaxed) & 1) == 0 || vm->quick_sending)
-        return false;
-    vm->memory_refused = true;
-    return true;
-}
-
-void *mesa_guard_allocate(void *ctx, void *block, size_t old, size_t size)
-{
-    struct mesa_vm *vm = ctx;
-    void *result = NULL;
-    if (size == 0) {
-        if (block != NULL)
-            mesa_pool_free(&vm->pool, block, old);
-    } else if (size > old && refuses(vm, size - old)) {
-        return NULL;
-    } else {
-        result = block == NULL ? mesa_pool_alloc(&vm->pool, size)
-                               : mesa_pool_resize(&vm->pool, block, old, size);
-        if (result == NULL)
-            return NULL;
-    }
-    vm->memory_used += size - old;
-    return result;
-}
-
-void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes)
-{
-    if (bytes != 0 && bytes < vm->script_memory)
-        vm->script_memory = bytes;
-}
-
-void mesa_guard_report_memory(struct mesa_vm *vm)
-{
-    size_t before = vm->memory_used;
-    vm->memory_refused = false;
-    lua_gc(vm->L, LUA_GCCOLLECT, 0);
-    mesa_log(
-        MESA_LOG_ERROR, "script",
-        "a handler was refused memory: %zu bytes were in use, limits.scriptMemory is %zu; after collecting %zu are",
-        before, vm->script_memory, vm->memory_used);
 }

@@ -19,6 +19,7 @@
 #include "base/wheel.h"
 #include "core/envelope.h"
 #include "script/inbox.h"
+#include "script/memory.h"
 #include "script/value.h"
 #include "script/vm.h"
 #include "server/server.h"
@@ -89,15 +90,14 @@ struct mesa_vm {
     /* finalizer.c */
     struct mesa_job finalizer_job; /* queued while finalizers wait */
     int finalizers_ref, finalizer_first, finalizer_last;
-    /* guard.c: a runaway script is noticed, its memory is bounded */
+    /* guard.c: a runaway script is noticed */
     _Atomic uint64_t entries;    /* odd while Lua runs in a task */
     _Atomic uint64_t slow_entry; /* the value of `entries` that has lasted too long */
     struct mesa_guard *guard;
     uint32_t script_time_ms; /* 0: off */
     struct mesa_value_names names;
-    struct mesa_pool pool;             /* all memory of the Lua state */
-    size_t script_memory, memory_used; /* SIZE_MAX: not bounded */
-    bool memory_refused;
+    struct mesa_pool pool; /* all memory of the Lua state */
+    struct mesa_memory memory;
     bool time_configured;
     int exit_code;
     bool listening; /* mesa_vm_listen was called */
@@ -222,6 +222,8 @@ lua_State *mesa_task_state(const struct mesa_task *t);
 struct mesa_task *mesa_task_of(lua_State *L, int index);
 /* Its coroutine is not used for another task: a script knows it. */
 void mesa_task_keep(struct mesa_task *t);
+/* How much it may take while limits.scriptMemory is exceeded; MESA_SHARE_CALLBACK unless said. */
+void mesa_task_share(struct mesa_task *t, enum mesa_memory_share share);
 /* Runs the function below `nargs` arguments until it returns or waits. `done` may be NULL; it is called exactly once, perhaps before this returns. */
 void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx);
 
@@ -270,11 +272,8 @@ void mesa_guard_start(struct mesa_vm *vm);
 void mesa_guard_stop(struct mesa_vm *vm);
 /* The outermost task has come back from Lua: logs and counts one that took too long. */
 void mesa_guard_report(struct mesa_vm *vm);
-/* The allocator of the Lua state, for lua_newstate; `ctx` is the VM. */
-void *mesa_guard_allocate(void *ctx, void *block, size_t old, size_t size);
-/* Bounds the memory of the Lua state from now on; of several bounds the smallest holds. 0: no bound. */
-void mesa_guard_bound_memory(struct mesa_vm *vm, size_t bytes);
-void mesa_guard_report_memory(struct mesa_vm *vm);
+/* The only hook of the VM: set to be called before the next instruction of a script. */
+void mesa_guard_hook(lua_State *L, lua_Debug *ar);
 
 /* -- paths.c --------------------------------------------------------------------------------------------------- */
 
@@ -300,6 +299,7 @@ void mesa_bind_wsclient(lua_State *L);
 void mesa_bind_counts(lua_State *L);
 void mesa_bind_finalizer(lua_State *L);
 void mesa_bind_paths(lua_State *L);
+void mesa_bind_memory(lua_State *L);
 /* Says goodbye with 1001 to every server a Mesa.Client is connected to. */
 void mesa_script_leave_servers(struct mesa_vm *vm);
 /* Ends every connection of a Mesa.Client without a word. */

@@ -94,6 +94,7 @@ void mesa_vm_shutdown(struct mesa_vm *vm, int signum)
         mesa_script_finish_shutdown(vm);
         return;
     }
+    mesa_task_share(t, MESA_SHARE_SHUTDOWN);
     mesa_script_push_program(vm, mesa_task_state(t), "shutdown");
     lua_pushstring(mesa_task_state(t), signum == SIGINT    ? "SIGINT"
                                        : signum == SIGTERM ? "SIGTERM"

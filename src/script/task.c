@@ -13,6 +13,7 @@ struct mesa_task {
     bool kept; /* a script knows the coroutine: it is not used again */
     bool waiting;
     uint64_t wait; /* number of the wait; while it lasts, the lowest value on co's stack */
+    enum mesa_memory_share share;
     mesa_task_cancel_fn cancel; /* of what it waits for */
     void *cancel_ctx;
     struct mesa_timer timer; /* sleep */
@@ -85,12 +86,14 @@ struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
         struct mesa_task *t = MESA_CONTAINER_OF(vm->idle_tasks.next, struct mesa_task, link);
         mesa_list_remove(&t->link);
         vm->idle_task_count--;
+        t->share = MESA_SHARE_CALLBACK;
         return t;
     }
     struct mesa_task *t = calloc(1, sizeof *t);
     if (t == NULL)
         return NULL;
     t->vm = vm;
+    t->share = MESA_SHARE_CALLBACK;
     mesa_list_init(&t->link);
     mesa_timer_init(&t->timer, on_sleep_over);
     mesa_job_init(&t->resume, on_resume);
@@ -103,6 +106,11 @@ struct mesa_task *mesa_task_begin(struct mesa_vm *vm)
 lua_State *mesa_task_state(const struct mesa_task *t)
 {
     return t->co;
+}
+
+void mesa_task_share(struct mesa_task *t, enum mesa_memory_share share)
+{
+    t->share = share;
 }
 
 static void task_free(struct mesa_task *t)
@@ -156,8 +164,8 @@ static void left_lua(struct mesa_vm *vm)
     uint64_t entry = count_entry(vm);
     if (atomic_load_explicit(&vm->slow_entry, memory_order_relaxed) == entry)
         mesa_guard_report(vm);
-    if (vm->memory_refused)
-        mesa_guard_report_memory(vm);
+    if (mesa_memory_looked(&vm->memory))
+        mesa_memory_leave(vm);
 }
 
 static void task_resume(struct mesa_task *t, int nargs)
@@ -166,8 +174,11 @@ static void task_resume(struct mesa_task *t, int nargs)
     struct mesa_task *outer = vm->current_task;
     unsigned scratch_depth = vm->scratch_depth;
     vm->current_task = t;
-    if (outer == NULL)
+    if (outer == NULL) {
         count_entry(vm);
+        if (vm->memory.share != t->share || mesa_memory_exceeded(&vm->memory))
+            mesa_memory_enter(vm, t->share);
+    }
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
     vm->scratch_depth = scratch_depth;

@@ -175,6 +175,7 @@ static int open_core(lua_State *L)
     mesa_bind_counts(L);
     mesa_bind_finalizer(L);
     mesa_bind_paths(L);
+    mesa_bind_memory(L);
     mesa_bind_json(L);
     lua_setfield(L, -2, "json");
     return 1;
@@ -244,7 +245,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->transport = transport;
     vm->opts = *opts;
     vm->script_time_ms = MESA_SCRIPT_TIME_MS;
-    vm->script_memory = SIZE_MAX;
+    mesa_memory_init(&vm->memory);
     mesa_pool_init(&vm->pool);
     for (int i = 0; i < MESA_SCRATCH_DEPTH; i++)
         mesa_buf_init(&vm->scratch[i]);
@@ -262,7 +263,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
 
     vm->app_dir = mesa_script_dir(opts->script);
     vm->lib_dir = mesa_vm_library_dir();
-    vm->L = lua_newstate(mesa_guard_allocate, vm); /* NULL also from a LuaJIT without GC64 */
+    vm->L = lua_newstate(mesa_memory_allocate, vm); /* NULL also from a LuaJIT without GC64 */
     if (vm->app_dir == NULL || vm->L == NULL)
         goto fail;
     lua_atpanic(vm->L, on_panic);

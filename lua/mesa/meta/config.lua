@@ -113,4 +113,4 @@
 ---@field idleTimeout? integer 0: off
 ---@field maxDepth? integer 128, of JSON
 ---@field scriptTime? integer|false 1000: ms; a handler that holds the loop longer is logged and counted
----@field scriptMemory? integer|false unlimited: bytes of the Lua state, garbage included; beyond it handlers fail with "not enough memory"
+---@field scriptMemory? integer|false unlimited: bytes of the Lua state; beyond it handlers fail with "not enough memory"
