@@ -79,7 +79,7 @@ for _, transport in ipairs(harness.transports) do
 
       it("may take its time without stopping anybody", function()
         start()
-        authenticate { id = "u1", wait = 200 }
+        authenticate { id = "u1", wait = 1500 }
         local other = server:join()
         other:send { op = 0, t = "ECHO" }
         other:expect "ECHO"
@@ -192,7 +192,7 @@ for _, transport in ipairs(harness.transports) do
     describe("again", function()
       it("refuses a second op 2 while the first is being checked, and tells only the script", function()
         start()
-        authenticate { id = "first", wait = 200 }
+        authenticate { id = "first", wait = 1000 }
         authenticate { id = "second" }
         assert.same({ id = "first" }, client:expect(22).d)
         assert.equal("first", me().id)

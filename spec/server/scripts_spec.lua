@@ -306,10 +306,10 @@ describe("a handler that disconnects", function()
       end)
     ]] })
     local client = server:join()
-    client:send { op = 2, d = { id = "u", wait = 100 } }
+    client:send { op = 2, d = { id = "u", wait = 1000 } }
     client:send { op = 0, t = "OUT" }
     client:expect_close(4003)
-    harness.loop.sleep(150)
+    harness.loop.sleep(1100)
     local probe = server:join()
     probe:send { op = 0, t = "CONNECTIONS_OF", d = { id = "u" } }
     assert.equal(0, probe:expect("CONNECTIONS_OF").d.count)
