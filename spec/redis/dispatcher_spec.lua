@@ -163,10 +163,13 @@ describe("a dispatcher", function()
     local out, err = program [[
       local dispatcher = Mesa.Dispatcher("redis://127.0.0.1:1")
       print(dispatcher:dispatch(Mesa.Message(0, {}, "A")))
-      Mesa.setTimeout(function()
-        print(dispatcher:dispatch(Mesa.Message(0, {}, "B")))
+      local function again()
+        local ok, err, code = dispatcher:dispatch(Mesa.Message(0, {}, "B"))
+        if ok then return Mesa.setTimeout(again, 20) end -- not yet refused
+        print(ok, err, code)
         dispatcher:on("error", function(e) print(e) end)
-      end, 200)
+      end
+      Mesa.setTimeout(again, 200)
     ]]
     assert.equal("true\nnil\tredis unavailable\tUNAVAILABLE\nredis unavailable\n", out)
     assert.matches("dispatcher: redis unavailable", err)

@@ -432,7 +432,8 @@ describe("Mesa.Client", function()
       } do print(select(2, pcall(call))) end
     ]]
     assert.equal(0, running:wait_exit(10000))
-    for _, text in ipairs { "expects a URL", "ws:// or wss://", '"nonsense"', "/no/such/file", "a Message expected", "waits", "1006" } do
+    for _, text in ipairs { "expects a URL", "ws:// or wss://", '"nonsense"', "/no/such/file",
+      "expects a Message", "cannot wait while a script loads", "1006" } do
       assert.is_truthy(running.process.stdout:find(text, 1, true), text .. "\n" .. running:output())
     end
   end)

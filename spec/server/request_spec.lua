@@ -308,7 +308,10 @@ describe("on_request.lua", function()
   end)
 
   it("may come when the server runs", function()
-    server = harness.start(nil, { files = { ["server.lua"] = MAIN:format('"scripts"', "") } })
+    server = harness.start(nil, { files = {
+      ["server.lua"] = MAIN:format('"scripts"', ""),
+      ["scripts/readme.txt"] = "a folder that has no handler yet",
+    } })
     assert.equal(426, (get "/"))
     server:write_file("scripts/on_request.lua", "return function(request, response) response:send 'there' end")
     server:log_contains "reloaded"
