@@ -4,6 +4,7 @@
 -- dependencies; what it starts meanwhile is its own (mesa.ownership). A module is known by its path, whatever it is called.
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local finder = require "mesa.finder"
 local identity = require "mesa.identity"
 local ownership = require "mesa.ownership"
 local source = require "mesa.source"
@@ -11,9 +12,9 @@ local units = require "mesa.units"
 local watched = require "mesa.watched"
 
 local error, pairs, pcall, type = error, pairs, pcall, type
-local find_text, format, gmatch, gsub, match, sub = string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
+local find_text, format, gsub = string.find, string.format, string.gsub
 local concat = table.concat
-local globals, loaded_modules, preload, searchpath = _G, package.loaded, package.preload, package.searchpath
+local globals, loaded_modules, preload = _G, package.loaded, package.preload
 local original_require = require
 
 local MISSING_MAX = 64 -- names that were required in vain and are waited for
@@ -23,30 +24,6 @@ local modules = {}
 local by_name, by_path, failed = units.by_name, units.by_path, units.failed
 local loading = {} ---@type table<string, mesa.Unit> modules whose load is under way
 local order = {} -- their paths, the innermost last
-
--- ---- finding -------------------------------------------------------------------------------------------------------
-
-local lib_prefix = core.lib_dir() .. "/"
-
---- The file a name stands for; nil when it is none of the application's: mesa's own, or no Lua file.
----@param name string
----@return string?
-function modules.locate(name)
-  local path = searchpath(name, loaded_modules.package.path)
-  if not path or sub(path, 1, #lib_prefix) == lib_prefix then return nil end
-  return core.absolute(path)
-end
-
---- Where a module of the application would be.
-local function places_of(name)
-  local list, file, app_prefix = {}, gsub(name, "%.", "/"), source.app_prefix()
-  for template in gmatch(loaded_modules.package.path, "[^;]+") do
-    local before, behind = match(template, "^(.-)%?(.*)$")
-    local path = before and core.absolute(before .. file .. behind)
-    if path and sub(path, 1, #app_prefix) == app_prefix then list[#list + 1] = path end
-  end
-  return list
-end
 
 -- ---- loading -------------------------------------------------------------------------------------------------------
 
@@ -147,7 +124,7 @@ end
 
 --- A module that is nowhere: its coming is waited for.
 local function note_missing(name)
-  local places, count = places_of(name), 0
+  local places, count = finder.places(name), 0
   for i = 1, ownership.current() and #places or 0 do depend(places[i]) end
   for _, entry in pairs(failed) do count = count + (entry.missing and 1 or 0) end
   if failed[name] or count >= MISSING_MAX then return end
@@ -176,7 +153,7 @@ local function tracking_require(name)
     depend(unit.path)
     return value
   end
-  local path = value == nil and preload[name] == nil and modules.locate(name)
+  local path = value == nil and preload[name] == nil and finder.locate(name)
   if not path then return load_foreign(name) end
   depend(path)
   unit = by_path[path]
@@ -235,18 +212,6 @@ function modules.own_server(stop)
   ownership.own(stop)
 end
 
---- Looks for modules below `to` instead of `from`: the application's folder is another one.
----@param from string
----@param to string
-function modules.move(from, to)
-  local library = loaded_modules.package
-  for _, field in pairs { "path", "cpath" } do
-    local templates = {}
-    for template in gmatch(library[field], "[^;]+") do templates[#templates + 1] = source.moved(template, from, to) end
-    library[field] = concat(templates, ";")
-  end
-end
-
 -- ---- trying again ---------------------------------------------------------------------------------------------------
 
 --- The modules that failed and are concerned by the paths (all of them without).
@@ -257,7 +222,7 @@ function modules.due(paths)
   for name, entry in pairs(failed) do
     local concerned = not paths
     for path in pairs(paths or {}) do concerned = concerned or entry.touched[path] end
-    if concerned and modules.locate(name) then due[name] = entry end
+    if concerned and finder.locate(name) then due[name] = entry end
   end
   return due
 end

@@ -5,6 +5,7 @@
 -- a load succeeds.
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local finder = require "mesa.finder"
 local log = require "mesa.log"
 local modules = require "mesa.modules"
 local ownership = require "mesa.ownership"
@@ -74,7 +75,7 @@ end
 local function follow_modules()
   local moved = {}
   for path, unit in pairs(units.by_path) do
-    local found = modules.locate((next(unit.names)))
+    local found = finder.locate((next(unit.names)))
     if found and found ~= path and not units.by_path[found] then moved[path] = found end
   end
   for from, to in pairs(moved) do units.rename(from, to, script_units()) end
@@ -280,7 +281,7 @@ end
 local function follow_script()
   local from, to = core.follow_script(units.main.path)
   if not from then return false end
-  modules.move(from, to)
+  finder.move(from, to)
   scripts.move(from, to)
   return true
 end

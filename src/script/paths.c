@@ -143,6 +143,66 @@ static int l_lib_dir(lua_State *L)
     return 1;
 }
 
+/* A loader as in package.loaders: mesa's own modules. It comes before package.path, whose templates
+ * cannot hold every folder's name. */
+static int l_load_own(lua_State *L)
+{
+    static const char *const suffixes[] = {".lua", "/init.lua"};
+    const char *dir = mesa_script_vm(L)->lib_dir;
+    const char *file = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/");
+    lua_pushliteral(L, "");
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        const char *path = lua_pushfstring(L, "%s/%s%s", dir, file, suffixes[i]);
+        if (access(path, R_OK) == 0) {
+            if (luaL_loadfile(L, path) != 0)
+                return lua_error(L);
+            return 1;
+        }
+        lua_pushfstring(L, "\n\tno file '%s'", path);
+        lua_remove(L, -2);
+        lua_concat(L, 2);
+    }
+    return 1;
+}
+
+static void add_loader(lua_State *L)
+{
+    lua_getfield(L, -1, "loaders");
+    for (int i = (int)lua_objlen(L, -1); i > 1; i--) { /* the first looks into package.preload */
+        lua_rawgeti(L, -1, i);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_pushcfunction(L, l_load_own);
+    lua_rawseti(L, -2, 2);
+    lua_pop(L, 1);
+}
+
+/* Puts "<app_dir>TEMPLATE" for each template before a field of package. */
+static void prepend(lua_State *L, const char *field, const char *app_dir, const char *const *names)
+{
+    lua_getfield(L, -1, field);
+    for (; *names != NULL; names++) {
+        lua_pushfstring(L, "%s%s;", app_dir, *names);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+    }
+    lua_setfield(L, -2, field);
+}
+
+void mesa_script_set_paths(struct mesa_vm *vm)
+{
+    static const char *const lua_files[] = {"/?/init.lua", "/?.lua", NULL};
+    static const char *const c_files[] = {"/?.so", NULL};
+    lua_State *L = vm->L;
+    lua_getglobal(L, "package");
+    add_loader(L);
+    if (strpbrk(vm->app_dir, ";?") == NULL) { /* else lua/mesa/finder.lua looks there */
+        prepend(L, "path", vm->app_dir, lua_files);
+        prepend(L, "cpath", vm->app_dir, c_files);
+    }
+    lua_pop(L, 1);
+}
+
 void mesa_bind_paths(lua_State *L)
 {
     static const luaL_Reg functions[] = {

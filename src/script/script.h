@@ -281,6 +281,8 @@ void mesa_guard_hook(lua_State *L, lua_Debug *ar);
 char *mesa_script_absolute(const char *path);
 /* The folder of a script. A script that is a link is followed, folders on the way are not. NULL as above. */
 char *mesa_script_dir(const char *script);
+/* Lets `require` find mesa's own modules, then the application's folder, then what LuaJIT brings. */
+void mesa_script_set_paths(struct mesa_vm *vm);
 
 /* -- bind_*.c: each fills functions into the table on top of the stack (the module mesa.core) ------------------- */
 void mesa_bind_task(lua_State *L);

@@ -190,22 +190,6 @@ static void preload(lua_State *L, const char *name, lua_CFunction open)
     lua_pop(L, 2);
 }
 
-/* package.path: mesa's own modules, then the application's folder, then what LuaJIT brings. */
-static void set_paths(struct mesa_vm *vm)
-{
-    lua_State *L = vm->L;
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "path");
-    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s/?.lua;%s/?/init.lua;%s", vm->lib_dir, vm->lib_dir,
-                    vm->app_dir, vm->app_dir, lua_tostring(L, -1));
-    lua_setfield(L, -3, "path");
-    lua_pop(L, 1);
-    lua_getfield(L, -1, "cpath");
-    lua_pushfstring(L, "%s/?.so;%s", vm->app_dir, lua_tostring(L, -1));
-    lua_setfield(L, -3, "cpath");
-    lua_pop(L, 2);
-}
-
 static void set_arguments(struct mesa_vm *vm)
 {
     lua_State *L = vm->L;
@@ -223,7 +207,7 @@ static int open_program(lua_State *L)
     luaL_openlibs(L);
     mesa_value_open(L);
     mesa_value_names_init(L, &vm->names);
-    set_paths(vm);
+    mesa_script_set_paths(vm);
     set_arguments(vm);
     preload(L, "mesa.core", open_core);
     preload(L, "luv", mesa_script_open_luv);
