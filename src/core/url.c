@@ -3,7 +3,10 @@
 
 #include <ctype.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
+
+#include "base/base64.h"
 
 static struct mesa_span until(struct mesa_span s, const char *stops)
 {
@@ -260,4 +263,23 @@ enum mesa_status mesa_url_append(const struct mesa_url *u, struct mesa_buf *out)
     if (rc == MESA_OK)
         rc = mesa_url_append_host(u, out);
     return rc == MESA_OK ? mesa_buf_append(out, u->target.data, u->target.len) : rc;
+}
+
+enum mesa_status mesa_url_append_basic(const struct mesa_url *u, struct mesa_buf *out)
+{
+    static const char name[] = "Authorization: Basic ";
+    const struct mesa_buf *info = &u->userinfo;
+    struct mesa_buf both;
+    if (info->len == 0)
+        return MESA_OK;
+    mesa_buf_init(&both);
+    enum mesa_status rc = mesa_buf_append(&both, info->data, info->len);
+    if (rc == MESA_OK && memchr(info->data, ':', info->len) == NULL)
+        rc = mesa_buf_push(&both, ':'); /* an empty password (RFC 7617 section 2) */
+    if (rc == MESA_OK)
+        rc = mesa_buf_append(out, name, sizeof name - 1);
+    if (rc == MESA_OK)
+        rc = mesa_base64_encode(out, (struct mesa_span){both.data, both.len});
+    mesa_buf_deinit(&both);
+    return rc == MESA_OK ? mesa_buf_append(out, "\r\n", 2) : rc;
 }

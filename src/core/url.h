@@ -36,6 +36,8 @@ void mesa_url_deinit(struct mesa_url *u);
 bool mesa_url_same_origin(const struct mesa_url *a, const struct mesa_url *b);
 /* Appends "host" or "host:port" as the Host header has it. */
 enum mesa_status mesa_url_append_host(const struct mesa_url *u, struct mesa_buf *out);
+/* Appends "Authorization: Basic ...\r\n" for the user information, if there is any. */
+enum mesa_status mesa_url_append_basic(const struct mesa_url *u, struct mesa_buf *out);
 /* Appends the whole URL without user information. */
 enum mesa_status mesa_url_append(const struct mesa_url *u, struct mesa_buf *out);
 

@@ -50,6 +50,26 @@ TEST(user_information_is_taken_out_and_decoded)
     mesa_url_deinit(&u);
 }
 
+TEST(user_information_is_sent_as_basic_authentication)
+{
+    static const char *const cases[][2] = {
+        {"http://h/", ""},
+        {"http://Aladdin:open%20sesame@h/",
+         "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"}, /* RFC 7617 section 2 */
+        {"http://a@h/", "Authorization: Basic YTo=\r\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mesa_url u;
+        struct mesa_buf out;
+        mesa_buf_init(&out);
+        CHECK_EQ_INT(parse(&u, cases[i][0]), MESA_OK);
+        CHECK_EQ_INT(mesa_url_append_basic(&u, &out), MESA_OK);
+        CHECK_EQ_MEM(out.len > 0 ? out.data : "", out.len, cases[i][1], strlen(cases[i][1]));
+        mesa_url_deinit(&u);
+        mesa_buf_deinit(&out);
+    }
+}
+
 TEST(what_is_no_url_is_refused)
 {
     static const char *const bad[] = {
