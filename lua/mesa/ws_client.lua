@@ -14,7 +14,7 @@ local timer = require "mesa.timer"
 
 local error, getmetatable, ipairs, pairs, setmetatable = error, getmetatable, ipairs, pairs, setmetatable
 local tostring, type = tostring, type
-local format, remove = string.format, table.remove
+local format, gsub, remove = string.format, string.gsub, table.remove
 
 ---@class mesa.WsClient
 local WsClient = {}
@@ -26,6 +26,7 @@ local check_self = misuse.check_self
 local MIB = 1024 * 1024
 local DAY_MS = 24 * 60 * 60 * 1000
 local PAUSE_AT = 64 -- messages waiting for a listener before the server is no longer read
+local PAUSE_AT_BYTES = MIB -- or bytes of them
 local STORED_MAX = 100 -- messages of each direction kept with the rule store_messages
 
 local options_allowed = {
@@ -59,11 +60,11 @@ end
 -- ---- events --------------------------------------------------------------------------------------------------------
 
 --- Emits messages in their order. The task that finds nobody at work does the work of those that come meanwhile.
-local function deliver(self, message)
+local function deliver(self, message, size)
   local inbox = self._inbox
-  inbox.last = inbox.last + 1
-  inbox[inbox.last] = message
-  if inbox.last - inbox.first + 1 >= PAUSE_AT and not inbox.paused and self._connection then
+  inbox.last, inbox.bytes = inbox.last + 1, inbox.bytes + size
+  inbox[inbox.last] = { message = message, size = size }
+  if not inbox.paused and self._connection and (inbox.last - inbox.first + 1 >= PAUSE_AT or inbox.bytes >= PAUSE_AT_BYTES) then
     inbox.paused = true
     core.ws_pause(self._connection, true)
   end
@@ -72,8 +73,8 @@ local function deliver(self, message)
   while inbox.first <= inbox.last do
     local item = inbox[inbox.first]
     inbox[inbox.first] = nil
-    inbox.first = inbox.first + 1
-    self:emit("message", item)
+    inbox.first, inbox.bytes = inbox.first + 1, inbox.bytes - item.size
+    self:emit("message", item.message)
   end
   inbox.busy = false
   if inbox.paused then
@@ -87,7 +88,7 @@ local function fail(self, err)
   if self._handlers and self._handlers.error then
     self:emit("error", err)
   else
-    log.failure("warn", err, format("client of %s: %s", self.url, err.message), "client")
+    log.failure("warn", err, format("client of %s: %s", self._shown, err.message), "client")
   end
 end
 
@@ -96,7 +97,7 @@ end
 ---@param event string
 function WsClient:_report(err, event)
   err = errors.wrap(err, "SCRIPT")
-  log.failure("error", err, format("error in %q of a client of %s: %s", event, self.url, err.traceback or err.message), "script")
+  log.failure("error", err, format("error in %q of a client of %s: %s", event, self._shown, err.traceback or err.message), "script")
   if event ~= "error" then self:emit("error", err) end
 end
 
@@ -137,7 +138,7 @@ local function on_hello(self, hello)
   self.messages = rule_holds(self.rules, "store_messages") and { sent = {}, received = {} } or nil
 end
 
-local function on_message(self, message)
+local function on_message(self, message, size)
   local opcode = message.opcode
   if opcode == 1 then
     transmit(self, Message(11, {}))
@@ -149,7 +150,7 @@ local function on_message(self, message)
     resolve_authentication(self, message.data)
   elseif opcode ~= 11 then
     store(self, "received", message)
-    deliver(self, message)
+    deliver(self, message, size)
   end
 end
 
@@ -223,15 +224,21 @@ local function on_close(self, code, reason, why)
   if again then reconnect_later(self) end
   resolve_connect(self, nil, why or "closed")
   resolve_authentication(self, nil, "closed")
-  if why and not self._forced then fail(self, errors.new(format("cannot connect to %s: %s", self.url, why), "CONNECT")) end
+  if why and not self._forced then fail(self, errors.new(format("cannot connect to %s: %s", self._shown, why), "CONNECT")) end
   self:emit("disconnected", code, reason, { willAttemptReconnect = again })
 end
+
+local violation_codes = { [1007] = "UTF8", [1009] = "PAYLOAD", [1011] = "MEMORY" }
 
 local handlers = {
   open = on_open,
   message = on_message,
   invalid = function(self, reason)
     fail(self, errors.new("the server sent no Mesa message: " .. reason, "PROTOCOL"))
+  end,
+  violation = function(self, code, text)
+    fail(self, errors.new(format("the server broke the WebSocket protocol: %s (closed with %d)", text, code),
+      violation_codes[code] or "PROTOCOL"))
   end,
   drain = function(self)
     flush(self)
@@ -349,6 +356,7 @@ local function new(url, options)
   if type(url) ~= "string" then error("Mesa.Client expects a URL, got " .. type(url), 2) end
   local self = setmetatable({
     url = url,
+    _shown = gsub(url, "^(%a+://)[^/?#]*@", "%1"), -- passwords are for nobody to see
     authenticated = false,
     connected = false,
     rules = {},
@@ -356,7 +364,7 @@ local function new(url, options)
     _queue = {},
     _queued = 0,
     _connecting = {},
-    _inbox = { first = 1, last = 0 },
+    _inbox = { first = 1, last = 0, bytes = 0 },
     _initial = true,
     _initial_session = true,
     _automatic = false,

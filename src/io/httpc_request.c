@@ -1,5 +1,4 @@
 /* httpc_request.c - what a call asks for: checked, turned into bytes, changed by a redirection. */
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,21 +80,6 @@ static enum mesa_status add_header(struct mesa_httpc_call *call,
                            value.p);
 }
 
-/* user:password@ of the URL, unless the headers say otherwise. */
-static enum mesa_status add_basic(struct mesa_httpc_call *call)
-{
-    const struct mesa_buf *info = &call->url.userinfo;
-    if (info->len == 0 || has_header(&call->headers, "authorization"))
-        return MESA_OK;
-    char *text = malloc((info->len + 2) / 3 * 4 + 1);
-    if (text == NULL)
-        return MESA_ENOMEM;
-    EVP_EncodeBlock((unsigned char *)text, (const unsigned char *)info->data, (int)info->len);
-    enum mesa_status rc = mesa_buf_printf(&call->headers, "Authorization: Basic %s\r\n", text);
-    free(text);
-    return rc;
-}
-
 enum mesa_status mesa_httpc_call_fill(struct mesa_httpc_call *call,
                                       const struct mesa_httpc_request *request, char *err,
                                       size_t err_len)
@@ -112,8 +96,8 @@ enum mesa_status mesa_httpc_call_fill(struct mesa_httpc_call *call,
         snprintf(err, err_len, "the URL cannot be used: %s", why);
     for (size_t i = 0; i < request->header_count && rc == MESA_OK; i++)
         rc = add_header(call, &request->headers[i], err, err_len);
-    if (rc == MESA_OK)
-        rc = add_basic(call);
+    if (rc == MESA_OK && !has_header(&call->headers, "authorization"))
+        rc = mesa_url_append_basic(&call->url, &call->headers);
     call->has_body = request->body.p != NULL;
     if (rc == MESA_OK && call->has_body)
         rc = mesa_buf_append(&call->body, request->body.p, request->body.len);

@@ -30,6 +30,8 @@ struct mesa_wsclient_hooks {
     void (*on_message)(void *ctx, const char *data, size_t len, bool binary);
     /* Everything is written again, after a send that returned MESA_EAGAIN. */
     void (*on_drained)(void *ctx);
+    /* The server broke the protocol, or sent too much; the connection is being closed with `code`. */
+    void (*on_violation)(void *ctx, int code, const char *text);
     /* The last callback. `error` says why there was never a connection, else it is NULL. `code` is
      * the peer's, 1005 when it sent none, 1006 without a closing handshake; this side's own when it
      * closed first. The client remains to be freed. */

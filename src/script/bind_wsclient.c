@@ -1,7 +1,8 @@
 /* bind_wsclient.c - the connections behind Mesa.Client (lua/mesa/ws_client.lua).
  *
  * A connection is userdata "mesa.ws_connection", pinned with its Lua function until the connection has ended. What happens to it becomes a task that calls the
- * function: ("open"), ("message", message), ("invalid", reason), ("drain"), ("close", code, reason, error).
+ * function: ("open"), ("message", message, bytes), ("invalid", reason), ("drain"), ("violation", code, text), ("close", code, reason,
+ * error).
  */
 #include "base/log.h"
 #include "io/wsclient.h"
@@ -50,8 +51,10 @@ static void on_message(void *ctx, const char *data, size_t len, bool binary)
     else if (t != NULL)
         lua_pushstring(mesa_task_state(t), err.text);
     mesa_buf_deinit(&mended);
-    if (t != NULL)
-        mesa_task_run(t, 2, NULL, NULL);
+    if (t == NULL)
+        return;
+    lua_pushnumber(mesa_task_state(t), (lua_Number)len);
+    mesa_task_run(t, 3, NULL, NULL);
 }
 
 static void on_drained(void *ctx)
@@ -59,6 +62,16 @@ static void on_drained(void *ctx)
     struct mesa_task *t = begin(ctx, "drain");
     if (t != NULL)
         mesa_task_run(t, 1, NULL, NULL);
+}
+
+static void on_violation(void *ctx, int code, const char *text)
+{
+    struct mesa_task *t = begin(ctx, "violation");
+    if (t == NULL)
+        return;
+    lua_pushinteger(mesa_task_state(t), code);
+    lua_pushstring(mesa_task_state(t), text);
+    mesa_task_run(t, 3, NULL, NULL);
 }
 
 static void release(struct ws_box *box)
@@ -103,6 +116,7 @@ static int l_ws_connect(lua_State *L)
         .on_open = on_open,
         .on_message = on_message,
         .on_drained = on_drained,
+        .on_violation = on_violation,
         .on_close = on_close,
     };
     const struct mesa_wsclient_config cfg = {

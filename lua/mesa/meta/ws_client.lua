@@ -8,16 +8,17 @@
 ---@field maxQueue? integer bytes that wait to be sent, while there is no connection and while there is one (default 1 MiB)
 ---@field version? string what CLIENT_VERSION says to a server that enforces equal versions (default "1.5.8")
 
---- A connection to a Mesa server: `Mesa.Client(url, options)`. Its events:
+--- A connection to a Mesa server: `Mesa.Client(url, options)`; `ws://user:password@host` logs in by HTTP Basic. Its events:
 ---  - `connected`, and then the same as `connection` ({isInitialConnection, isInitialSessionConnection, isAutomaticReconnection})
 ---  - `message` (message)
 ---  - `disconnected` (code, reason, {willAttemptReconnect})
----  - `error` (error), logged when nobody listens
+---  - `error` (error), logged when nobody listens; `PROTOCOL`, `UTF8` or `PAYLOAD` when the server broke the protocol, which closes
+---    the connection with 1002, 1007 or 1009
 ---  - `drain` when everything is sent after `"full"`
 ---
 --- Messages are handled one after the other: a listener that waits holds back the next message, not other events.
 ---@class mesa.WsClient
----@field url string
+---@field url string as given; error texts have it without user and password
 ---@field connected boolean
 ---@field authenticated boolean
 ---@field user? table what op 22 carried
