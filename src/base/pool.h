@@ -53,17 +53,24 @@ static inline struct mesa_pool_page *mesa_pool_page_of(const void *block)
     return (struct mesa_pool_page *)((uintptr_t)block & ~(uintptr_t)(MESA_POOL_PAGE_BYTES - 1));
 }
 
-/* `bytes` is not 0. NULL: no memory. */
-static inline void *mesa_pool_alloc(struct mesa_pool *p, size_t bytes)
+/* The usual case of mesa_pool_alloc, in which a block of its size was freed before. NULL: it is not that. */
+static inline void *mesa_pool_alloc_quickly(struct mesa_pool *p, size_t bytes)
 {
     size_t size = (bytes - 1) / MESA_POOL_GRAIN;
     struct mesa_pool_page *page = size < MESA_POOL_SIZES ? p->open[size] : NULL;
     if (page == NULL || page->freed == NULL || page->used + 1 == page->capacity)
-        return mesa_pool_alloc_slowly(p, bytes);
+        return NULL;
     void *block = page->freed;
     page->freed = *(void **)block;
     page->used++;
     return block;
+}
+
+/* `bytes` is not 0. NULL: no memory. */
+static inline void *mesa_pool_alloc(struct mesa_pool *p, size_t bytes)
+{
+    void *block = mesa_pool_alloc_quickly(p, bytes);
+    return block != NULL ? block : mesa_pool_alloc_slowly(p, bytes);
 }
 
 /* `bytes` is what the block was made with. */

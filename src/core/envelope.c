@@ -215,16 +215,23 @@ enum mesa_status mesa_envelope_parse(const char *text, size_t len, unsigned max_
     return MESA_OK;
 }
 
+enum mesa_status mesa_envelope_mend(enum mesa_status rc, struct mesa_span *text, unsigned max_depth,
+                                    struct mesa_envelope *out, struct mesa_buf *mended,
+                                    struct mesa_json_error *err)
+{
+    if (mesa_buf_append(mended, text->p, text->len) != MESA_OK ||
+        mesa_json_mend(mended->data, mended->len) == 0)
+        return rc;
+    *text = (struct mesa_span){mended->data, mended->len};
+    return mesa_envelope_parse(text->p, text->len, max_depth, out, err);
+}
+
 enum mesa_status mesa_envelope_receive(struct mesa_span *text, unsigned max_depth,
                                        struct mesa_envelope *out, struct mesa_buf *mended,
                                        struct mesa_json_error *err)
 {
     enum mesa_status rc = mesa_envelope_parse(text->p, text->len, max_depth, out, err);
-    if (rc == MESA_OK || mesa_buf_append(mended, text->p, text->len) != MESA_OK ||
-        mesa_json_mend(mended->data, mended->len) == 0)
-        return rc;
-    *text = (struct mesa_span){mended->data, mended->len};
-    return mesa_envelope_parse(text->p, text->len, max_depth, out, err);
+    return rc == MESA_OK ? rc : mesa_envelope_mend(rc, text, max_depth, out, mended, err);
 }
 
 bool mesa_envelope_type_is(const struct mesa_envelope *e, const char *type)

@@ -42,6 +42,11 @@ struct mesa_envelope {
 enum mesa_status mesa_envelope_receive(struct mesa_span *text, unsigned max_depth,
                                        struct mesa_envelope *out, struct mesa_buf *mended,
                                        struct mesa_json_error *err);
+/* Its second part, for who has parsed already: `rc` is what that gave, and is returned when nothing
+ * can be mended. */
+enum mesa_status mesa_envelope_mend(enum mesa_status rc, struct mesa_span *text, unsigned max_depth,
+                                    struct mesa_envelope *out, struct mesa_buf *mended,
+                                    struct mesa_json_error *err);
 /* MESA_OK; MESA_EPROTO/MESA_EUTF8 with *err (err->text also covers the envelope: "op is missing",
  * "t is not a string" …). Duplicate keys: the last one wins, and only the last one's type counts.
  * Keys are compared after unescaping. Other keys are validated and ignored. */

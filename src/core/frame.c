@@ -51,9 +51,9 @@ static void write_header(struct mesa_frame *f, size_t payload_len)
         f->bytes[i] = (char)(rest & 0xff);
 }
 
-/* A frame whose payload is still to be written, at *payload. */
+/* A frame whose payload is still to be written. */
 static enum mesa_status frame_begin(struct mesa_frame **out, enum mesa_ws_opcode opcode,
-                                    size_t payload_len, char **payload)
+                                    size_t payload_len)
 {
     const size_t overhead = sizeof(struct mesa_frame) + 10;
     if (payload_len > SIZE_MAX - overhead)
@@ -70,9 +70,13 @@ static enum mesa_status frame_begin(struct mesa_frame **out, enum mesa_ws_opcode
     f->opcode = (uint8_t)opcode;
     f->len = header_len + payload_len;
     write_header(f, payload_len);
-    *payload = f->bytes + header_len;
     *out = f;
     return MESA_OK;
+}
+
+static char *payload(struct mesa_frame *f)
+{
+    return f->bytes + f->header_len;
 }
 
 static char *put_span(char *p, struct mesa_span s)
@@ -85,22 +89,20 @@ static char *put_span(char *p, struct mesa_span s)
 enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode,
                                  struct mesa_span a, struct mesa_span b, struct mesa_span c)
 {
-    char *p;
     if (a.len > SIZE_MAX - b.len || a.len + b.len > SIZE_MAX - c.len)
         return MESA_ENOMEM;
-    enum mesa_status rc = frame_begin(out, opcode, a.len + b.len + c.len, &p);
+    enum mesa_status rc = frame_begin(out, opcode, a.len + b.len + c.len);
     if (rc == MESA_OK)
-        put_span(put_span(put_span(p, a), b), c);
+        put_span(put_span(put_span(payload(*out), a), b), c);
     return rc;
 }
 
 enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opcode,
-                                const void *payload, size_t len)
+                                const void *bytes, size_t len)
 {
-    char *p;
-    enum mesa_status rc = frame_begin(out, opcode, len, &p);
+    enum mesa_status rc = frame_begin(out, opcode, len);
     if (rc == MESA_OK)
-        put_span(p, (struct mesa_span){payload, len});
+        put_span(payload(*out), (struct mesa_span){bytes, len});
     return rc;
 }
 

@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "base/inline.h"
 #include "core/json_scan.h"
 
 #if defined __x86_64__ && defined __GNUC__
@@ -19,8 +20,6 @@
 #define HAVE_AVX2 1
 #define AVX2 __attribute__((target("avx2,bmi,bmi2,pclmul")))
 #endif
-
-#define INLINE static inline __attribute__((always_inline))
 
 struct mesa_json_index mesa_json_index;
 
@@ -127,9 +126,9 @@ static bool follows_structure(const char *text, const char *p)
 }
 
 /* One block of the text, which is read at `from`: `shift` bytes before it at the end of a text. */
-INLINE bool take_block(struct mesa_json_index *x, const char *text, const char *block,
-                       const char *from, unsigned shift, struct progress *s,
-                       const struct looks *look)
+MESA_INLINE bool take_block(struct mesa_json_index *x, const char *text, const char *block,
+                            const char *from, unsigned shift, struct progress *s,
+                            const struct looks *look)
 {
     if (s->in_string != 0 && look->plain(from))
         return true;
@@ -167,7 +166,8 @@ INLINE bool take_block(struct mesa_json_index *x, const char *text, const char *
     return true;
 }
 
-INLINE bool build(struct mesa_json_index *x, const char *text, size_t len, const struct looks *look)
+MESA_INLINE bool build(struct mesa_json_index *x, const char *text, size_t len,
+                       const struct looks *look)
 {
     struct progress s = {x->entries, 0, 0};
     const char *p = text, *end = text + len, *from;

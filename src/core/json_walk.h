@@ -8,10 +8,10 @@
 #ifndef MESA_CORE_JSON_WALK_H
 #define MESA_CORE_JSON_WALK_H
 
+#include "base/inline.h"
+#include "base/uninit.h"
 #include "core/json_index.h"
 #include "core/json_scan.h"
-
-#define MESA_JSON_INLINE static inline __attribute__((always_inline))
 
 struct mesa_json_walk {
     const char *text;
@@ -66,8 +66,8 @@ static inline bool mesa_json_is_blank(const char *p, const char *end)
  * the byte behind it, or NULL. */
 static inline const char *mesa_json_walk_scalar(const char *p, const char *stop)
 {
-    struct mesa_json_fault f;
-    uint64_t digits;
+    MESA_UNINIT struct mesa_json_fault f;
+    MESA_UNINIT uint64_t digits;
     const char *first = p + (*p == '-'), *behind = first;
     if (stop - first >= 8) /* shorter ones are read sooner one by one */
         behind += mesa_json_digits(first, &digits);
@@ -84,10 +84,9 @@ static inline const char *mesa_json_walk_scalar(const char *p, const char *stop)
 
 /* The value at `p`; `e` is the first entry in or behind it. Returns the first entry behind the
  * value, with only white space before it, and the byte behind the value in *end; or NULL. */
-MESA_JSON_INLINE struct mesa_json_entry *mesa_json_walk_value(const struct mesa_json_walk *w,
-                                                              struct mesa_json_entry *e,
-                                                              const char *p, unsigned max_depth,
-                                                              const char **end)
+MESA_INLINE struct mesa_json_entry *mesa_json_walk_value(const struct mesa_json_walk *w,
+                                                         struct mesa_json_entry *e, const char *p,
+                                                         unsigned max_depth, const char **end)
 {
     if (*p == '"') {
         *end = mesa_json_string_end(w->text + e->at);
@@ -108,9 +107,10 @@ MESA_JSON_INLINE struct mesa_json_entry *mesa_json_walk_value(const struct mesa_
 typedef void (*mesa_json_on_member)(void *ctx, const struct mesa_json_member *m);
 
 /* An object, otherwise like mesa_json_walk_container. */
-MESA_JSON_INLINE struct mesa_json_entry *
-mesa_json_walk_object(const struct mesa_json_walk *w, struct mesa_json_entry *open,
-                      unsigned max_depth, mesa_json_on_member on_member, void *ctx)
+MESA_INLINE struct mesa_json_entry *mesa_json_walk_object(const struct mesa_json_walk *w,
+                                                          struct mesa_json_entry *open,
+                                                          unsigned max_depth,
+                                                          mesa_json_on_member on_member, void *ctx)
 {
     struct mesa_json_entry *e = open + 1;
     const char *key = mesa_json_skip_space(w->text + open->at + 1), *stop;
@@ -148,9 +148,8 @@ mesa_json_walk_object(const struct mesa_json_walk *w, struct mesa_json_entry *op
 }
 
 /* Whether the text is JSON and an object, by an index that has just been built of it. */
-MESA_JSON_INLINE bool mesa_json_walk_text(struct mesa_json_index *x, const char *text, size_t len,
-                                          unsigned max_depth, mesa_json_on_member on_member,
-                                          void *ctx)
+MESA_INLINE bool mesa_json_walk_text(struct mesa_json_index *x, const char *text, size_t len,
+                                     unsigned max_depth, mesa_json_on_member on_member, void *ctx)
 {
     if (x->count == 0)
         return false;

@@ -1,6 +1,7 @@
 /* events.c - what happens at a server becomes a task that runs the server's Lua function for it. */
 #include <stdlib.h>
 
+#include "base/inline.h"
 #include "base/log.h"
 #include "script/script.h"
 #include "script/value.h"
@@ -21,7 +22,7 @@ static const enum mesa_memory_share shares[MESA_EVENT_COUNT] = {
 };
 
 /* A task with the server's function for `e` pushed; NULL: no memory, the event is lost and logged. */
-static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
+MESA_INLINE struct mesa_task *begin(struct script_server *s, enum mesa_event e)
 {
     struct mesa_task *t = mesa_task_begin(s->vm);
     if (t == NULL) {
@@ -35,15 +36,21 @@ static struct mesa_task *begin(struct script_server *s, enum mesa_event e)
 
 static void on_error(void *ctx, struct mesa_client *c, const char *code, const char *text);
 
-/* Whether a new event of the client may be handled; else it has been told of. */
-static bool admit(struct script_server *s, struct mesa_client *c)
+/* The same where the bound is exceeded. */
+static MESA_NOINLINE bool admit_beyond(struct script_server *s, struct mesa_client *c)
 {
     bool tell = false;
-    if (!mesa_memory_exceeded(&s->vm->memory) || mesa_memory_admit(s->vm, &tell))
+    if (mesa_memory_admit(s->vm, &tell))
         return true;
     if (tell)
         on_error(s, c, "MEMORY", "not enough memory for an event (limits.scriptMemory)");
     return false;
+}
+
+/* Whether a new event of the client may be handled; else it has been told of. */
+static inline bool admit(struct script_server *s, struct mesa_client *c)
+{
+    return !mesa_memory_exceeded(&s->vm->memory) || admit_beyond(s, c);
 }
 
 /* -- connection and messages: one handler of a client at a time, in order ------------------------- */
@@ -145,18 +152,23 @@ static bool handle_oldest(struct script_server *s, struct client_box *box)
     return true;
 }
 
-/* The messages that have waited come next. A loop, not recursion: handlers that do not wait end before handle_message returns. */
+/* A loop, not recursion: handlers that do not wait end before handle_message returns. */
+static MESA_NOINLINE void drain(struct client_box *box)
+{
+    box->draining = true;
+    while (may_handle(box) && !box->server->vm->closing && handle_oldest(box->server, box))
+        ;
+    box->draining = false;
+    mesa_inbox_settle(box);
+}
+
+/* The messages that have waited come next. */
 static void handle_queued(struct client_box *box)
 {
     if (box->draining)
         return;
-    if (box->inbox != NULL) {
-        box->draining = true;
-        while (may_handle(box) && !box->server->vm->closing && handle_oldest(box->server, box))
-            ;
-        box->draining = false;
-        mesa_inbox_settle(box);
-    }
+    if (box->inbox != NULL)
+        drain(box);
     mesa_script_release_client(box->server->vm->L, box);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/inline.h"
 #include "base/log.h"
 #include "script/script.h"
 
@@ -65,7 +66,7 @@ static void stop_looking(struct mesa_vm *vm)
 static void set_alarm(struct mesa_memory *m)
 {
     size_t garbage = m->kept <= m->limit ? m->kept + m->bound / GARBAGE_PART : 0;
-    m->alarm = max_size(m->limit, garbage);
+    m->alarm = min_size(max_size(m->limit, garbage), m->hard);
 }
 
 static void collect(struct mesa_vm *vm, lua_State *L)
@@ -73,7 +74,7 @@ static void collect(struct mesa_vm *vm, lua_State *L)
     struct mesa_memory *m = &vm->memory;
     uint64_t from = uv_hrtime();
     bool running = lua_gc(L, LUA_GCISRUNNING, 0) != 0;
-    m->alarm = NEVER; /* what the collector itself allocates is no reason to look */
+    m->alarm = m->hard; /* what the collector itself allocates is no reason to look */
     lua_gc(L, LUA_GCCOLLECT, 0);
     if (!running)
         lua_gc(L, LUA_GCSTOP, 0);
@@ -121,23 +122,35 @@ static void on_alarm(struct mesa_vm *vm, size_t more)
     lua_gc(vm->L, LUA_GCRESTART, 0);
 }
 
+/* A new block, or a block with another size, in every case. */
+static MESA_NOINLINE void *allocate_slowly(struct mesa_vm *vm, void *block, size_t old, size_t size)
+{
+    struct mesa_memory *m = &vm->memory;
+    if (size > old && m->used + (size - old) > m->alarm)
+        on_alarm(vm, size - old);
+    void *result = block == NULL ? mesa_pool_alloc(&vm->pool, size)
+                                 : mesa_pool_resize(&vm->pool, block, old, size);
+    if (result != NULL)
+        m->used += size - old;
+    return result;
+}
+
 void *mesa_memory_allocate(void *ctx, void *block, size_t old, size_t size)
 {
     struct mesa_vm *vm = ctx;
     struct mesa_memory *m = &vm->memory;
-    void *result = NULL;
     if (size == 0) {
+        m->used -= old;
         if (block != NULL)
             mesa_pool_free(&vm->pool, block, old);
-    } else {
-        if (size > old && m->used + (size - old) > min_size(m->alarm, m->hard))
-            on_alarm(vm, size - old);
-        result = block == NULL ? mesa_pool_alloc(&vm->pool, size)
-                               : mesa_pool_resize(&vm->pool, block, old, size);
-        if (result == NULL)
-            return NULL;
+        return NULL;
     }
-    m->used += size - old;
+    void *result = NULL;
+    if (block == NULL && m->used + size <= m->alarm)
+        result = mesa_pool_alloc_quickly(&vm->pool, size);
+    if (result == NULL)
+        return allocate_slowly(vm, block, old, size);
+    m->used += size;
     return result;
 }
 

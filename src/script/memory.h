@@ -36,7 +36,7 @@ enum mesa_memory_share {
 
 struct mesa_memory {
     size_t used;
-    size_t alarm;           /* a look is wanted above it */
+    size_t alarm;           /* a look is wanted above it; at most `hard` */
     size_t bound, hard;     /* SIZE_MAX: none */
     size_t limit;           /* of what runs now */
     size_t restart;         /* the collector is not made to begin again below it */

@@ -66,7 +66,7 @@ struct mesa_vm {
     unsigned idle_task_count;
     struct mesa_task *current_task; /* whose coroutine is running; NULL while loading */
     struct mesa_buf scratch[MESA_SCRATCH_DEPTH]; /* see mesa_scratch_take */
-    unsigned scratch_depth;                      /* of them in use */
+    struct mesa_buf *scratch_free;               /* the first that is not in use */
     struct mesa_list waiters;                    /* those of Mesa.await */
     uint64_t waits;                              /* number of the last wait of a task */
     struct mesa_watch *watch;
@@ -176,9 +176,10 @@ void mesa_script_log_error(struct mesa_vm *vm, lua_State *co, const char *what);
  * back at the end of the task. NULL: all are in use. */
 static inline struct mesa_buf *mesa_scratch_try(struct mesa_vm *vm)
 {
-    if (vm->scratch_depth == MESA_SCRATCH_DEPTH)
+    struct mesa_buf *b = vm->scratch_free;
+    if (b == vm->scratch + MESA_SCRATCH_DEPTH)
         return NULL;
-    struct mesa_buf *b = &vm->scratch[vm->scratch_depth++];
+    vm->scratch_free++;
     mesa_buf_reset(b, MESA_SCRATCH_KEEP_BYTES);
     return b;
 }
@@ -192,9 +193,9 @@ static inline struct mesa_buf *mesa_scratch_take(struct mesa_vm *vm, lua_State *
     return b;
 }
 
-static inline void mesa_scratch_give(struct mesa_vm *vm, const struct mesa_buf *b)
+static inline void mesa_scratch_give(struct mesa_vm *vm, struct mesa_buf *b)
 {
-    vm->scratch_depth = (unsigned)(b - vm->scratch);
+    vm->scratch_free = b;
 }
 
 /* -- shutdown.c -- */

@@ -172,7 +172,7 @@ static void task_resume(struct mesa_task *t, int nargs)
 {
     struct mesa_vm *vm = t->vm;
     struct mesa_task *outer = vm->current_task;
-    unsigned scratch_depth = vm->scratch_depth;
+    struct mesa_buf *scratch_free = vm->scratch_free;
     vm->current_task = t;
     if (outer == NULL) {
         count_entry(vm);
@@ -181,7 +181,7 @@ static void task_resume(struct mesa_task *t, int nargs)
     }
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
-    vm->scratch_depth = scratch_depth;
+    vm->scratch_free = scratch_free;
     if (vm->exiting)
         mesa_script_unwound(vm);
     if (outer == NULL)

@@ -4,6 +4,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "base/inline.h"
 #include "script/value_internal.h"
 
 /* The metatable is in the registry twice: under its documented name, and under this address,
@@ -72,8 +73,8 @@ static inline void read_name(const char *p, size_t len, uint64_t *head, uint64_t
 }
 
 /* Pushes a string that its slot does not have, and gives it the slot. */
-static __attribute__((noinline)) void push_new_name(lua_State *L, struct mesa_value_name *name,
-                                                    const char *p, size_t len)
+static MESA_NOINLINE void push_new_name(lua_State *L, struct mesa_value_name *name, const char *p,
+                                        size_t len)
 {
     lua_pushlstring(L, p, len);
     lua_pushvalue(L, -1);

@@ -233,6 +233,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     mesa_pool_init(&vm->pool);
     for (int i = 0; i < MESA_SCRATCH_DEPTH; i++)
         mesa_buf_init(&vm->scratch[i]);
+    vm->scratch_free = vm->scratch;
     mesa_buf_init(&vm->quick_data);
     mesa_list_init(&vm->servers);
     mesa_list_init(&vm->idle_tasks);

@@ -10,7 +10,7 @@
 
 static bool wants(const struct mesa_client *c)
 {
-    return !c->closed && !mesa_client_must_authenticate(c);
+    return !c->closed && !mesa_client_is_shut_out(c);
 }
 
 void mesa_client_settle(struct mesa_client *c)

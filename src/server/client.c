@@ -124,7 +124,7 @@ bool mesa_client_authenticated(const struct mesa_client *c)
 
 bool mesa_client_must_authenticate(const struct mesa_client *c)
 {
-    return !c->state.authenticated && c->server != NULL && c->server->cfg.authentication.required;
+    return c->server != NULL && mesa_client_is_shut_out(c);
 }
 
 struct mesa_span mesa_client_id(const struct mesa_client *c)

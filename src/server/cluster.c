@@ -183,14 +183,12 @@ static void on_error(void *ctx, const char *code, const char *text)
     mesa_server_leave_callback(s);
 }
 
-void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
-                             const struct mesa_envelope *e)
+void mesa_server_tell_one_portal(struct mesa_client *c, enum mesa_portal_event_type type,
+                                 const struct mesa_envelope *e)
 {
-    struct mesa_server *s = c->server;
-    if (s == NULL || !s->cfg.portal.enabled)
-        return;
+    struct mesa_broker *b = c->server->broker;
     const struct mesa_portal_event event = {type, mesa_client_id(c), e};
-    s->broker->ops->tell_portal(s->broker, &event);
+    b->ops->tell_portal(b, &event);
 }
 
 const struct mesa_broker_hooks mesa_server_broker_hooks = {

@@ -212,7 +212,7 @@ enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f)
 bool mesa_client_try_send(struct mesa_client *c, struct mesa_frame *f)
 {
     struct mesa_server *s = c->server;
-    if (c->closed || mesa_client_must_authenticate(c) || c->backed_up || c->stored != NULL ||
+    if (c->closed || mesa_client_is_shut_out(c) || c->backed_up || c->stored != NULL ||
         s->depth == 0 || c->broadcasts != s->broadcasts.total ||
         f->len > s->cfg.limits.max_backpressure / 2 ||
         mesa_outq_push(&c->outq, f, s->cfg.limits.max_backpressure / 2) != MESA_OK)

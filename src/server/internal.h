@@ -178,6 +178,11 @@ void mesa_client_apply_pause(struct mesa_client *c);
 enum mesa_status mesa_client_new(struct mesa_client **out, struct mesa_server *s,
                                  struct mesa_conn *conn, const struct mesa_request *req);
 void mesa_client_store(struct mesa_client *c, enum mesa_stored which, struct mesa_frame *f);
+/* mesa_client_must_authenticate of one that has a server, as whoever is not closed does. */
+static inline bool mesa_client_is_shut_out(const struct mesa_client *c)
+{
+    return c->server->cfg.authentication.required && !c->state.authenticated;
+}
 
 /* -- timing.c: the one timer of a client -- */
 void mesa_client_timing_init(struct mesa_client *c);
@@ -253,9 +258,16 @@ enum mesa_status mesa_server_deliver(struct mesa_server *s, struct mesa_frame *f
 extern const struct mesa_broker_hooks mesa_server_broker_hooks;
 /* The broker's on_unkept; also for what could not be given to the broker at all. */
 void mesa_server_unkept(void *ctx, const struct mesa_span *ids, size_t count, uint64_t send);
-/* Tells one portal, with portal.enabled. `e` is the message of MESA_PORTAL_MESSAGE, else NULL. */
-void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
-                             const struct mesa_envelope *e);
+/* Tells one portal. `e` is the message of MESA_PORTAL_MESSAGE, else NULL. */
+void mesa_server_tell_one_portal(struct mesa_client *c, enum mesa_portal_event_type type,
+                                 const struct mesa_envelope *e);
+/* The same, with portal.enabled, for a client that a hook may have left without a server. */
+static inline void mesa_server_tell_portal(struct mesa_client *c, enum mesa_portal_event_type type,
+                                           const struct mesa_envelope *e)
+{
+    if (c->server != NULL && c->server->cfg.portal.enabled)
+        mesa_server_tell_one_portal(c, type, e);
+}
 
 /* -- unread.c: what a user was sent and may not have received -- */
 /* Who has a message until the client has confirmed it. */

@@ -126,7 +126,7 @@ static void send_to_everybody(const struct sending *m, const struct recipients *
     if (m->sent == NULL && r->excluding.count == 0 && mesa_server_broadcast(m->s, m->f))
         return;
     while ((c = next_of_everybody(m->s, r, c)) != NULL) {
-        if (!mesa_client_must_authenticate(c))
+        if (!mesa_client_is_shut_out(c))
             send_to(m, c);
     }
 }

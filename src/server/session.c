@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inline.h"
 #include "base/uninit.h"
 #include "base/utf8.h"
 #include "server/internal.h"
@@ -95,7 +96,25 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
     }
 }
 
-static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
+/* What is no envelope as it stands: mended, or refused. By itself, so that whole ones need no buffer. */
+static MESA_NOINLINE void receive_broken(struct mesa_client *c, struct mesa_span text,
+                                         enum mesa_status rc, struct mesa_envelope *e,
+                                         struct mesa_json_error *err)
+{
+    const struct mesa_config *cfg = &c->server->cfg;
+    unsigned depth = cfg->limits.max_depth;
+    struct mesa_buf mended;
+    mesa_buf_init(&mended);
+    rc = mesa_envelope_mend(rc, &text, depth, e, &mended, err);
+    struct mesa_action a = rc == MESA_OK
+                               ? mesa_client_state_receive(&c->state, cfg, e)
+                               : mesa_client_state_malformed(rc, text.p, text.len, depth, err);
+    act(c, &a, e, text);
+    mesa_buf_deinit(&mended);
+}
+
+/* Has two callers, and is worth its bytes in both: it runs for each message. */
+MESA_INLINE void receive(struct mesa_client *c, struct mesa_span text, bool binary)
 {
     struct mesa_server *s = c->server;
     if (s->cfg.raw) {
@@ -107,15 +126,13 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
 
     MESA_UNINIT struct mesa_envelope e;
     MESA_UNINIT struct mesa_json_error err;
-    struct mesa_buf mended;
-    unsigned depth = s->cfg.limits.max_depth;
-    mesa_buf_init(&mended);
-    enum mesa_status rc = mesa_envelope_receive(&text, depth, &e, &mended, &err);
-    struct mesa_action a = rc == MESA_OK
-                               ? mesa_client_state_receive(&c->state, &s->cfg, &e)
-                               : mesa_client_state_malformed(rc, text.p, text.len, depth, &err);
+    enum mesa_status rc = mesa_envelope_parse(text.p, text.len, s->cfg.limits.max_depth, &e, &err);
+    if (rc != MESA_OK) {
+        receive_broken(c, text, rc, &e, &err);
+        return;
+    }
+    struct mesa_action a = mesa_client_state_receive(&c->state, &s->cfg, &e);
     act(c, &a, &e, text);
-    mesa_buf_deinit(&mended);
 }
 
 void mesa_client_receive_again(struct mesa_client *c, struct mesa_span text)
