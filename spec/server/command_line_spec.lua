@@ -25,7 +25,7 @@ describe("the command line", function()
   it("prints its own version and those of its libraries", function()
     local run = mesa "--version"
     assert.equal(0, run.exit_code)
-    assert.matches("^mesa%-lua %d+%.%d+%.%d+\nlibuv %d+%.%d+%.%d+\nLuaJIT 2%.1%S*\n$", run.stdout)
+    assert.matches("^mesa%-lua %d+%.%d+%.%d+\nlibwebsockets %d+%.%d+%S*\nlibuv %d+%.%d+%.%d+\nLuaJIT 2%.1%S*\n$", run.stdout)
   end)
 
   it("explains every option and exit code", function()

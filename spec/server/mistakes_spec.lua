@@ -366,7 +366,7 @@ describe("an authenticate handler", function()
   it("is named when its result is none", function()
     local client = start "return function(data, done)\n  done(nil, { user = {} })\nend"
     client:expect_close(1008)
-    server:stdout_contains "AUTH_RESULT the authentication result needs an id .* %(given by the authenticate handler of auth%.lua:1%)"
+    server:stdout_contains "AUTH_RESULT the authentication result needs an id: .* %(given by the authenticate handler of auth%.lua:1%)"
   end)
 
   it("that has not answered in time is named", function()

@@ -20,7 +20,7 @@
 #include "io/transport.h"
 #include "script/vm.h"
 
-/* Enough for every connection that is allowed, and for the files of scripts. */
+/* libwebsockets keeps tables of this many entries, and falls back to 2560 connections beyond 10 million. */
 #define FILE_LIMIT_MAX ((rlim_t)1 << 20)
 
 static const int stop_signals[] = {SIGTERM, SIGINT};
@@ -205,8 +205,8 @@ static int new_project(const char *dir)
 
 static int print_version(void)
 {
-    printf("mesa-lua %s\nlibuv %s\n%s\n", MESA_VERSION, uv_version_string(),
-           mesa_vm_library_version());
+    printf("mesa-lua %s\nlibwebsockets %s\nlibuv %s\n%s\n", MESA_VERSION,
+           mesa_transport_library_version(), uv_version_string(), mesa_vm_library_version());
     return MESA_EXIT_OK;
 }
 

@@ -183,10 +183,6 @@ static enum mesa_status read_framing(struct mesa_http_response *r)
 /* The empty line behind the headers. */
 static enum mesa_status end_head(struct mesa_http_response *r)
 {
-    if (r->status == 101 && r->upgrade) {
-        r->state = MESA_HTTP_COMPLETE;
-        return MESA_OK;
-    }
     if (r->status == 101)
         return malformed(r, "it switches protocols, which nobody asked for");
     if (r->status < 200) {

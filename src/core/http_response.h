@@ -39,7 +39,6 @@ struct mesa_http_response {
     enum mesa_http_response_state state;
     bool begun;      /* anything has arrived */
     bool head_only;  /* the answer to HEAD */
-    bool upgrade;    /* the answer to a request that asked for an upgrade: 101 completes it */
     bool keep_alive; /* the connection can take another request once this is complete */
     bool chunked;
     int status;

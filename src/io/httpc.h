@@ -1,7 +1,10 @@
 /* httpc.h - HTTP/1.1 client: http and https, redirects, timeouts, bounds, connections kept alive.
  *
- * On libuv's sockets and OpenSSL's memory BIOs (outgoing.h). Nothing here blocks but reading the files
- * of authorities, once. Loop thread only. May include: base/, core/, io/loop.h.
+ * On libuv's sockets and OpenSSL's memory BIOs rather than libwebsockets' client role, which in
+ * 4.1.6 resolves names with a blocking call, follows redirects on its own, parses a Content-Length
+ * without checking it, accepts certificates from the future, has no TLS for raw sockets, and needs
+ * a virtual host, which cannot be freed, for each authority. Nothing here blocks but reading the
+ * files of authorities, once. Loop thread only. May include: base/, core/, io/loop.h.
  */
 #ifndef MESA_IO_HTTPC_H
 #define MESA_IO_HTTPC_H

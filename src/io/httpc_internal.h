@@ -10,10 +10,12 @@
 #ifndef MESA_IO_HTTPC_INTERNAL_H
 #define MESA_IO_HTTPC_INTERNAL_H
 
+#include <openssl/ssl.h>
+#include <sys/stat.h>
+
 #include "base/list.h"
 #include "core/url.h"
 #include "io/httpc.h"
-#include "io/outgoing.h"
 
 enum {
     MESA_HTTPC_READ_BYTES = 65536,
@@ -31,7 +33,7 @@ struct mesa_httpc {
     struct mesa_loop *loop;
     struct mesa_list calls;
     struct mesa_list origins;
-    struct mesa_list authorities; /* see client_tls.h */
+    struct mesa_list authorities; /* SSL_CTXs by their file */
     uv_timer_t idle;              /* closes connections that nobody has used for a while */
     char in[MESA_HTTPC_READ_BYTES];
 };
@@ -47,14 +49,23 @@ struct mesa_httpc_origin {
     char key[];
 };
 
+/* An SSL_CTX that trusts the authorities in one file. */
+struct mesa_httpc_authority {
+    struct mesa_list link;
+    SSL_CTX *ctx;
+    struct stat file; /* when it was read */
+    char path[];      /* "": the system's */
+};
+
 struct mesa_httpc_conn {
     struct mesa_list link; /* origin->idle */
     struct mesa_httpc *httpc;
     struct mesa_httpc_origin *origin; /* while idle */
     struct mesa_httpc_call *call;     /* NULL: idle, or closing */
-    struct mesa_outgoing out;
-    enum mesa_status fed; /* what the response said of this turn's bytes */
-    bool surplus;         /* more has come than the response */
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    SSL *ssl;   /* NULL: http */
+    bool ready; /* connected, TLS included */
     bool reused;
     uint64_t idle_since_ms;
 };
@@ -158,5 +169,13 @@ void mesa_httpc_pool_give(struct mesa_httpc_call *call, struct mesa_httpc_conn *
 /* An idle connection has ended. */
 void mesa_httpc_pool_drop(struct mesa_httpc_conn *c);
 void mesa_httpc_pool_clear(struct mesa_httpc *h);
+
+/* httpc_tls.c */
+/* A session for the call's host. On failure `err` says why. */
+enum mesa_status mesa_httpc_tls_new(SSL **out, struct mesa_httpc_call *call, char *err,
+                                    size_t err_len);
+/* Why the handshake failed. */
+void mesa_httpc_tls_reason(const SSL *ssl, char *out, size_t len);
+void mesa_httpc_tls_clear(struct mesa_httpc *h);
 
 #endif

@@ -75,7 +75,7 @@ static void leave_idle(struct mesa_httpc_conn *c)
     mesa_list_remove(&c->link);
     c->origin->idle_count--;
     c->origin = NULL;
-    uv_ref((uv_handle_t *)&c->out.tcp);
+    uv_ref((uv_handle_t *)&c->tcp);
 }
 
 bool mesa_httpc_pool_take(struct mesa_httpc_call *call)
@@ -129,7 +129,7 @@ static void become_idle(struct mesa_httpc *h, struct mesa_httpc_origin *o,
     c->idle_since_ms = mesa_loop_now(h->loop);
     mesa_list_append(&o->idle, &c->link);
     o->idle_count++;
-    uv_unref((uv_handle_t *)&c->out.tcp); /* alone it does not keep the program going */
+    uv_unref((uv_handle_t *)&c->tcp); /* alone it does not keep the program going */
     if (!uv_is_active((uv_handle_t *)&h->idle))
         uv_timer_start(&h->idle, sweep, MESA_HTTPC_IDLE_MS, 0);
 }

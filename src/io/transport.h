@@ -96,6 +96,8 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
 /* Listeners and connections that are left are dropped now. Runs the loop for a few turns; not from
  * inside one. An unanswered mesa_http stays valid until it is answered. NULL is accepted. */
 void mesa_transport_free(struct mesa_transport *t);
+/* Of libwebsockets, which outgoing WebSockets are made with: "4.1.6". */
+const char *mesa_transport_library_version(void);
 
 /* Opens the listening socket (SO_REUSEADDR) and starts accepting. On failure
  * `err` (size err_len) says what and where: "port 4000 is in use", "tls.cert: cannot read …".

@@ -74,24 +74,6 @@ TEST(the_answer_to_head_has_no_body)
     mesa_http_response_deinit(&r);
 }
 
-TEST(the_answer_to_an_upgrade_ends_with_its_head)
-{
-    static const char text[] =
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x01x";
-    struct mesa_http_response r;
-    size_t used;
-    mesa_http_response_init(&r, true, 0);
-    r.upgrade = true;
-    CHECK_EQ_INT(mesa_http_response_feed(&r, text, sizeof text - 1, &used), MESA_OK);
-    CHECK_EQ_INT(r.state, MESA_HTTP_COMPLETE);
-    CHECK_EQ_INT(used, sizeof text - 1 - 3);
-    CHECK_EQ_INT(r.status, 101);
-    mesa_http_response_deinit(&r);
-    mesa_http_response_init(&r, true, 0); /* nobody asked */
-    CHECK_EQ_INT(mesa_http_response_feed(&r, text, sizeof text - 1, &used), MESA_EPROTO);
-    mesa_http_response_deinit(&r);
-}
-
 TEST(headers_have_lower_case_names_and_trimmed_values)
 {
     struct mesa_http_response r;

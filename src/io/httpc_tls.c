@@ -1,33 +1,24 @@
-/* client_tls.c - see client_tls.h. */
-#include "io/client_tls.h"
-
+/* httpc_tls.c - TLS sessions of the HTTP client, and the authorities they trust. */
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-/* An SSL_CTX that trusts the authorities in one file. */
-struct authority {
-    struct mesa_list link;
-    SSL_CTX *ctx;
-    struct stat file; /* when it was read */
-    char path[];      /* "": the system's */
-};
+#include "io/httpc_internal.h"
 
-static void authority_free(struct authority *a)
+static void authority_free(struct mesa_httpc_authority *a)
 {
     mesa_list_remove(&a->link);
     SSL_CTX_free(a->ctx);
     free(a);
 }
 
-void mesa_client_tls_clear(struct mesa_list *authorities)
+void mesa_httpc_tls_clear(struct mesa_httpc *h)
 {
-    while (!mesa_list_empty(authorities))
-        authority_free(MESA_CONTAINER_OF(authorities->next, struct authority, link));
+    while (!mesa_list_empty(&h->authorities))
+        authority_free(MESA_CONTAINER_OF(h->authorities.next, struct mesa_httpc_authority, link));
 }
 
 static const char *openssl_reason(void)
@@ -63,16 +54,15 @@ static bool unchanged(const struct stat *a, const struct stat *b)
 }
 
 /* The context for the file; read again when the file has changed. */
-static SSL_CTX *context_of(struct mesa_list *authorities, const char *ca, char *err, size_t err_len)
+static SSL_CTX *context_of(struct mesa_httpc *h, const char *path, char *err, size_t err_len)
 {
-    const char *path = ca != NULL ? ca : "";
     struct stat now = {.st_ino = 0};
     if (path[0] != '\0' && stat(path, &now) != 0) {
         snprintf(err, err_len, "cannot use the authorities in %s: %s", path, strerror(errno));
         return NULL;
     }
-    MESA_LIST_FOREACH_SAFE(it, next, authorities) {
-        struct authority *a = MESA_CONTAINER_OF(it, struct authority, link);
+    MESA_LIST_FOREACH_SAFE(it, next, &h->authorities) {
+        struct mesa_httpc_authority *a = MESA_CONTAINER_OF(it, struct mesa_httpc_authority, link);
         if (strcmp(a->path, path) != 0)
             continue;
         if (unchanged(&a->file, &now))
@@ -80,7 +70,7 @@ static SSL_CTX *context_of(struct mesa_list *authorities, const char *ca, char *
         authority_free(a); /* sessions keep a reference of their own */
     }
     size_t len = strlen(path);
-    struct authority *a = calloc(1, sizeof *a + len + 1);
+    struct mesa_httpc_authority *a = calloc(1, sizeof *a + len + 1);
     if (a == NULL) {
         snprintf(err, err_len, "not enough memory");
         return NULL;
@@ -93,34 +83,29 @@ static SSL_CTX *context_of(struct mesa_list *authorities, const char *ca, char *
         authority_free(a);
         return NULL;
     }
-    mesa_list_append(authorities, &a->link);
+    mesa_list_append(&h->authorities, &a->link);
     return a->ctx;
 }
 
 /* Whom the certificate must be for. */
-static bool expect_host(SSL *ssl, const char *host, bool insecure)
+static bool expect_host(SSL *ssl, const struct mesa_url *url, bool insecure)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
-    bool is_address = X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1;
+    bool is_address = X509_VERIFY_PARAM_set1_ip_asc(param, url->host) == 1;
     /* a server name is never an address (RFC 6066 section 3) */
-    if (!is_address && SSL_set_tlsext_host_name(ssl, host) != 1)
+    if (!is_address && SSL_set_tlsext_host_name(ssl, url->host) != 1)
         return false;
     if (insecure)
         return true;
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return is_address || X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
+    return is_address || X509_VERIFY_PARAM_set1_host(param, url->host, 0) == 1;
 }
 
-bool mesa_client_tls_check(struct mesa_list *authorities, const char *ca, char *err, size_t err_len)
-{
-    return context_of(authorities, ca, err, err_len) != NULL;
-}
-
-enum mesa_status mesa_client_tls_new(SSL **out, struct mesa_list *authorities, const char *ca,
-                                     const char *host, bool insecure, char *err, size_t err_len)
+enum mesa_status mesa_httpc_tls_new(SSL **out, struct mesa_httpc_call *call, char *err,
+                                    size_t err_len)
 {
     static const unsigned char alpn[] = "\x08http/1.1";
-    SSL_CTX *ctx = context_of(authorities, ca, err, err_len);
+    SSL_CTX *ctx = context_of(call->httpc, call->ca != NULL ? call->ca : "", err, err_len);
     if (ctx == NULL)
         return MESA_EIO;
     SSL *ssl = SSL_new(ctx);
@@ -132,8 +117,9 @@ enum mesa_status mesa_client_tls_new(SSL **out, struct mesa_list *authorities, c
     }
     SSL_set_bio(ssl, in, sent); /* the session owns both now */
     SSL_set_connect_state(ssl);
-    SSL_set_verify(ssl, insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
-    if (!expect_host(ssl, host, insecure) || SSL_set_alpn_protos(ssl, alpn, sizeof alpn - 1) != 0)
+    SSL_set_verify(ssl, call->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    if (!expect_host(ssl, &call->url, call->insecure) ||
+        SSL_set_alpn_protos(ssl, alpn, sizeof alpn - 1) != 0)
         goto fail;
     *out = ssl;
     return MESA_OK;
@@ -144,7 +130,7 @@ fail:
     return MESA_ENOMEM;
 }
 
-void mesa_client_tls_reason(const SSL *ssl, char *out, size_t len)
+void mesa_httpc_tls_reason(const SSL *ssl, char *out, size_t len)
 {
     long verdict = SSL_get_verify_result(ssl);
     if (verdict != X509_V_OK && SSL_get_verify_mode(ssl) != SSL_VERIFY_NONE)
