@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/inline.h"
 #include "base/uninit.h"
 #include "base/utf8.h"
 #include "server/internal.h"
@@ -96,25 +95,7 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
     }
 }
 
-/* What is no envelope as it stands: mended, or refused. By itself, so that whole ones need no buffer. */
-static MESA_NOINLINE void receive_broken(struct mesa_client *c, struct mesa_span text,
-                                         enum mesa_status rc, struct mesa_envelope *e,
-                                         struct mesa_json_error *err)
-{
-    const struct mesa_config *cfg = &c->server->cfg;
-    unsigned depth = cfg->limits.max_depth;
-    struct mesa_buf mended;
-    mesa_buf_init(&mended);
-    rc = mesa_envelope_mend(rc, &text, depth, e, &mended, err);
-    struct mesa_action a = rc == MESA_OK
-                               ? mesa_client_state_receive(&c->state, cfg, e)
-                               : mesa_client_state_malformed(rc, text.p, text.len, depth, err);
-    act(c, &a, e, text);
-    mesa_buf_deinit(&mended);
-}
-
-/* Has two callers, and is worth its bytes in both: it runs for each message. */
-MESA_INLINE void receive(struct mesa_client *c, struct mesa_span text, bool binary)
+static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
 {
     struct mesa_server *s = c->server;
     if (s->cfg.raw) {
@@ -126,13 +107,20 @@ MESA_INLINE void receive(struct mesa_client *c, struct mesa_span text, bool bina
 
     MESA_UNINIT struct mesa_envelope e;
     MESA_UNINIT struct mesa_json_error err;
-    enum mesa_status rc = mesa_envelope_parse(text.p, text.len, s->cfg.limits.max_depth, &e, &err);
-    if (rc != MESA_OK) {
-        receive_broken(c, text, rc, &e, &err);
-        return;
+    MESA_UNINIT struct mesa_buf mended; /* of what is no envelope as it stands */
+    unsigned depth = s->cfg.limits.max_depth;
+    enum mesa_status rc = mesa_envelope_parse(text.p, text.len, depth, &e, &err);
+    bool broken = rc != MESA_OK;
+    if (broken) {
+        mesa_buf_init(&mended);
+        rc = mesa_envelope_mend(rc, &text, depth, &e, &mended, &err);
     }
-    struct mesa_action a = mesa_client_state_receive(&c->state, &s->cfg, &e);
+    struct mesa_action a = rc == MESA_OK
+                               ? mesa_client_state_receive(&c->state, &s->cfg, &e)
+                               : mesa_client_state_malformed(rc, text.p, text.len, depth, &err);
     act(c, &a, &e, text);
+    if (broken)
+        mesa_buf_deinit(&mended);
 }
 
 void mesa_client_receive_again(struct mesa_client *c, struct mesa_span text)
