@@ -17,6 +17,10 @@ return function(client, _, server)
   local person = state.people[id]
   state.people[id], state.secrets[id] = nil, nil
   if person then
-    server:send(Mesa.Message(0, person, "LEFT", { sync = false }), { "*" })
+    local ids = {}
+    for other in pairs(state.people) do
+      ids[#ids + 1] = other
+    end
+    server:send(Mesa.Message(0, person, "LEFT", { sync = false }), ids)
   end
 end

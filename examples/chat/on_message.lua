@@ -5,8 +5,16 @@ local Message = Mesa.Message
 local LONGEST = 1000 -- characters in a message
 local REMEMBERED = 50 -- messages shown to those who come later
 
-local everybody = { "*" }
 local handlers = {}
+
+-- What is said in the room reaches those who are in it: "*" would be everybody, those without a name included.
+local function send_to_room(server, message, excluding)
+  local ids = {}
+  for id in pairs(server.state.people) do
+    ids[#ids + 1] = id
+  end
+  server:send(message, ids, excluding)
+end
 
 -- "I have been authenticated, show me the room." Sent by the page each time it connects.
 function handlers.JOIN(_, client, server)
@@ -23,7 +31,7 @@ function handlers.JOIN(_, client, server)
   if not state.people[client.id] then
     local person = { id = client.id, name = client.user.name }
     state.people[client.id] = person
-    server:send(Message(0, person, "JOINED", { sync = false }), everybody)
+    send_to_room(server, Message(0, person, "JOINED", { sync = false }))
   end
 end
 
@@ -50,13 +58,13 @@ function handlers.SAY(data, client, server)
   if #history > REMEMBERED then
     table.remove(history, 1)
   end
-  server:send(Message(0, said, "SAID"), everybody)
+  send_to_room(server, Message(0, said, "SAID"))
 end
 
 -- {"active": true}: to all but the typist, and of no interest later, hence not kept for those who are away.
 function handlers.TYPING(data, client, server)
   local typing = { id = client.id, active = data.active == true }
-  server:send(Message(0, typing, "TYPING", { sync = false }), everybody, { client.id })
+  send_to_room(server, Message(0, typing, "TYPING", { sync = false }), { client.id })
 end
 
 return function(message, client, server)

@@ -19,7 +19,6 @@ local server = Mesa.new {
   reconnect = { enabled = true, interval = 2000 },
 
   authentication = {
-    required = true, -- what is said in the room reaches only those who have a name
     timeout = 30000, -- and who does not find one in half a minute may connect again
     disconnectOnFail = false, -- a taken name is no crime: try another one on the same connection
   },

@@ -68,6 +68,7 @@ describe("Mesa.await", function()
 
   it("is freed in the end, whatever a stack overflow has done to the collector", function()
     assert.equal("done\n", run [[
+      jit.off() -- compiled, LuaJIT itself can crash in debug.traceback after a stack overflow
       collectgarbage("setpause", 60)
       collectgarbage("setstepmul", 800)
       local function deeper() return 1 + deeper() end

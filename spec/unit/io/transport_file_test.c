@@ -190,15 +190,14 @@ static void expect_status(const char *header, int status)
 
 TEST(conditions_are_kept)
 {
-    char header[128];
+    char header[128], modified[64];
     CHECK_OR_RETURN(begin());
-    const char *modified = strstr(ask("GET", "/app.js", ""), "Last-Modified: ");
-    CHECK_OR_RETURN(modified != NULL);
-    int n = (int)strcspn(modified + 15, "\r");
-    snprintf(header, sizeof header, "If-Modified-Since: %.*s", n, modified + 15);
+    const char *at = strstr(ask("GET", "/app.js", ""), "Last-Modified: ");
+    CHECK_OR_RETURN(at != NULL);
+    snprintf(modified, sizeof modified, "%.*s", (int)strcspn(at + 15, "\r"), at + 15);
+    snprintf(header, sizeof header, "If-Modified-Since: %s", modified);
     expect_status(header, 304);
-    snprintf(header, sizeof header, "If-None-Match: \"x\"\r\nIf-Modified-Since: %.*s", n,
-             modified + 15);
+    snprintf(header, sizeof header, "If-None-Match: \"x\"\r\nIf-Modified-Since: %s", modified);
     expect_status(header, 200); /* the tag alone decides */
     expect_status("If-Modified-Since: Sat, 01 Jan 2000 00:00:00 GMT", 200);
     expect_status("If-Modified-Since: Saturday, 01-Jan-00 00:00:00 GMT", 200);
