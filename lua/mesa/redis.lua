@@ -90,9 +90,30 @@ end
 
 pipeline_metatable.__index = pipeline_index
 
+--- What the commands would leave open on the connection, which the commands of others would get into; nil for nothing.
+local function left_open(commands)
+  local multi, watching = false, false
+  for _, command in ipairs(commands) do
+    local name = type(command[1]) == "string" and upper(command[1]) or ""
+    if name == "MULTI" then
+      if multi then return "MULTI within MULTI" end
+      multi = true
+    elseif name == "EXEC" or name == "DISCARD" then
+      if not multi then return name .. " without MULTI" end
+      multi, watching = false, false
+    elseif name == "WATCH" then
+      watching = true
+    elseif name == "UNWATCH" and not multi then
+      watching = false
+    end
+  end
+  if multi then return "MULTI without EXEC or DISCARD" end
+  return watching and "WATCH without EXEC, DISCARD or UNWATCH" or nil
+end
+
 --- Sends several commands in one go: a list of lists, or a function that is given an object to call commands on. The reply is a
 --- list of replies, among which error objects (`mesa.Error`, code "REDIS") stand for the commands that Redis refused. MULTI and
---- EXEC may be among the commands.
+--- EXEC may be among the commands; a transaction that the pipeline does not end raises.
 ---@param what fun(p: mesa.RedisPipeline)|table[]
 ---@param callback? fun(err?: string, replies?: any[], code?: string)
 ---@return any[]? replies, string? err, string? code
@@ -112,6 +133,8 @@ function Redis:pipeline(what, callback)
   else
     error("redis:pipeline expects a function or a list of commands, got " .. (schema.found(what)), 2)
   end
+  local open = left_open(commands)
+  if open then error(format("redis:pipeline has %s: others use this connection, too", open), 2) end
   return core.redis_pipeline(self._core, commands, callback)
 end
 
