@@ -86,8 +86,10 @@ static uint32_t escaped_unit(const char *p, const char *end)
 
 size_t mesa_json_mend(char *text, size_t len)
 {
-    char *p = text, *end = text + len;
     size_t mended = 0;
+    if (len == 0) /* perhaps NULL, to which nothing may be added */
+        return mended;
+    char *p = text, *end = text + len;
     while (p < end && (p = memchr(p, '\\', (size_t)(end - p))) != NULL) {
         uint32_t unit = escaped_unit(p, end);
         if (unit >= 0xd800 && unit < 0xdc00 && (escaped_unit(p + 6, end) & 0x1fc00) == 0xdc00) {
