@@ -43,6 +43,20 @@ local function numbered(client, to, first, last)
   for n = first, last do send(client, { t = "N", d = { n = n } }, { to }) end
 end
 
+-- The same, and Redis has it then: the answer to the sender only says that it is on its way.
+local function numbered_and_kept(c, client, to, first, last)
+  local before = c.redis:command("GET", "mesa:number")
+  for n = first, last do
+    numbered(client, to, n, n)
+    local now
+    assert(loop.wait(function()
+      now = c.redis:command("GET", "mesa:number")
+      return now ~= before
+    end, 5000))
+    before = now
+  end
+end
+
 local function has_error(client, pattern)
   client:send { op = 0, t = "EVENTS" }
   for _, event in ipairs(client:expect("EVENTS", { timeout = 10000 }).d.events) do
@@ -207,7 +221,7 @@ describe("what a user was sent", function()
     expect_numbers(bert, { 1 })
     expect_waiting(c, "bert", 0)
     c.redis:command("CLIENT", "KILL", "TYPE", "pubsub")
-    numbered(anna, "bert", 2, 2)
+    numbered_and_kept(c, anna, "bert", 2, 2)
     c.redis:command("CONFIG", "SET", "min-replicas-to-write", "1")
     assert(loop.wait(function() return has_error(bert, "NOREPLICAS") end, 5000))
     c.redis:command("CONFIG", "SET", "min-replicas-to-write", "0")
@@ -215,6 +229,17 @@ describe("what a user was sent", function()
     for n = 2, 3 do assert.equal(n, bert:expect("N").d.n) end
     numbered(anna, "bert", 4, 4)
     expect_numbers(bert, { 4 })
+    expect_waiting(c, "bert", 0)
+  end)
+
+  it("is delivered when Redis gives again what it refused, although nothing else is sent", function()
+    local bert = login(a, "bert")
+    c.redis:command("CLIENT", "KILL", "TYPE", "pubsub")
+    numbered_and_kept(c, anna, "bert", 1, 2)
+    c.redis:command("CONFIG", "SET", "min-replicas-to-write", "1")
+    assert(loop.wait(function() return has_error(bert, "NOREPLICAS") end, 5000))
+    c.redis:command("CONFIG", "SET", "min-replicas-to-write", "0")
+    for n = 1, 2 do assert.equal(n, bert:expect("N").d.n) end
     expect_waiting(c, "bert", 0)
   end)
 

@@ -109,6 +109,8 @@ struct mesa_broker_hooks {
     /* Redis can be reached and knows of all that is here, after it did not: what was sent to users
      * here meanwhile may have been stored. Or it cannot be reached any more. */
     void (*on_available)(void *ctx, bool available);
+    /* Redis takes again what it refused: what could not be taken may be asked for once more. */
+    void (*on_healed)(void *ctx);
     /* `code` is a stable upper-case word: "REDIS", "CLUSTER", "SYNC", "MEMORY". */
     void (*on_error)(void *ctx, const char *code, const char *text);
 };

@@ -58,6 +58,19 @@ void mesa_redis_healed(struct mesa_redis_broker *r)
 {
     r->refusal[0] = '\0';
     r->heal_ms = FIRST_MS;
+    r->take_refused = false;
+}
+
+/* What may only write need not be allowed to take: the pauses go on growing until that is known. */
+void mesa_redis_tended(struct mesa_redis_broker *r)
+{
+    uint32_t heal_ms = r->heal_ms;
+    bool take_refused = r->take_refused;
+    mesa_redis_healed(r);
+    if (!take_refused)
+        return;
+    r->heal_ms = heal_ms;
+    r->base.hooks.on_healed(r->base.hooks_ctx);
 }
 
 /* -- connections too many -- */

@@ -92,6 +92,7 @@ struct mesa_redis_broker {
     uint32_t heal_ms;       /* until it is tried again */
     size_t refused_users;   /* in `users`, which Redis did not take */
     bool count_refused;
+    bool take_refused;
     int64_t surplus; /* connections too many in Redis, as it seems */
     uint64_t surplus_since_ms;
     bool announced;            /* the incarnation is whole */
@@ -164,10 +165,13 @@ void mesa_redis_disconnected(struct mesa_broker *b);
 
 /* -- redis_heal.c: what Redis has refused, lost or evicted -- */
 void mesa_redis_heal_init(struct mesa_redis_broker *r);
-/* Whether the reply to a step of presence is a refusal: then it is repeated in a moment. */
+/* Whether the reply to a step of presence, or to a take, is a refusal: then it is repeated in a
+ * moment. */
 bool mesa_redis_refused(struct mesa_redis_broker *r, const struct mesa_redis_reply *reply);
-/* Redis has taken everything. */
+/* Nothing is refused any more, as far as is known. */
 void mesa_redis_healed(struct mesa_redis_broker *r);
+/* Redis has taken everything there was to tell: it may give what it refused to give, too. */
+void mesa_redis_tended(struct mesa_redis_broker *r);
 /* Something is to be done again. */
 void mesa_redis_heal_later(struct mesa_redis_broker *r);
 /* How many connections too many there seem to be in Redis; and how many are to be taken off, since that

@@ -239,7 +239,7 @@ static void on_tended(struct mesa_redis_call *c, const struct mesa_redis_reply *
     } else if (state == 1) {
         mesa_redis_presence_tend(r);
     } else if (state == 0) {
-        mesa_redis_healed(r);
+        mesa_redis_tended(r);
     }
 }
 

@@ -154,6 +154,14 @@ static void wait_for_others(struct mesa_redis_broker *r, struct taking *t,
     postpone(r, t);
 }
 
+static void refuse(struct mesa_redis_broker *r, struct taking *t,
+                   const struct mesa_redis_reply *reply)
+{
+    if (mesa_redis_refused(r, reply))
+        r->take_refused = true;
+    end(t, MESA_EIO, NULL);
+}
+
 static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *reply)
 {
     struct taking *t = c->ctx;
@@ -168,7 +176,7 @@ static void on_taken(struct mesa_redis_call *c, const struct mesa_redis_reply *r
     else if (count == 5)
         deliver_parcel(r, t, reply);
     else
-        end(t, MESA_EIO, NULL);
+        refuse(r, t, reply);
 }
 
 static const char *whom_to_wait_for(const struct mesa_redis_broker *r, const struct taking *t,

@@ -175,6 +175,18 @@ static void on_available(void *ctx, bool available)
     mesa_server_leave_callback(s);
 }
 
+static void on_healed(void *ctx)
+{
+    struct mesa_server *s = ctx;
+    mesa_server_enter_callback(s);
+    struct mesa_client *c = NULL;
+    while (!s->dead && (c = mesa_server_next(s, c)) != NULL) {
+        if (c->backlog_missed && c->fetching == 0)
+            mesa_redelivery_again(c);
+    }
+    mesa_server_leave_callback(s);
+}
+
 static void on_error(void *ctx, const char *code, const char *text)
 {
     struct mesa_server *s = ctx;
@@ -200,5 +212,6 @@ const struct mesa_broker_hooks mesa_server_broker_hooks = {
     .on_gap = on_gap,
     .on_portal = on_portal,
     .on_available = on_available,
+    .on_healed = on_healed,
     .on_error = on_error,
 };

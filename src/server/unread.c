@@ -121,6 +121,13 @@ static void bound(struct mesa_client *c)
         drop_first(u);
 }
 
+/* Whether something before it was missed, so that Redis is asked for both. */
+static bool comes_again(const struct mesa_client *c, enum mesa_keep keep)
+{
+    const struct mesa_unread *u = c->unread;
+    return keep == MESA_KEEP_NUMBERED && !u->covered && u->seen > 0 && c->fetching == 0;
+}
+
 /* The next of those that wait is on its way. */
 static void mark_sent(struct mesa_unread *u)
 {
@@ -165,8 +172,8 @@ enum mesa_status mesa_unread_send(struct mesa_client *c, const struct mesa_kept_
         return mesa_client_send(c, m->frame);
     if (m->number > 0 && m->number <= u->upto)
         return MESA_OK; /* it is part of its backlog */
-    if (m->number > 0 && !u->covered && u->seen > 0 && c->fetching == 0) {
-        ask_again(c); /* something before it was missed: it is given both then */
+    if (comes_again(c, m->keep)) {
+        ask_again(c);
         return MESA_OK;
     }
     if (u->holding && u->bytes + m->frame->len <= c->server->cfg.limits.max_backpressure)
@@ -185,9 +192,10 @@ void mesa_unread_release(struct mesa_client *c)
         struct mesa_frame *f = mesa_frame_ref(item->frame);
         bool is_in_backlog = (item->keep == MESA_KEEP_NUMBERED && item->floor < u->upto) ||
                              (item->keep == MESA_KEEP_OWN && item->send <= u->before_take);
+        bool is_sent = !is_in_backlog && !comes_again(c, item->keep);
         item->position = c->pushed;
         mark_sent(u);
-        if (!is_in_backlog)
+        if (is_sent)
             mesa_client_send(c, f); /* may close it, and then the unread is gone */
         mesa_frame_unref(f);
     }

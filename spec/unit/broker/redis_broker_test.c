@@ -12,7 +12,7 @@
 struct node {
     struct mesa_config cfg;
     struct mesa_broker *b;
-    int up, down, stored, dropped, delivered, errors, taken, closed, kept, unkept, gaps;
+    int up, down, stored, dropped, delivered, errors, taken, closed, kept, unkept, gaps, healed;
     uint64_t number;    /* of what was delivered last */
     uint64_t upto;      /* of what was taken last */
     uint64_t stamps[8]; /* and of each of it */
@@ -83,6 +83,11 @@ static void on_available(void *ctx, bool available)
         n->down++;
 }
 
+static void on_healed(void *ctx)
+{
+    ((struct node *)ctx)->healed++;
+}
+
 static void on_error(void *ctx, const char *code, const char *text)
 {
     struct node *n = ctx;
@@ -125,6 +130,7 @@ static const struct mesa_broker_hooks hooks = {
     .on_gap = on_gap,
     .on_portal = on_portal,
     .on_available = on_available,
+    .on_healed = on_healed,
     .on_error = on_error,
 };
 

@@ -110,6 +110,53 @@ TEST(a_client_that_a_listener_makes_a_third_user_meanwhile_is_that_one)
     app_end();
 }
 
+/* The next frame that is no ping. */
+static const char *next_message(struct mesa_conn *c)
+{
+    const char *frame = fake_next(c);
+    while (strcmp(frame, "ping") == 0)
+        frame = fake_next(c);
+    return frame;
+}
+
+TEST(what_comes_behind_a_gap_waits_until_what_was_missed_is_given)
+{
+    begin();
+    struct mesa_conn *c = app_connect();
+    fake_receive(c, "{\"op\":2,\"d\":{}}");
+    accept_as(first);
+    fake_cluster_answer(MESA_OK, NULL, 0);
+    fake_turn();
+    fake_skip(c);
+    fake_cluster_deliver(first, "1", 1);
+    fake_turn();
+    CHECK_EQ_STR(next_message(c), "{\"op\":0,\"d\":1}");
+
+    fake_cluster_gap();
+    fake_cluster_deliver(first, "3", 2);
+    CHECK_EQ_INT(fake_cluster_takes(), 1);
+    fake_cluster_deliver(first, "4", 1);
+    fake_cluster_answer(MESA_EIO, NULL, 0);
+    fake_turn();
+    CHECK_EQ_STR(next_message(c), "");
+    CHECK_EQ_INT(fake_cluster_takes(), 0);
+
+    fake_cluster_healed();
+    CHECK_EQ_INT(fake_cluster_takes(), 1);
+    fake_cluster_healed(); /* it is asked for already */
+    CHECK_EQ_INT(fake_cluster_takes(), 1);
+    const char *const kept[] = {"{\"op\":0,\"d\":2}", "{\"op\":0,\"d\":3}", "{\"op\":0,\"d\":4}"};
+    fake_cluster_answer(MESA_OK, kept, 3);
+    fake_turn();
+    CHECK_EQ_STR(next_message(c), "{\"op\":0,\"d\":2,\"s\":1}");
+    CHECK_EQ_STR(next_message(c), "{\"op\":0,\"d\":3,\"s\":2}");
+    CHECK_EQ_STR(next_message(c), "{\"op\":0,\"d\":4,\"s\":3}");
+    CHECK_EQ_STR(next_message(c), "");
+    fake_cluster_healed();
+    CHECK_EQ_INT(fake_cluster_takes(), 0);
+    app_end();
+}
+
 TEST(a_server_is_ready_while_it_takes_part_in_the_cluster)
 {
     fake_cluster_begin();

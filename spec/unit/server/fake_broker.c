@@ -292,6 +292,12 @@ void fake_cluster_available(bool available)
     b->hooks.on_available(b->hooks_ctx, available);
 }
 
+void fake_cluster_healed(void)
+{
+    struct mesa_broker *b = fake_cluster.broker;
+    b->hooks.on_healed(b->hooks_ctx);
+}
+
 void fake_cluster_error(void)
 {
     struct mesa_broker *b = fake_cluster.broker;

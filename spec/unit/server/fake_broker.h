@@ -35,6 +35,7 @@ void fake_cluster_deliver(const char *id, const char *d, uint64_t number);
 void fake_cluster_kept(const char *id);
 void fake_cluster_gap(void);
 void fake_cluster_available(bool available);
+void fake_cluster_healed(void);
 void fake_cluster_error(void);
 void fake_cluster_dropped(const char *id);
 
