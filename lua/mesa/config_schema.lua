@@ -1,7 +1,7 @@
 --- Every key of a configuration: its type, range, default and meaning. The one truth that checks and documentation share.
 -- Pure Lua. Used by mesa.config.
 
-local getmetatable, pairs, tonumber, tostring, type = getmetatable, pairs, tonumber, tostring, type
+local getmetatable, ipairs, pairs, tonumber, tostring, type = getmetatable, ipairs, pairs, tonumber, tostring, type
 local find, format, gsub, lower, match, sub = string.find, string.format, string.gsub, string.lower, string.match, string.sub
 
 local schema = {}
@@ -135,6 +135,41 @@ local function origins_check(value, key)
     list[i] = lower(origin)
   end
   return list
+end
+
+local PROTOCOLS_ALLOWED = 'a list of names such as { "v2", "v1" }, with required = true perhaps, or a function of the request'
+
+-- A copy of the list, with `required`.
+local function protocols_check(value, key)
+  if type(value) == "function" then
+    return value
+  elseif type(value) ~= "table" then
+    return nil, wrong(key, PROTOCOLS_ALLOWED, value)
+  end
+  local result, seen = { required = false }, {}
+  for i, name in ipairs(value) do
+    local entry = format("%s[%d]", key, i)
+    if type(name) ~= "string" or not find(name, "^[%w!#$%%&'*+.^_`|~-]+$") then
+      return nil, wrong(entry, "the name of a subprotocol: letters, digits and !#$%&'*+-.^_`|~", name)
+    elseif seen[name] then
+      return nil, format("%s is %q again", entry, name)
+    end
+    result[i], seen[name] = name, true
+  end
+  for name, given in pairs(value) do
+    if name == "required" then
+      if type(given) ~= "boolean" then
+        return nil, wrong(key .. ".required", "true or false", given)
+      end
+      result.required = given
+    elseif result[name] == nil then
+      return nil, format("%s has no key %s: it is %s", key, tostring(name), PROTOCOLS_ALLOWED)
+    end
+  end
+  if #result == 0 then
+    return nil, key .. " must name at least one subprotocol (leave it out to take whatever is offered first)"
+  end
+  return result
 end
 
 local redis_schemes = { redis = true, rediss = true, unix = true }
@@ -280,6 +315,10 @@ schema.root = section {
   raw = boolean(false, "plain WebSockets without the Mesa envelope"),
   compression = field { type = "boolean", check = compression_check, default = false, doc = "permessage-deflate" },
   origins = field { type = "list of strings", check = origins_check, doc = "values of Origin that are let in, any without it" },
+  protocols = field {
+    type = "list of strings or function", check = protocols_check, allowed = PROTOCOLS_ALLOWED,
+    doc = "subprotocols, the best first; without it whatever is offered first is taken",
+  },
   beforeExit = field { type = "function", allowed = "a function", doc = "called with (signal, exit) before the server stops" },
   strict = boolean(false, "a function that uses a global that no file has assigned raises"),
   gracefullyExit = boolean(true, "close clients with 1001 on SIGTERM and SIGINT"),

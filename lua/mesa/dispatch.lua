@@ -9,7 +9,8 @@ local request = require "mesa.request"
 require "mesa.client" -- what client objects can do
 local scripts = require "mesa.scripts"
 
-local ipairs, xpcall = ipairs, xpcall
+local ipairs, tostring, xpcall = ipairs, tostring, xpcall
+local format, concat = string.format, table.concat
 
 local catch = errors.catch
 local handling = answer.handling
@@ -112,6 +113,25 @@ local function request_event(server)
   end
 end
 
+--- Which of the subprotocols offered the function `protocols` chooses: its number, 0 for none; nil when the function is wrong.
+local function protocol_event(server)
+  return function(req)
+    local offered = req.protocols
+    req.query = request.parse_query(req.queryString)
+    local ok, chosen = core.call_now(server.config.protocols, catch, req)
+    if ok and chosen == nil then return 0 end
+    for i, name in ipairs(ok and offered or {}) do
+      if name == chosen then return i end
+    end
+    if ok then
+      chosen = errors.new(format("protocols must return one of the subprotocols that were offered, or nil: it returned %s, and %s offered",
+        tostring(chosen), offered[1] and concat(offered, ", ") .. (offered[2] and " were" or " was") or "none was"), "SCRIPT")
+    end
+    server:_report(chosen, "protocols")
+    return nil
+  end
+end
+
 --- The functions the core calls, by event (src/script/bind_server.c).
 ---@param server mesa.Server
 ---@return table<string, function>
@@ -127,6 +147,7 @@ function dispatch.new(server)
       server:_report(errors.new(text, code), "client", client)
     end,
     request = request_event(server),
+    protocol = protocol_event(server),
     drain = function(client) client:emit("drain") end,
     undeliverable = function(message, ids) server:_run_middleware("onUndeliverableMessageSent", message, ids) end,
     redeliver = function(client, messages)

@@ -53,6 +53,9 @@ void mesa_config_deinit(struct mesa_config *c)
     for (size_t i = 0; i < c->origin_count; i++)
         free(c->origins[i]);
     free(c->origins);
+    for (size_t i = 0; i < c->protocols.count; i++)
+        free(c->protocols.names[i]);
+    free(c->protocols.names);
     free(c->redis.uri);
     free(c->redis.host);
     free(c->redis.path);

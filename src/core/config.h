@@ -93,6 +93,13 @@ struct mesa_config {
     size_t origin_count;
 
     struct {
+        char **names; /* subprotocols, the one liked best first; NULL: whatever is offered first */
+        size_t count;
+        bool required; /* false: who offers none of them is let in without one */
+        bool asked;    /* false; true: on_protocol decides, and `names` is NULL */
+    } protocols;
+
+    struct {
         size_t max_payload;       /* 1 MiB */
         size_t max_backpressure;  /* 1 MiB */
         size_t max_body;          /* 1 MiB, of an HTTP request; 0: none */

@@ -243,3 +243,22 @@ enum mesa_status mesa_http_request_parse(char *p, size_t len, struct mesa_http_r
     }
     return first ? MESA_EPROTO : MESA_OK;
 }
+
+struct mesa_span mesa_http_list_next(struct mesa_span *list)
+{
+    struct mesa_span member = {NULL, 0};
+    while (list->len > 0 && (is_space(*list->p) || *list->p == ',')) {
+        list->p++;
+        list->len--;
+    }
+    if (list->len == 0)
+        return member;
+    const char *comma = memchr(list->p, ',', list->len);
+    member.p = list->p;
+    member.len = comma != NULL ? (size_t)(comma - list->p) : list->len;
+    list->p += member.len;
+    list->len -= member.len;
+    while (member.len > 0 && is_space(member.p[member.len - 1]))
+        member.len--;
+    return member;
+}

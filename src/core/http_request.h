@@ -44,4 +44,8 @@ int mesa_http_request_may_begin(char c);
 enum mesa_status mesa_http_request_parse(char *p, size_t len, struct mesa_http_request *out,
                                          struct mesa_header *headers, size_t header_max);
 
+/* Takes the next member off a comma-separated list (RFC 9110 section 5.6.1), without the space around
+ * it; empty members are passed over. Absent at the end. */
+struct mesa_span mesa_http_list_next(struct mesa_span *list);
+
 #endif

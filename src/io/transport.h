@@ -37,6 +37,12 @@ struct mesa_request {
     size_t header_count;
 };
 
+/* What the answer to an upgrade request says. */
+struct mesa_upgrade {
+    /* of the subprotocols offered, at first the first one; empty: none. Lives as long as the request */
+    struct mesa_span protocol;
+};
+
 struct mesa_listener_config {
     const char *host; /* NULL: all addresses, IPv6 and IPv4 (dual stack, IPv4 only where there is no
                          IPv6). "unix:/path": a Unix socket. A name or address otherwise */
@@ -61,8 +67,9 @@ struct mesa_listener_config {
 /* Hooks may close any connection and free the listener. on_open, on_message and on_close must be
  * there; without on_upgrade every upgrade is accepted, without on_http a request gets 404. */
 struct mesa_listener_hooks {
-    /* An upgrade request. 0 accepts; otherwise the HTTP status (4xx, 5xx) to refuse with. */
-    int (*on_upgrade)(void *ctx, const struct mesa_request *req);
+    /* An upgrade request. 0 accepts, with what `out` says then; otherwise the HTTP status (4xx, 5xx) to
+     * refuse with. */
+    int (*on_upgrade)(void *ctx, const struct mesa_request *req, struct mesa_upgrade *out);
     /* The connection is open. The result becomes mesa_conn_user. `req` lives until on_open returns.
      * May write, may close. */
     void *(*on_open)(void *ctx, struct mesa_conn *c, const struct mesa_request *req);

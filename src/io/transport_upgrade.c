@@ -6,34 +6,10 @@
 
 #include "io/transport_internal.h"
 
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-/* The next member of a comma-separated list, without the space around it; absent at the end. */
-static struct mesa_span next_token(struct mesa_span *list)
-{
-    struct mesa_span token = {NULL, 0};
-    while (list->len > 0 && (is_space(*list->p) || *list->p == ',')) {
-        list->p++;
-        list->len--;
-    }
-    if (list->len == 0)
-        return token;
-    const char *comma = memchr(list->p, ',', list->len);
-    token.p = list->p;
-    token.len = comma != NULL ? (size_t)(comma - list->p) : list->len;
-    list->p += token.len;
-    list->len -= token.len;
-    while (token.len > 0 && is_space(token.p[token.len - 1]))
-        token.len--;
-    return token;
-}
-
 bool mesa_header_lists(struct mesa_span list, const char *word)
 {
-    for (struct mesa_span t = next_token(&list); t.p != NULL; t = next_token(&list))
+    for (struct mesa_span t = mesa_http_list_next(&list); t.p != NULL;
+         t = mesa_http_list_next(&list))
         if (t.len == strlen(word) && strncasecmp(t.p, word, t.len) == 0)
             return true;
     return false;
@@ -87,16 +63,16 @@ static bool is_token(struct mesa_span s)
     return s.len > 0;
 }
 
-/* Agrees to the first subprotocol offered. */
-static int choose_protocol(struct mesa_request *req)
+/* Agrees to the first subprotocol offered, unless on_upgrade knows better. */
+static int choose_protocol(const struct mesa_request *req, struct mesa_upgrade *out)
 {
     struct mesa_span offer = mesa_request_header(req, "sec-websocket-protocol");
     if (offer.p == NULL)
         return 0;
-    struct mesa_span first = next_token(&offer);
+    struct mesa_span first = mesa_http_list_next(&offer);
     if (!is_token(first))
         return 400;
-    req->protocol = first;
+    out->protocol = first;
     return 0;
 }
 
@@ -108,14 +84,16 @@ bool mesa_upgrade_wanted(const struct mesa_request *req)
 int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
 {
     struct mesa_request *req = &c->transport->upgrade.request;
+    struct mesa_upgrade upgrade = {.protocol = req->protocol};
     int status = check_request(req, headers);
     if (status == 0)
-        status = choose_protocol(req);
+        status = choose_protocol(req, &upgrade);
     if (status != 0)
         mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
                               "the upgrade request is not one for a WebSocket");
     else if (c->listener->hooks.on_upgrade != NULL)
-        status = c->listener->hooks.on_upgrade(c->listener->ctx, req);
+        status = c->listener->hooks.on_upgrade(c->listener->ctx, req, &upgrade);
+    req->protocol = upgrade.protocol;
     return status;
 }
 

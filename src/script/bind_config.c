@@ -194,6 +194,18 @@ static void read_list(lua_State *L, struct reader *r, const char *name, char ***
     }
 }
 
+/* A list with `required`, or a function that on_protocol calls. */
+static void read_protocols(lua_State *L, struct reader *r)
+{
+    lua_getfield(L, 1, "protocols");
+    r->out->protocols.asked = lua_isfunction(L, -1);
+    if (lua_istable(L, -1)) {
+        read_list(L, r, "protocols", &r->out->protocols.names, &r->out->protocols.count);
+        lua_getfield(L, -1, "required");
+        r->out->protocols.required = lua_toboolean(L, -1);
+    }
+}
+
 /* (table, lightuserdata reader); raises only on lack of memory */
 static int read_config(lua_State *L)
 {
@@ -220,6 +232,7 @@ static int read_config(lua_State *L)
     lua_getfield(L, 1, "origins");
     if (lua_istable(L, -1))
         read_list(L, r, "origins", &r->out->origins, &r->out->origin_count);
+    read_protocols(L, r);
     lua_getfield(L, 1, "redis");
     r->out->redis.enabled = lua_istable(L, -1);
     if (!r->out->redis.enabled || r->status != MESA_OK)

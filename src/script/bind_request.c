@@ -34,6 +34,57 @@ void mesa_script_push_request(lua_State *L, const struct mesa_request *r)
     lua_setfield(L, -2, "headers");
 }
 
+/* A task for something a peer has begun, and nobody needs yet. NULL: no memory, which is told. */
+static struct mesa_task *begin_for_request(struct script_server *s)
+{
+    bool tell;
+    bool admitted = !mesa_memory_exceeded(&s->vm->memory) || mesa_memory_admit(s->vm, &tell);
+    struct mesa_task *t = admitted ? mesa_task_begin(s->vm) : NULL;
+    if (t == NULL)
+        mesa_script_event_lost(s->vm, MESA_SPAN("no memory for a handler, a request is refused"));
+    else
+        mesa_task_share(t, MESA_SHARE_EVENT);
+    return t;
+}
+
+/* -- subprotocols -- */
+
+/* What the event's function has returned: the number of an offer, 0 for none; -1: it failed. */
+static void take_choice(struct mesa_task *t, void *ctx)
+{
+    lua_State *co = mesa_task_state(t);
+    if (lua_gettop(co) == 1 && lua_isnumber(co, 1))
+        *(int *)ctx = (int)lua_tointeger(co, 1);
+}
+
+int mesa_script_on_protocol(void *ctx, const struct mesa_request *req, struct mesa_span offered,
+                            struct mesa_span *chosen)
+{
+    struct script_server *s = ctx;
+    struct mesa_span list = offered, offer;
+    struct mesa_task *t = begin_for_request(s);
+    int choice = -1, n = 0;
+    if (t == NULL)
+        return 503;
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_event(s, co, MESA_ON_PROTOCOL);
+    mesa_script_push_request(co, req);
+    lua_newtable(co);
+    while ((offer = mesa_http_list_next(&list)).p != NULL) {
+        lua_pushlstring(co, offer.p, offer.len);
+        lua_rawseti(co, -2, ++n);
+    }
+    lua_setfield(co, -2, "protocols");
+    mesa_task_run(t, 1, take_choice, &choice); /* it cannot wait */
+    if (choice < 0)
+        return 500;
+    for (; choice > 0; choice--)
+        *chosen = mesa_http_list_next(&offered);
+    return 0;
+}
+
+/* -- requests -- */
+
 /* Whether the table `field` of the server object has the key `request`. */
 static bool has_request(lua_State *L, const struct script_server *s, const char *field)
 {
@@ -63,15 +114,11 @@ bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_reque
     struct script_server *s = ctx;
     if (!is_listening(s->vm->L, s))
         return false;
-    bool tell;
-    bool admitted = !mesa_memory_exceeded(&s->vm->memory) || mesa_memory_admit(s->vm, &tell);
-    struct mesa_task *t = admitted ? mesa_task_begin(s->vm) : NULL;
+    struct mesa_task *t = begin_for_request(s);
     if (t == NULL) {
-        mesa_script_event_lost(s->vm, MESA_SPAN("no memory for a handler, a request is refused"));
         mesa_http_reply(h, 503, NULL, 0, NULL, 0);
         return true;
     }
-    mesa_task_share(t, MESA_SHARE_EVENT);
     lua_State *co = mesa_task_state(t);
     mesa_script_push_event(s, co, MESA_ON_REQUEST);
     mesa_script_push_request(co, req);

@@ -19,6 +19,7 @@ static const char *const event_names[MESA_EVENT_COUNT] = {
     [MESA_ON_CLOSED] = "closed",
     [MESA_ON_LISTENING] = "listening",
     [MESA_ON_REQUEST] = "request",
+    [MESA_ON_PROTOCOL] = "protocol",
 };
 
 /* Of several servers the one with the strictest limits decides. */

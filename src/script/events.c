@@ -454,6 +454,7 @@ const struct mesa_server_hooks mesa_script_hooks = {
     .on_undeliverable_dropped = on_undeliverable_dropped,
     .on_delivered = on_delivered,
     .on_portal = on_portal,
+    .on_protocol = mesa_script_on_protocol,
     .on_http = mesa_script_on_http,
     .on_reload = on_reload,
     .on_closed = on_closed,

@@ -43,6 +43,7 @@ enum mesa_event {
     MESA_ON_CLOSED,
     MESA_ON_LISTENING,
     MESA_ON_REQUEST,
+    MESA_ON_PROTOCOL,
     MESA_EVENT_COUNT,
 };
 
@@ -327,6 +328,9 @@ int mesa_script_not_self(lua_State *L, const char *what);
 /* The hook for plain HTTP requests. */
 bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                          struct mesa_span body);
+/* The hook for the function that chooses a subprotocol. */
+int mesa_script_on_protocol(void *ctx, const struct mesa_request *req, struct mesa_span offered,
+                            struct mesa_span *chosen);
 /* Pushes { path, queryString, headers, ip, secure }. */
 void mesa_script_push_request(lua_State *L, const struct mesa_request *r);
 /* The text of the user id at `index` (positive): a string, or an integer up to 2^53, which its

@@ -154,10 +154,11 @@ static void on_http(void *ctx, struct mesa_http *h, const struct mesa_request *r
     mesa_server_leave_callback(s);
 }
 
-static int on_upgrade(void *ctx, const struct mesa_request *req)
+static int on_upgrade(void *ctx, const struct mesa_request *req, struct mesa_upgrade *out)
 {
     (void)ctx;
     (void)req;
+    (void)out;
     return 404; /* no WebSocket here, so the other callbacks never come */
 }
 

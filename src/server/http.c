@@ -38,6 +38,16 @@ static bool is_allowed_origin(const struct mesa_server *s, const struct mesa_req
     return false;
 }
 
+/* The subprotocol called `name` among those offered; absent when it is not. */
+static struct mesa_span find_offer(struct mesa_span offered, const char *name)
+{
+    struct mesa_span wanted = {name, strlen(name)};
+    struct mesa_span offer = mesa_http_list_next(&offered);
+    while (offer.p != NULL && !mesa_span_eq(offer, wanted))
+        offer = mesa_http_list_next(&offered);
+    return offer;
+}
+
 static void refuse(struct mesa_server *s, enum mesa_refusal kind, const struct mesa_request *req,
                    const char *text, struct mesa_span what)
 {
@@ -49,7 +59,29 @@ static void refuse(struct mesa_server *s, enum mesa_refusal kind, const struct m
     mesa_server_refused(s, kind, req->ip, line);
 }
 
-int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req)
+/* RFC 6455 section 4.2.2: one of those offered, or none. The status to refuse with; 0: agreed. */
+static int choose_protocol(struct mesa_server *s, const struct mesa_request *req,
+                           struct mesa_span *chosen)
+{
+    const struct mesa_header *header = find_header(req, MESA_SPAN("sec-websocket-protocol"));
+    struct mesa_span offered = header != NULL ? header->value : MESA_SPAN("");
+    if (s->cfg.protocols.asked && s->hooks.on_protocol != NULL) {
+        *chosen = MESA_SPAN("");
+        return s->hooks.on_protocol(s->ctx, req, offered, chosen);
+    }
+    if (s->cfg.protocols.count == 0)
+        return 0; /* the first one offered, as the Node library does */
+    struct mesa_span found = {NULL, 0};
+    for (size_t i = 0; found.p == NULL && i < s->cfg.protocols.count; i++)
+        found = find_offer(offered, s->cfg.protocols.names[i]);
+    *chosen = found.p != NULL ? found : MESA_SPAN("");
+    if (found.p != NULL || !s->cfg.protocols.required)
+        return 0;
+    refuse(s, MESA_REFUSED_HANDSHAKE, req, "none of the subprotocols is offered, but: ", offered);
+    return 400;
+}
+
+int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req, struct mesa_upgrade *out)
 {
     struct mesa_server *s = mesa_server_for(ctx, req->path);
     int status = 0;
@@ -63,6 +95,8 @@ int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req)
         status = 403;
         refuse(s, MESA_REFUSED_ORIGIN, req,
                "not one of the origins: ", find_header(req, MESA_SPAN("origin"))->value);
+    } else {
+        status = choose_protocol(s, req, &out->protocol);
     }
     mesa_server_leave_callback(s);
     return status;

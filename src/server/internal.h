@@ -334,7 +334,7 @@ struct mesa_packed_request *mesa_request_pack(const struct mesa_request *req);
 struct mesa_request *mesa_request_unpack(const struct mesa_packed_request *packed);
 
 /* -- http.c -- */
-int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req);
+int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req, struct mesa_upgrade *out);
 void mesa_server_answer_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                              struct mesa_span body);
 /* Answers with a line of text; `extra` may be NULL. */

@@ -69,6 +69,10 @@ struct mesa_server_hooks {
      * text or binary. */
     void (*on_delivered)(void *ctx, const struct mesa_frame *f, struct mesa_client *const *clients,
                          size_t client_count);
+    /* With cfg.protocols.asked: which of the subprotocols offered is agreed to. Sets *chosen to one of
+     * them, or to nothing (len 0), and returns 0; or the HTTP status to refuse the upgrade with. */
+    int (*on_protocol)(void *ctx, const struct mesa_request *req, struct mesa_span offered,
+                       struct mesa_span *chosen);
     /* A portal joined or left the cluster. */
     void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
     /* A plain HTTP request that is neither an upgrade nor a static file. True: the hook's owner

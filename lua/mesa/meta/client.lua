@@ -8,6 +8,7 @@
 ---@field headers table<string, string> names in lower case
 ---@field ip string "unix" on a Unix socket
 ---@field protocol? string the subprotocol agreed on
+---@field protocols? string[] those offered, in the function `protocols` of the configuration alone
 ---@field secure boolean TLS
 
 ---@class mesa.StoredMessages

@@ -14,6 +14,7 @@
 ---@field raw? boolean plain WebSockets without the Mesa envelope
 ---@field compression? boolean permessage-deflate; refused: this version has none
 ---@field origins? string[] values of Origin that are let in; any without it
+---@field protocols? mesa.Protocols|fun(request: mesa.Request): string? subprotocols; what is offered first without it
 ---@field beforeExit? fun(signal: string, exit: fun(code?: integer)) runs before the server stops; calling `exit` lets it
 ---@field gracefullyExit? boolean true: close clients with 1001 on SIGTERM and SIGINT
 ---@field scripts? string|mesa.ScriptsConfig a folder with files of these names, or the files
@@ -27,6 +28,11 @@
 ---@field reconnect? mesa.ReconnectConfig
 ---@field authentication? mesa.AuthenticationConfig
 ---@field limits? mesa.LimitsConfig
+
+--- The names of subprotocols, the best first. With `required` a client that offers none of them is refused with 400.
+---@class mesa.Protocols
+---@field [integer] string
+---@field required? boolean false
 
 --- Files relative to the main script, each of which returns one function. They are loaded again when they change.
 ---@class mesa.ScriptsConfig

@@ -330,3 +330,16 @@ TEST(a_host_is_a_name_or_an_address_and_maybe_a_port)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(!mesa_http_host_valid((struct mesa_span){bad[i], strlen(bad[i])}));
 }
+
+TEST(a_list_has_members_between_its_commas)
+{
+    struct mesa_span list = MESA_SPAN(" a ,,\tb c\t, ,d,");
+    is(mesa_http_list_next(&list), "a");
+    is(mesa_http_list_next(&list), "b c");
+    is(mesa_http_list_next(&list), "d");
+    CHECK(mesa_http_list_next(&list).p == NULL);
+    list = MESA_SPAN(" , ,");
+    CHECK(mesa_http_list_next(&list).p == NULL);
+    list = MESA_SPAN("");
+    CHECK(mesa_http_list_next(&list).p == NULL);
+}

@@ -11,10 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static int on_upgrade(void *ctx, const struct mesa_request *req)
+static int on_upgrade(void *ctx, const struct mesa_request *req, struct mesa_upgrade *out)
 {
     struct fixture *f = ctx;
     (void)req;
+    (void)out;
     return f->refuse;
 }
 

@@ -300,7 +300,8 @@ static struct mesa_span span(const char *text)
 struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
 {
     struct mesa_listener *l = listener(false);
-    struct mesa_header headers[2] = {{span("user-agent"), span("fake")}};
+    struct mesa_header headers[3] = {{span("user-agent"), span("fake")}};
+    struct mesa_upgrade upgrade = {.protocol = span("")};
     struct mesa_request req = {
         .method = span("GET"),
         .path = span(peer->path != NULL ? peer->path : "/"),
@@ -313,7 +314,12 @@ struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
     if (peer->origin != NULL)
         headers[req.header_count++] = (struct mesa_header){span("origin"), span(peer->origin)};
 
-    last_status = l->hooks.on_upgrade(l->ctx, &req);
+    if (peer->protocols != NULL)
+        headers[req.header_count++] =
+            (struct mesa_header){span("sec-websocket-protocol"), span(peer->protocols)};
+
+    last_status = l->hooks.on_upgrade(l->ctx, &req, &upgrade);
+    req.protocol = upgrade.protocol;
     if (last_status != 0)
         return NULL;
     struct mesa_conn *c = calloc(1, sizeof *c);
@@ -331,7 +337,7 @@ void fake_refuse(const char *code, const char *text)
 
 struct mesa_conn *fake_connect(void)
 {
-    return fake_connect_as(&(struct fake_peer){NULL, NULL});
+    return fake_connect_as(&(struct fake_peer){.path = NULL});
 }
 
 void fake_receive(struct mesa_conn *c, const char *text)

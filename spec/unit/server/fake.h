@@ -24,8 +24,9 @@ void fake_end(void);
 
 /* -- the peer -- */
 struct fake_peer {
-    const char *path;   /* NULL: "/" */
-    const char *origin; /* NULL: none */
+    const char *path;      /* NULL: "/" */
+    const char *origin;    /* NULL: none */
+    const char *protocols; /* that it offers; NULL: none */
 };
 
 /* Connects to the listener opened last but the admin's. NULL: refused, see fake_status. */

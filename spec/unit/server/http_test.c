@@ -38,6 +38,35 @@ TEST(an_origin_that_is_not_listed_is_403)
     app_end();
 }
 
+static void connect_with(const char *offer, const char *agreed)
+{
+    struct mesa_conn *conn = fake_connect_as(&(struct fake_peer){.protocols = offer});
+    CHECK_EQ_INT(conn != NULL, agreed != NULL);
+    if (conn == NULL)
+        return;
+    const struct mesa_request *req = mesa_client_request(app.last);
+    CHECK_EQ_INT(req->protocol.len, strlen(agreed));
+    CHECK(memcmp(req->protocol.p, agreed, req->protocol.len) == 0);
+}
+
+TEST(the_first_subprotocol_of_ours_that_is_offered_is_chosen)
+{
+    app_begin();
+    app.cfg.protocols.names = calloc(2, sizeof *app.cfg.protocols.names);
+    app.cfg.protocols.names[0] = strdup("v2");
+    app.cfg.protocols.names[1] = strdup("v1");
+    app.cfg.protocols.count = 2;
+    app.cfg.protocols.required = true;
+    app_start();
+    connect_with("v1, v2", "v2");
+    connect_with("v0,v1", "v1");
+    connect_with("v", NULL);
+    CHECK_EQ_INT(fake_status(), 400);
+    connect_with(NULL, NULL);
+    CHECK_EQ_INT(fake_status(), 400);
+    app_end();
+}
+
 TEST(a_get_on_the_websocket_path_is_426)
 {
     start_with_path();
