@@ -56,6 +56,7 @@ void mesa_conn_kill_later(struct mesa_conn *c)
 /* Gives back what only a connection that is served needs. */
 static void release(struct mesa_conn *c)
 {
+    mesa_job_cancel(&c->job);
     mesa_pending_drop(&c->output);
     mesa_pending_drop(&c->input);
     mesa_ws_reader_deinit(&c->reader);
@@ -92,6 +93,7 @@ struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
     mesa_list_init(&c->link);
     mesa_list_init(&c->work);
     mesa_timer_init(&c->timer, on_timeout);
+    mesa_job_init(&c->job, mesa_input_on_job);
     mesa_loop_hold(l->transport->loop);
 
     c->listener = l;
@@ -154,8 +156,6 @@ void mesa_conn_turn(struct mesa_conn *c)
     }
     if (!c->kill && c->phase == MESA_CONN_OPEN && c->closing != NULL)
         mesa_ws_send_close(c);
-    /* a close that comes now is answered in the next turn: behind what the layers above have to say */
-    mesa_input_turn(c);
     if (c->kill)
         mesa_conn_end(c);
 }

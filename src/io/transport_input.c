@@ -2,12 +2,33 @@
  *
  * What arrives is read into one buffer for all connections, and worked on there. Only the rest is kept
  * with its connection: the beginning of a head, or everything behind the point where reading stopped.
+ *
+ * A read may hold thousands of messages, and a handler may take long. So each connection works for a slice;
+ * what it has left then is kept, its socket is not read, and it goes on as a job of the loop: behind the
+ * others that wait so, while everything that is polled has its turn in between.
  */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "io/transport_internal.h"
+
+/* Of one connection. In between the clock is read first often, then seldom: cheap messages do not pay for
+ * it, and expensive ones do not add up. */
+enum { SLICE_NS = 2000000, SLICE_ITEMS = 256, ITEMS_PER_LOOK = 8 };
+
+static void begin_slice(struct mesa_conn *c, uint64_t now_ns)
+{
+    c->transport->poller->slice = (struct mesa_slice){.end_ns = now_ns + SLICE_NS};
+}
+
+/* Counts a frame or a request, behind which there is more. */
+static void count_item(struct mesa_slice *s)
+{
+    unsigned n = ++s->items;
+    if (n % ITEMS_PER_LOOK == 0 || (n & (n - 1)) == 0)
+        s->over = n >= SLICE_ITEMS || uv_hrtime() >= s->end_ns;
+}
 
 /* -- the request -- */
 
@@ -66,6 +87,14 @@ static char *take_head(struct mesa_conn *c, char *p, char *end)
             mesa_http_begin(c);
         return p + len;
     }
+    return p;
+}
+
+static char *take_request(struct mesa_conn *c, char *p, char *end)
+{
+    p = take_head(c, p, end);
+    if (p < end)
+        count_item(&c->transport->poller->slice);
     return p;
 }
 
@@ -129,32 +158,36 @@ static bool is_deaf(const struct mesa_conn *c)
 
 static char *take_frames(struct mesa_conn *c, char *p, char *end)
 {
+    struct mesa_slice *slice = &c->transport->poller->slice;
     struct mesa_ws_item item = {.kind = MESA_WS_ITEM_DATA};
     while (item.kind != MESA_WS_ITEM_NONE) {
         if (is_deaf(c) || c->phase != MESA_CONN_OPEN)
             return end;
-        if (!c->reading)
+        if (!c->reading || slice->over)
             return p;
         mesa_ws_reader_next(&c->reader, &p, end, &item);
         take_item(c, &item);
+        if (p < end)
+            count_item(slice);
     }
     return end;
 }
 
 /* -- whatever comes -- */
 
-/* Takes what it can from `p`; returns how far it came: less than `end` when reading has stopped, or when
- * the rest is the beginning of a head (c->starved). */
+/* Takes what it can from `p`; returns how far it came: less than `end` when reading has stopped, the slice
+ * is over, or the rest is the beginning of a head (c->starved). */
 static char *take(struct mesa_conn *c, char *p, char *end)
 {
+    struct mesa_slice *slice = &c->transport->poller->slice;
     c->starved = false;
-    while (p < end && c->reading && !c->starved) {
+    while (p < end && c->reading && !c->starved && !slice->over) {
         if (is_deaf(c))
             return end;
         if (c->phase == MESA_CONN_OPEN)
             p = take_frames(c, p, end);
         else if (c->phase == MESA_CONN_REQUEST)
-            p = take_head(c, p, end);
+            p = take_request(c, p, end);
         else if (c->phase == MESA_CONN_HTTP)
             p = take_body(c, p, end);
         else
@@ -188,12 +221,49 @@ static void take_new(struct mesa_conn *c, char *p, char *end)
         mesa_conn_kill_later(c);
 }
 
-void mesa_input_read(struct mesa_conn *c)
+/* Whether something is kept that can be worked on now. */
+static bool has_work(const struct mesa_conn *c)
 {
-    struct mesa_poller *poller = c->transport->poller;
-    char *p = poller->input;
-    ssize_t n = c->tls == NULL ? recv(c->fd, p, sizeof poller->input, MSG_DONTWAIT)
-                               : mesa_tls_read(&c->tls->session, p, sizeof poller->input);
+    return c->input != NULL && !c->starved && c->reading;
+}
+
+/* Whether the TLS session has bytes that can be worked on now. */
+static bool has_unread(const struct mesa_conn *c)
+{
+    return mesa_secure_has_more(c) && c->reading && (c->input == NULL || c->starved);
+}
+
+void mesa_input_go_on(struct mesa_conn *c)
+{
+    if ((c->input == NULL && c->tls == NULL) || c->kill || mesa_job_queued(&c->job))
+        return;
+    if (mesa_secure_begins(c) || has_work(c) || has_unread(c))
+        mesa_loop_queue(c->transport->loop, &c->job);
+}
+
+void mesa_input_on_job(struct mesa_job *job)
+{
+    struct mesa_conn *c = MESA_CONTAINER_OF(job, struct mesa_conn, job);
+    if (c->kill)
+        return;
+    if (mesa_secure_begins(c)) {
+        mesa_secure_shake_hands(c);
+    } else if (has_work(c)) {
+        begin_slice(c, uv_hrtime());
+        take_kept(c);
+        mesa_input_go_on(c);
+        mesa_link_watch(c);
+    } else if (has_unread(c)) {
+        mesa_input_read(c, uv_hrtime());
+    }
+}
+
+void mesa_input_read(struct mesa_conn *c, uint64_t now_ns)
+{
+    char *p = c->transport->poller->input;
+    ssize_t n = c->tls == NULL ? recv(c->fd, p, MESA_INPUT_BYTES, MSG_DONTWAIT)
+                               : mesa_tls_read(&c->tls->session, p, MESA_INPUT_BYTES);
+    begin_slice(c, now_ns);
     if (n > 0 && c->input == NULL) {
         take_new(c, p, p + n);
     } else if (n > 0) {
@@ -204,19 +274,8 @@ void mesa_input_read(struct mesa_conn *c)
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         mesa_conn_kill_later(c);
     }
-    if (c->tls != NULL) {
-        if (c->tls->session.wants_write)
-            c->wants_writable = true;
-        mesa_secure_go_on(c);
-    }
-    mesa_link_watch(c);
-}
-
-void mesa_input_turn(struct mesa_conn *c)
-{
-    if (c->input == NULL || c->starved || !c->reading)
-        return;
-    take_kept(c);
-    mesa_secure_go_on(c);
+    if (c->tls != NULL && c->tls->session.wants_write)
+        c->wants_writable = true;
+    mesa_input_go_on(c);
     mesa_link_watch(c);
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 #include "base/buf.h"
 #include "base/list.h"
@@ -28,7 +29,8 @@ enum {
     MESA_HTTP_STALL_TIMEOUT_MS = 30000,
     MESA_MAX_HEADER_BYTES = 8192, /* of a request head; more gets 431 */
     MESA_INPUT_BYTES = 64 * 1024, /* what one read takes */
-    MESA_MAX_REASON_BYTES = 123,  /* RFC 6455 section 5.5 */
+    MESA_EVENTS_PER_POLL = 32,
+    MESA_MAX_REASON_BYTES = 123, /* RFC 6455 section 5.5 */
 };
 
 /* RFC 6455 section 7.4.1. */
@@ -50,10 +52,20 @@ struct mesa_capture {
     char ip[48]; /* MESA_ADDRESS_TEXT_LEN */
 };
 
+/* What one connection may have done before all others have their turn. */
+struct mesa_slice {
+    uint64_t end_ns;
+    unsigned items; /* taken so far: frames, and requests */
+    bool over;
+};
+
 /* The sockets of all connections. */
 struct mesa_poller {
     uv_poll_t poll;
     int fd;
+    struct epoll_event events[MESA_EVENTS_PER_POLL];
+    int event_next, event_count;  /* of `events`: those that wait for the next turn */
+    struct mesa_slice slice;      /* of the connection that is being worked on */
     char input[MESA_INPUT_BYTES]; /* what was read last, for whichever connection */
 };
 
@@ -155,6 +167,7 @@ struct mesa_conn {
     size_t checked;              /* bytes of `message` known to be UTF-8 */
     struct mesa_pending *output; /* what `fd` has not taken; NULL: nothing */
     struct mesa_pending *input;  /* what was read and not worked on; NULL: nothing */
+    struct mesa_job job;         /* the next step of a TLS handshake, or of working on input */
     size_t
         unsent; /* while it ends: bytes the peer had still to take when that was last looked at */
     struct mesa_ws_reader reader;
@@ -179,8 +192,6 @@ struct mesa_conn {
 /* TLS of a connection. */
 struct mesa_secure {
     struct mesa_tls session;
-    struct mesa_conn *conn;
-    struct mesa_job job; /* the next step of the handshake, or reading on */
 };
 
 /* transport_listen.c */
@@ -232,18 +243,23 @@ bool mesa_link_flush(struct mesa_conn *c);
 size_t mesa_link_unsent(const struct mesa_conn *c);
 
 /* transport_input.c */
-/* Reads the socket and works on what has come. */
-void mesa_input_read(struct mesa_conn *c);
-/* Goes on with what was read before reading stopped. */
-void mesa_input_turn(struct mesa_conn *c);
+/* Reads the socket and works on what has come, for a slice that begins at `now_ns`. */
+void mesa_input_read(struct mesa_conn *c, uint64_t now_ns);
+/* Soon goes on with the TLS handshake, with what was read before, or with reading when the TLS session
+ * has bytes that no poll tells of; each connection in its turn. */
+void mesa_input_go_on(struct mesa_conn *c);
+/* For conn->job. */
+void mesa_input_on_job(struct mesa_job *job);
 
 /* transport_secure.c: TLS; without it all of these do nothing */
 /* False: no memory. */
 bool mesa_secure_start(struct mesa_conn *c, int fd);
 /* Whether the handshake is not done yet. */
 bool mesa_secure_begins(const struct mesa_conn *c);
-/* Soon goes on with the handshake, or with reading when the session has bytes that no poll tells of. */
-void mesa_secure_go_on(struct mesa_conn *c);
+/* The next step of the handshake. */
+void mesa_secure_shake_hands(struct mesa_conn *c);
+/* Whether the session has bytes that no poll tells of. */
+bool mesa_secure_has_more(const struct mesa_conn *c);
 /* With `farewell` the peer learns that nothing follows. */
 void mesa_secure_end(struct mesa_conn *c, bool farewell);
 

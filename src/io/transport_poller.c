@@ -4,15 +4,13 @@
  * all that happened.
  */
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
-#include "base/uninit.h"
 #include "io/transport_internal.h"
 
 enum {
-    EVENTS_PER_TURN = 32, /* more of them wait for the next one, as do timers */
-    TURN_NS = 1000000,    /* of work, when handlers take long: what they answered goes out */
+    /* of events in one turn, when handlers take long: what they answered goes out, and timers run */
+    TURN_NS = 1000000,
     READ_EVENTS = EPOLLIN | EPOLLRDHUP,
 };
 
@@ -35,10 +33,7 @@ void mesa_link_watch(struct mesa_conn *c)
 void mesa_link_set_reading(struct mesa_conn *c, bool reading)
 {
     c->reading = reading;
-    if (reading && c->input != NULL)
-        mesa_conn_mark(c);
-    else if (reading)
-        mesa_secure_go_on(c);
+    mesa_input_go_on(c);
     mesa_link_watch(c);
 }
 
@@ -62,14 +57,14 @@ static void on_writable(struct mesa_conn *c)
     }
     if (mesa_link_buffered(c))
         return;
-    mesa_secure_go_on(c); /* reading may have waited for it */
+    mesa_input_go_on(c); /* reading may have waited for it */
     if (c->phase == MESA_CONN_HTTP)
         mesa_http_writable(c);
     else
         mesa_ws_writable(c);
 }
 
-static void on_event(struct mesa_conn *c, uint32_t events)
+static void on_event(struct mesa_conn *c, uint32_t events, uint64_t now_ns)
 {
     if (c->kill)
         return;
@@ -78,7 +73,7 @@ static void on_event(struct mesa_conn *c, uint32_t events)
         return;
     }
     if (mesa_secure_begins(c)) {
-        mesa_secure_go_on(c);
+        mesa_input_go_on(c);
         return;
     }
     if ((events & EPOLLOUT) != 0)
@@ -88,28 +83,29 @@ static void on_event(struct mesa_conn *c, uint32_t events)
     if (c->reading && c->input != NULL && !c->starved)
         return; /* something to work on first */
     if (c->reading)
-        mesa_input_read(c);
+        mesa_input_read(c, now_ns);
     else if ((events & (EPOLLHUP | EPOLLERR)) != 0)
         /* whoever had their turn before may have stopped it: only a reset is news */
         mesa_conn_kill_later(c);
 }
 
+/* Those for which no time is left come first in the next turn: the kernel would begin with the same ones
+ * again. None of them goes away here: connections end at the end of the turn. */
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
-    MESA_UNINIT struct epoll_event ready[EVENTS_PER_TURN];
     struct mesa_poller *p = poll->data;
     (void)status;
     (void)events;
-    int n = epoll_wait(p->fd, ready, EVENTS_PER_TURN, 0);
-    uint64_t end = uv_hrtime() + TURN_NS;
-    bool late = false;
-    /* none of them goes away here: connections end at the end of the turn */
-    for (int i = 0; i < n; i++) {
-        struct mesa_conn *c = ready[i].data.ptr;
-        if (late && (c->events & (uint32_t)EPOLLET) == 0)
-            continue; /* is told again */
-        on_event(c, ready[i].events);
-        late = uv_hrtime() > end;
+    if (p->event_next >= p->event_count) {
+        p->event_next = 0;
+        p->event_count = epoll_wait(p->fd, p->events, MESA_EVENTS_PER_POLL, 0);
+    }
+    uint64_t now = uv_hrtime(), end = now + TURN_NS;
+    while (p->event_next < p->event_count && now < end) {
+        const struct epoll_event *e = &p->events[p->event_next++];
+        if (e->data.ptr != NULL)
+            on_event(e->data.ptr, e->events, now);
+        now = uv_hrtime();
     }
 }
 
@@ -125,6 +121,7 @@ enum mesa_status mesa_poller_open(struct mesa_transport *t)
         free(p);
         return MESA_EIO;
     }
+    p->event_next = p->event_count = 0;
     p->poll.data = p;
     uv_poll_start(&p->poll, UV_READABLE, on_ready);
     uv_unref((uv_handle_t *)&p->poll); /* connections keep the loop alive */
@@ -160,8 +157,12 @@ bool mesa_link_begin(struct mesa_conn *c, int fd)
 
 void mesa_link_close(struct mesa_conn *c)
 {
+    struct mesa_poller *p = c->transport->poller;
+    for (int i = p->event_next; i < p->event_count; i++)
+        if (p->events[i].data.ptr == c)
+            p->events[i].data.ptr = NULL;
     /* a child being started may hold the descriptor: closing it would not take it out of the set */
-    (void)epoll_ctl(c->transport->poller->fd, EPOLL_CTL_DEL, c->fd, NULL);
+    (void)epoll_ctl(p->fd, EPOLL_CTL_DEL, c->fd, NULL);
     close(c->fd);
     c->fd = -1;
 }
