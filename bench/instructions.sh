@@ -36,7 +36,7 @@ count_instructions() { # CASE...
       echo-16) count_case "$name" 20000 1 echo --depth 16 ;;
       echo-16-unread) count_case "$name" 20000 1 echo --depth 16 --type ECHO_RAW ;;
       echo-16k) count_case "$name" 3000 1 echo --depth 1 --size 16384 ;;
-      fanout-1) count_case "$name" 50 1001 fanout --connections 1000 --depth 1 ;;
+      fanout-1) count_case "$name" 300 1001 fanout --connections 1000 --depth 1 ;;
       fanout-16) count_case "$name" 400 1001 fanout --connections 1000 --depth 16 ;;
       handshake) count_case "$name" 1000 1 handshake ;;
       *) die "--instructions: there is no '$name'" ;;

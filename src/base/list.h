@@ -34,6 +34,12 @@ static inline void mesa_list_append(struct mesa_list *head, struct mesa_list *n)
     head->prev = n;
 }
 
+/* The same at its front. */
+static inline void mesa_list_prepend(struct mesa_list *head, struct mesa_list *n)
+{
+    mesa_list_append(head->next, n);
+}
+
 /* Takes `n` out of its list, if any, and initialises it; safe to repeat. */
 static inline void mesa_list_remove(struct mesa_list *n)
 {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/inline.h"
 #include "base/pool.h"
 
 enum { FIN = 0x80, CONTROL = 0x08, SHORT_MAX = 125, LENGTH_16 = 126, LENGTH_64 = 127 };
@@ -21,7 +22,7 @@ static struct mesa_frame *frame_alloc(size_t bytes)
 #endif
 }
 
-static void frame_free(struct mesa_frame *f)
+void mesa_frame_free(struct mesa_frame *f)
 {
 #ifdef MESA_SANITIZED
     free(f);
@@ -52,8 +53,8 @@ static void write_header(struct mesa_frame *f, size_t payload_len)
 }
 
 /* A frame whose payload is still to be written. */
-static enum mesa_status frame_begin(struct mesa_frame **out, enum mesa_ws_opcode opcode,
-                                    size_t payload_len)
+MESA_INLINE enum mesa_status frame_begin(struct mesa_frame **out, enum mesa_ws_opcode opcode,
+                                         size_t payload_len)
 {
     const size_t overhead = sizeof(struct mesa_frame) + 10;
     if (payload_len > SIZE_MAX - overhead)
@@ -104,16 +105,4 @@ enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opc
     if (rc == MESA_OK)
         put_span(payload(*out), (struct mesa_span){bytes, len});
     return rc;
-}
-
-struct mesa_frame *mesa_frame_ref(struct mesa_frame *f)
-{
-    f->refs++;
-    return f;
-}
-
-void mesa_frame_unref(struct mesa_frame *f)
-{
-    if (f != NULL && --f->refs == 0)
-        frame_free(f);
 }

@@ -38,9 +38,21 @@ enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opc
 enum mesa_status mesa_frame_new3(struct mesa_frame **out, enum mesa_ws_opcode opcode,
                                  struct mesa_span a, struct mesa_span b, struct mesa_span c);
 
-struct mesa_frame *mesa_frame_ref(struct mesa_frame *f);
+static inline struct mesa_frame *mesa_frame_ref(struct mesa_frame *f)
+{
+    f->refs++;
+    return f;
+}
+
+/* What mesa_frame_unref leaves to frame.c. */
+void mesa_frame_free(struct mesa_frame *f);
+
 /* NULL is accepted. */
-void mesa_frame_unref(struct mesa_frame *f);
+static inline void mesa_frame_unref(struct mesa_frame *f)
+{
+    if (f != NULL && --f->refs == 0)
+        mesa_frame_free(f);
+}
 
 static inline struct mesa_span mesa_frame_payload(const struct mesa_frame *f)
 {

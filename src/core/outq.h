@@ -48,8 +48,7 @@ static inline enum mesa_status mesa_outq_push(struct mesa_outq *q, struct mesa_f
         if (rc != MESA_OK)
             return rc;
     }
-    *mesa_outq_slot(q, q->count) = f;
-    f->refs++;
+    *mesa_outq_slot(q, q->count) = mesa_frame_ref(f);
     q->count++;
     q->bytes += f->len;
     return MESA_OK;
@@ -70,6 +69,8 @@ static inline struct mesa_frame *mesa_outq_at(const struct mesa_outq *q, size_t 
     struct mesa_frame *const *ring = q->ring != NULL ? q->ring : q->inline_ring;
     return ring[(q->head + i) & (q->cap - 1)];
 }
+/* Whether the queue is these frames, as many as it has. */
+bool mesa_outq_equals(const struct mesa_outq *q, struct mesa_frame *const *frames);
 /* Drops the first `n` frames, n <= count. */
 void mesa_outq_drop(struct mesa_outq *q, size_t n);
 

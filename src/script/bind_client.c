@@ -55,9 +55,8 @@ void mesa_script_release_client(lua_State *L, struct client_box *box)
     luaL_unref(L, LUA_REGISTRYINDEX, ref);
 }
 
-void mesa_script_push_fields(lua_State *L, int index)
+void mesa_script_push_fields(lua_State *L, int index, const struct client_box *box)
 {
-    const struct client_box *box = lua_touserdata(L, index);
     if (box->has_fields)
         lua_getfenv(L, index);
     else

@@ -114,7 +114,7 @@ static void handle_message(struct script_server *s, struct client_box *box, stru
         tell_of_op_2(s);
     lua_State *co = mesa_task_state(t);
     lua_rawgeti(co, LUA_REGISTRYINDEX, box->self_ref);
-    mesa_script_push_fields(co, 2);
+    mesa_script_push_fields(co, 2, box);
     int nargs = 2;
     bool decoded = e != NULL && will_be_read(s, e);
     if (e != NULL) {
@@ -209,27 +209,38 @@ static void on_connection(void *ctx, struct mesa_client *c)
     mesa_task_run(t, 1, on_connected, box);
 }
 
-static void deliver(struct script_server *s, struct mesa_client *c, struct mesa_span text,
-                    bool binary, const struct mesa_envelope *e)
+/* A client whose connection event was lost. */
+static MESA_NOINLINE struct client_box *make_box(struct script_server *s, struct mesa_client *c)
+{
+    mesa_script_push_client(s->vm->L, s, c);
+    lua_pop(s->vm->L, 1);
+    return mesa_client_data(c);
+}
+
+static MESA_NOINLINE void deliver_crowded(struct script_server *s, struct client_box *box,
+                                          struct mesa_span text, bool binary,
+                                          const struct mesa_envelope *e)
+{
+    lua_rawgeti(s->vm->L, LUA_REGISTRYINDEX, box->self_ref); /* a handler may let go of it */
+    handle_message(s, box, text, binary, e);
+    mesa_inbox_hold(box);
+    lua_pop(s->vm->L, 1);
+}
+
+MESA_INLINE void deliver(struct script_server *s, struct mesa_client *c, struct mesa_span text,
+                         bool binary, const struct mesa_envelope *e)
 {
     if (!admit(s, c))
         return;
     struct client_box *box = mesa_client_data(c);
-    if (box == NULL) {
-        mesa_script_push_client(s->vm->L, s, c);
-        lua_pop(s->vm->L, 1);
-        box = mesa_client_data(c);
-    }
-    if (!may_handle(box)) {
+    if (box == NULL)
+        box = make_box(s, c);
+    if (!may_handle(box))
         mesa_inbox_push(box, text, binary ? MESA_WAITING_BINARY : MESA_WAITING_TEXT);
-    } else if (!s->crowded) {
+    else if (!s->crowded)
         handle_message(s, box, text, binary, e);
-    } else {
-        lua_rawgeti(s->vm->L, LUA_REGISTRYINDEX, box->self_ref); /* a handler may let go of it */
-        handle_message(s, box, text, binary, e);
-        mesa_inbox_hold(box);
-        lua_pop(s->vm->L, 1);
-    }
+    else
+        deliver_crowded(s, box, text, binary, e);
 }
 
 static void on_message(void *ctx, struct mesa_client *c, const struct mesa_envelope *e,

@@ -46,13 +46,12 @@ static struct mesa_raw_block *push_block(struct mesa_vm *vm, lua_State *L, size_
 
 double mesa_raw_push(struct mesa_vm *vm, lua_State *L, struct mesa_span json)
 {
+    lua_pushnumber(L, vm->raw_number + 1);
     struct mesa_raw_block *b = push_block(vm, L, json.len);
     uint32_t from = b->count > 0 ? b->ends[b->count - 1] : 0;
     memcpy(b->bytes + from, json.p, json.len);
     b->ends[b->count++] = from + (uint32_t)json.len;
-    lua_pushnumber(L, ++vm->raw_number);
-    lua_insert(L, -2);
-    return vm->raw_number;
+    return ++vm->raw_number;
 }
 
 static bool find(const struct mesa_raw_block *b, double number, struct mesa_span *json)

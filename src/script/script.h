@@ -317,8 +317,8 @@ void mesa_script_push_client(lua_State *L, struct script_server *s, struct mesa_
 /* Unpins the object once the client has left and none of its handlers runs. */
 void mesa_script_release_client(lua_State *L, struct client_box *box);
 struct client_box *mesa_script_check_client(lua_State *L, int index);
-/* Pushes the client's fields table or nil. `index` is the object. */
-void mesa_script_push_fields(lua_State *L, int index);
+/* Pushes the client's fields table or nil. `index` is the object of `box`. */
+void mesa_script_push_fields(lua_State *L, int index, const struct client_box *box);
 /* As above, and makes the table when it is missing. */
 void mesa_script_push_own_fields(lua_State *L, int index);
 

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/inline.h"
 #include "base/log.h"
 #include "script/script.h"
 
@@ -113,7 +114,7 @@ void mesa_task_share(struct mesa_task *t, enum mesa_memory_share share)
     t->share = share;
 }
 
-static void task_free(struct mesa_task *t)
+static MESA_NOINLINE void task_free(struct mesa_task *t)
 {
     mesa_loop_cancel(t->vm->loop, &t->timer);
     mesa_job_cancel(&t->resume);
@@ -123,7 +124,7 @@ static void task_free(struct mesa_task *t)
     free(t);
 }
 
-static void report_begun(struct mesa_task *t)
+static inline void report_begun(struct mesa_task *t)
 {
     void (*begun)(void *ctx) = t->begun;
     t->begun = NULL;
@@ -132,7 +133,7 @@ static void report_begun(struct mesa_task *t)
 }
 
 /* The task is over. A coroutine that ended well is used again, unless a script may still mean this task by it. */
-static void task_finish(struct mesa_task *t, bool reusable)
+MESA_INLINE void task_finish(struct mesa_task *t, bool reusable)
 {
     mesa_task_done_fn done = t->done;
     void *ctx = t->ctx;
@@ -140,11 +141,13 @@ static void task_finish(struct mesa_task *t, bool reusable)
     report_begun(t);
     if (done != NULL)
         done(t, ctx);
-    if (reusable && !t->kept && t->vm->idle_task_count < MESA_TASK_POOL_MAX) {
-        lua_settop(t->co, 0);
+    struct mesa_vm *vm = t->vm;
+    if (reusable && !t->kept && vm->idle_task_count < MESA_TASK_POOL_MAX) {
+        if (lua_gettop(t->co) > 0)
+            lua_settop(t->co, 0);
         mesa_list_remove(&t->link);
-        mesa_list_append(&t->vm->idle_tasks, &t->link);
-        t->vm->idle_task_count++;
+        mesa_list_prepend(&vm->idle_tasks, &t->link); /* what it needs is still at hand */
+        vm->idle_task_count++;
     } else {
         task_free(t);
     }
@@ -168,6 +171,27 @@ static void left_lua(struct mesa_vm *vm)
         mesa_memory_leave(vm);
 }
 
+/* It has not returned: it waits, or is over all the same. */
+static MESA_NOINLINE void not_returned(struct mesa_task *t, int status)
+{
+    struct mesa_vm *vm = t->vm;
+    if (status == LUA_YIELD && t->waiting) {
+        mesa_list_remove(&t->link);
+        mesa_list_append(&vm->waiting_tasks, &t->link);
+        mesa_quick_forget(vm);
+        report_begun(t);
+        return;
+    }
+    if (!vm->exiting) { /* what it ended with was not only to end it */
+        if (status == LUA_YIELD) {
+            lua_settop(t->co, 0);
+            lua_pushliteral(t->co, "it yielded from C code that is not mesa's, and was abandoned");
+        }
+        mesa_script_log_error(vm, t->co, "handler failed: ");
+    }
+    task_finish(t, false);
+}
+
 static void task_resume(struct mesa_task *t, int nargs)
 {
     struct mesa_vm *vm = t->vm;
@@ -186,25 +210,10 @@ static void task_resume(struct mesa_task *t, int nargs)
         mesa_script_unwound(vm);
     if (outer == NULL)
         left_lua(vm);
-
-    if (status == 0) {
+    if (status == 0)
         task_finish(t, true);
-    } else if (status == LUA_YIELD && t->waiting) {
-        mesa_list_remove(&t->link);
-        mesa_list_append(&vm->waiting_tasks, &t->link);
-        mesa_quick_forget(vm);
-        report_begun(t);
-    } else if (vm->exiting) { /* what it ended with was only to end it */
-        task_finish(t, false);
-    } else if (status == LUA_YIELD) {
-        lua_settop(t->co, 0);
-        lua_pushliteral(t->co, "it yielded from C code that is not mesa's, and was abandoned");
-        mesa_script_log_error(vm, t->co, "handler failed: ");
-        task_finish(t, false);
-    } else {
-        mesa_script_log_error(vm, t->co, "handler failed: ");
-        task_finish(t, false);
-    }
+    else
+        not_returned(t, status);
 }
 
 void mesa_task_run(struct mesa_task *t, int nargs, mesa_task_done_fn done, void *ctx)

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "base/inline.h"
 #include "server/internal.h"
 
 static bool wants(const struct mesa_client *c)
@@ -13,18 +14,38 @@ static bool wants(const struct mesa_client *c)
     return !c->closed && !mesa_client_is_shut_out(c);
 }
 
+/* The next frame the client is to be given. */
+static struct mesa_frame *next_frame(const struct mesa_client *c, const struct mesa_broadcasts *b)
+{
+    return b->frames[b->count - (b->total - c->broadcasts)];
+}
+
+/* With whatever may come of it: the client is closed, a hook sends more. */
+static MESA_NOINLINE void settle_slowly(struct mesa_client *c)
+{
+    struct mesa_broadcasts *b = &c->server->broadcasts;
+    mesa_client_ref(c);
+    while (c->broadcasts < b->total) {
+        struct mesa_frame *f = next_frame(c, b);
+        c->broadcasts++;
+        if (wants(c))
+            (void)mesa_client_queue(c, f);
+    }
+    mesa_client_unref(c);
+}
+
 void mesa_client_settle(struct mesa_client *c)
 {
     struct mesa_server *s = c->server;
     if (s == NULL || c->broadcasts == s->broadcasts.total)
         return;
-    mesa_client_ref(c);
-    while (c->broadcasts < s->broadcasts.total) {
-        uint64_t behind = s->broadcasts.total - c->broadcasts++;
-        if (wants(c))
-            (void)mesa_client_queue(c, s->broadcasts.frames[s->broadcasts.count - behind]);
+    if (wants(c)) {
+        while (mesa_client_queue_quickly(c, next_frame(c, &s->broadcasts))) {
+            if (++c->broadcasts == s->broadcasts.total)
+                return;
+        }
     }
-    mesa_client_unref(c);
+    settle_slowly(c);
 }
 
 size_t mesa_client_unsettled_bytes(const struct mesa_client *c)

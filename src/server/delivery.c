@@ -45,15 +45,10 @@ static size_t gather_count(const struct mesa_outq *q)
     return n;
 }
 
-static bool gather_matches(const struct mesa_gather *g, const struct mesa_outq *q, size_t n)
+/* Whether the queue is just the frames whose bytes are there. */
+static bool gather_matches(const struct mesa_gather *g, const struct mesa_outq *q)
 {
-    if (g->count != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (g->frames[i] != mesa_outq_at(q, i))
-            return false;
-    }
-    return true;
+    return g->count > 0 && g->count == mesa_outq_count(q) && mesa_outq_equals(q, g->frames);
 }
 
 /* Remembers which frames the bytes are; without memory the next connection gathers anew. */
@@ -73,8 +68,6 @@ static void gather_remember(struct mesa_gather *g, const struct mesa_outq *q, si
 
 static enum mesa_status gather(struct mesa_gather *g, const struct mesa_outq *q, size_t n)
 {
-    if (gather_matches(g, q, n))
-        return MESA_OK;
     gather_forget(g);
     mesa_buf_reset(&g->bytes, MESA_GATHER_BYTES);
     for (size_t i = 0; i < n; i++) {
@@ -94,12 +87,16 @@ static enum mesa_status write_some(struct mesa_client *c)
 {
     struct mesa_server *s = c->server;
     struct mesa_gather *g = &s->gather;
-    size_t n = gather_count(&c->outq);
     const struct mesa_frame *first = mesa_outq_at(&c->outq, 0);
     const void *bytes = first->bytes;
-    size_t len = first->len;
+    size_t len = first->len, n = g->count;
 
-    if (n > 1 && gather(g, &c->outq, n) == MESA_OK) {
+    bool gathered = gather_matches(g, &c->outq);
+    if (!gathered) {
+        n = gather_count(&c->outq);
+        gathered = n > 1 && gather(g, &c->outq, n) == MESA_OK;
+    }
+    if (gathered) {
         bytes = g->bytes.data;
         len = g->bytes.len;
     } else {
@@ -176,6 +173,8 @@ enum mesa_status mesa_client_queue(struct mesa_client *c, struct mesa_frame *f)
 {
     if (c->closed)
         return MESA_ECLOSED;
+    if (mesa_client_queue_quickly(c, f))
+        return MESA_OK;
     struct mesa_server *s = c->server;
     size_t limit = s->cfg.limits.max_backpressure;
 
@@ -211,16 +210,9 @@ enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f)
 
 bool mesa_client_try_send(struct mesa_client *c, struct mesa_frame *f)
 {
-    struct mesa_server *s = c->server;
-    if (c->closed || mesa_client_is_shut_out(c) || c->backed_up || c->stored != NULL ||
-        s->depth == 0 || c->broadcasts != s->broadcasts.total ||
-        f->len > s->cfg.limits.max_backpressure / 2 ||
-        mesa_outq_push(&c->outq, f, s->cfg.limits.max_backpressure / 2) != MESA_OK)
-        return false;
-    c->pushed++;
-    if (mesa_list_empty(&c->link))
-        mesa_list_append(&s->dirty, &c->link);
-    return true;
+    const struct mesa_server *s = c->server;
+    return !c->closed && !mesa_client_is_shut_out(c) && !c->backed_up && c->stored == NULL &&
+           s->depth > 0 && c->broadcasts == s->broadcasts.total && mesa_client_queue_quickly(c, f);
 }
 
 enum mesa_status mesa_client_send(struct mesa_client *c, struct mesa_frame *f)

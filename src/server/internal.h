@@ -199,6 +199,17 @@ void mesa_client_leave_user(struct mesa_client *c, bool vanished);
 enum mesa_status mesa_client_push(struct mesa_client *c, struct mesa_frame *f);
 /* The same without a look at what everybody gets. */
 enum mesa_status mesa_client_queue(struct mesa_client *c, struct mesa_frame *f);
+/* The usual case of it, of an open client: room without a look at the bounds. False: it is not that. */
+static inline bool mesa_client_queue_quickly(struct mesa_client *c, struct mesa_frame *f)
+{
+    size_t quick = c->server->cfg.limits.max_backpressure / 2;
+    if (f->len > quick || mesa_outq_push(&c->outq, f, quick) != MESA_OK)
+        return false;
+    c->pushed++;
+    if (!c->backed_up && mesa_list_empty(&c->link))
+        mesa_list_append(&c->server->dirty, &c->link);
+    return true;
+}
 /* Writes what is queued, as far as the transport takes it. Calls no hook. */
 void mesa_client_flush(struct mesa_client *c);
 void mesa_server_flush_all(struct mesa_server *s);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inline.h"
 #include "base/uninit.h"
 #include "base/utf8.h"
 #include "server/internal.h"
@@ -48,17 +49,28 @@ out:
 
 /* -- what comes in -- */
 
-static void store_received(struct mesa_client *c, struct mesa_span text)
+static MESA_NOINLINE void store_received(struct mesa_client *c, struct mesa_span text)
 {
     struct mesa_frame *f;
-    if (c->stored == NULL || mesa_frame_new(&f, MESA_WS_TEXT, text.p, text.len) != MESA_OK)
+    if (mesa_frame_new(&f, MESA_WS_TEXT, text.p, text.len) != MESA_OK)
         return;
     mesa_client_store(c, MESA_STORED_RECEIVED, f);
     mesa_frame_unref(f);
 }
 
-static void act(struct mesa_client *c, const struct mesa_action *a, const struct mesa_envelope *e,
-                struct mesa_span text)
+MESA_INLINE void handle(struct mesa_client *c, const struct mesa_envelope *e, struct mesa_span text)
+{
+    struct mesa_server *s = c->server;
+    mesa_trace_message(c, e, text.len);
+    if (c->stored != NULL)
+        store_received(c, text);
+    mesa_server_tell_portal(c, MESA_PORTAL_MESSAGE, e);
+    if (!c->closed && s->hooks.on_message != NULL)
+        s->hooks.on_message(s->ctx, c, e, text);
+}
+
+static MESA_NOINLINE void act(struct mesa_client *c, const struct mesa_action *a,
+                              const struct mesa_envelope *e, struct mesa_span text)
 {
     struct mesa_server *s = c->server;
     switch (a->kind) {
@@ -66,11 +78,7 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
     case MESA_ACTION_ACKNOWLEDGED:
         break;
     case MESA_ACTION_MESSAGE:
-        mesa_trace_message(c, e, text.len);
-        store_received(c, text);
-        mesa_server_tell_portal(c, MESA_PORTAL_MESSAGE, e);
-        if (!c->closed && s->hooks.on_message != NULL)
-            s->hooks.on_message(s->ctx, c, e, text);
+        handle(c, e, text);
         break;
     case MESA_ACTION_LATER:
         if (s->hooks.on_early != NULL)
@@ -95,6 +103,34 @@ static void act(struct mesa_client *c, const struct mesa_action *a, const struct
     }
 }
 
+static MESA_NOINLINE void receive_envelope(struct mesa_client *c, const struct mesa_envelope *e,
+                                           struct mesa_span text)
+{
+    struct mesa_action a = mesa_client_state_receive(&c->state, &c->server->cfg, e);
+    if (a.kind == MESA_ACTION_MESSAGE)
+        handle(c, e, text);
+    else
+        act(c, &a, e, text);
+}
+
+/* What is no envelope as it stands. */
+static MESA_NOINLINE void receive_broken(struct mesa_client *c, enum mesa_status rc,
+                                         struct mesa_span text, struct mesa_json_error *err)
+{
+    unsigned depth = c->server->cfg.limits.max_depth;
+    struct mesa_envelope e;
+    struct mesa_buf mended;
+    mesa_buf_init(&mended);
+    rc = mesa_envelope_mend(rc, &text, depth, &e, &mended, err);
+    if (rc == MESA_OK) {
+        receive_envelope(c, &e, text);
+    } else {
+        struct mesa_action a = mesa_client_state_malformed(rc, text.p, text.len, depth, err);
+        act(c, &a, NULL, text);
+    }
+    mesa_buf_deinit(&mended);
+}
+
 static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
 {
     struct mesa_server *s = c->server;
@@ -104,23 +140,13 @@ static void receive(struct mesa_client *c, struct mesa_span text, bool binary)
             s->hooks.on_raw_message(s->ctx, c, text, binary);
         return;
     }
-
     MESA_UNINIT struct mesa_envelope e;
     MESA_UNINIT struct mesa_json_error err;
-    MESA_UNINIT struct mesa_buf mended; /* of what is no envelope as it stands */
-    unsigned depth = s->cfg.limits.max_depth;
-    enum mesa_status rc = mesa_envelope_parse(text.p, text.len, depth, &e, &err);
-    bool broken = rc != MESA_OK;
-    if (broken) {
-        mesa_buf_init(&mended);
-        rc = mesa_envelope_mend(rc, &text, depth, &e, &mended, &err);
-    }
-    struct mesa_action a = rc == MESA_OK
-                               ? mesa_client_state_receive(&c->state, &s->cfg, &e)
-                               : mesa_client_state_malformed(rc, text.p, text.len, depth, &err);
-    act(c, &a, &e, text);
-    if (broken)
-        mesa_buf_deinit(&mended);
+    enum mesa_status rc = mesa_envelope_parse(text.p, text.len, s->cfg.limits.max_depth, &e, &err);
+    if (rc == MESA_OK)
+        receive_envelope(c, &e, text);
+    else
+        receive_broken(c, rc, text, &err);
 }
 
 void mesa_client_receive_again(struct mesa_client *c, struct mesa_span text)

@@ -1,4 +1,5 @@
 /* trace.c - what happens to clients, for --log-level debug. Never what messages contain, nor queries: tokens are in them. */
+#include "base/inline.h"
 #include "base/log.h"
 #include "server/internal.h"
 
@@ -19,15 +20,20 @@ void mesa_trace_gone(const struct mesa_client *c, int code, struct mesa_span rea
         mesa_log(MESA_LOG_DEBUG, AREA, "client %.*s is gone: %d %.*s", NAME(c), code, SPAN(reason));
 }
 
-void mesa_trace_message(const struct mesa_client *c, const struct mesa_envelope *e, size_t bytes)
+static MESA_NOINLINE void trace_message(const struct mesa_client *c, const struct mesa_envelope *e,
+                                        size_t bytes)
 {
-    if (!mesa_log_enabled(MESA_LOG_DEBUG))
-        return;
     if (e == NULL)
         mesa_log(MESA_LOG_DEBUG, AREA, "client %.*s sent %zu bytes", NAME(c), bytes);
     else
         mesa_log(MESA_LOG_DEBUG, AREA, "client %.*s sent op %lld, type %.*s, %zu bytes", NAME(c),
                  (long long)e->op, SPAN(e->t.p != NULL ? e->t : MESA_SPAN("none")), bytes);
+}
+
+void mesa_trace_message(const struct mesa_client *c, const struct mesa_envelope *e, size_t bytes)
+{
+    if (mesa_log_enabled(MESA_LOG_DEBUG))
+        trace_message(c, e, bytes);
 }
 
 void mesa_trace_authenticating(const struct mesa_client *c)

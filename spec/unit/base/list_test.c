@@ -55,6 +55,21 @@ TEST(removing_is_safe_to_repeat)
     CHECK_EQ_INT(ids(&head), 132);
 }
 
+TEST(what_is_prepended_comes_first)
+{
+    struct mesa_list head;
+    struct item items[3];
+    fill(&head, items, 1, 3);
+    mesa_list_remove(&items[2].link);
+    mesa_list_prepend(&head, &items[2].link);
+    CHECK_EQ_INT(ids(&head), 312);
+    mesa_list_remove(&items[2].link);
+    CHECK_EQ_INT(ids(&head), 12);
+    mesa_list_init(&head);
+    mesa_list_prepend(&head, &items[2].link);
+    CHECK_EQ_INT(ids(&head), 3);
+}
+
 TEST(splice_moves_everything_to_the_tail)
 {
     struct mesa_list a, b;

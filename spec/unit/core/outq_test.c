@@ -98,3 +98,32 @@ TEST(a_drained_queue_holds_no_memory)
     CHECK_EQ_INT(mesa_outq_bytes(&q), 0);
     mesa_frame_unref(f);
 }
+
+TEST(a_queue_knows_the_frames_it_is_made_of_wherever_its_ring_begins)
+{
+    struct mesa_frame *frames[6], *others[6];
+    for (int i = 0; i < 6; i++)
+        frames[i] = others[i] = frame(i % 2 == 0 ? "even" : "odd");
+    for (int shift = 0; shift < 40; shift++) {
+        struct mesa_outq q;
+        mesa_outq_init(&q);
+        for (int i = 0; i < 5; i++) /* a ring of its own */
+            mesa_outq_push(&q, frames[0], SIZE_MAX);
+        for (int i = 0; i < shift; i++) {
+            mesa_outq_push(&q, frames[0], SIZE_MAX);
+            mesa_outq_drop(&q, 1);
+        }
+        for (int i = 0; i < 6; i++)
+            mesa_outq_push(&q, frames[i], SIZE_MAX);
+        mesa_outq_drop(&q, 5);
+        CHECK(mesa_outq_equals(&q, frames));
+        for (int i = 0; i < 6; i++) {
+            others[i] = frames[(i + 1) % 6];
+            CHECK(!mesa_outq_equals(&q, others));
+            others[i] = frames[i];
+        }
+        mesa_outq_deinit(&q);
+    }
+    for (int i = 0; i < 6; i++)
+        mesa_frame_unref(frames[i]);
+}
