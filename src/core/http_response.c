@@ -56,6 +56,11 @@ struct mesa_span mesa_http_response_header(const struct mesa_http_response *r, c
     return (struct mesa_span){NULL, 0};
 }
 
+struct mesa_span mesa_http_response_reason(const struct mesa_http_response *r)
+{
+    return (struct mesa_span){r->text.data, r->reason_len};
+}
+
 static bool is_token_byte(unsigned char c)
 {
     return c < 0x80 && (isalnum(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL));
@@ -117,7 +122,9 @@ static enum mesa_status read_status_line(struct mesa_http_response *r, struct me
         return malformed(r, "the status is not between 100 and 599");
     r->keep_alive = p[7] == '1';
     r->state = MESA_HTTP_HEADER;
-    return MESA_OK;
+    struct mesa_span reason = trim((struct mesa_span){p + 12, line.len - 12});
+    r->reason_len = reason.len;
+    return mesa_buf_append(&r->text, reason.p, reason.len);
 }
 
 /* -- the length of the body -- */
@@ -183,6 +190,10 @@ static enum mesa_status read_framing(struct mesa_http_response *r)
 /* The empty line behind the headers. */
 static enum mesa_status end_head(struct mesa_http_response *r)
 {
+    if (r->status == 101 && r->upgrade) {
+        r->state = MESA_HTTP_COMPLETE;
+        return MESA_OK;
+    }
     if (r->status == 101)
         return malformed(r, "it switches protocols, which nobody asked for");
     if (r->status < 200) {

@@ -39,12 +39,14 @@ struct mesa_http_response {
     enum mesa_http_response_state state;
     bool begun;      /* anything has arrived */
     bool head_only;  /* the answer to HEAD */
+    bool upgrade;    /* the answer to a request that asked for an upgrade: 101 completes it */
     bool keep_alive; /* the connection can take another request once this is complete */
     bool chunked;
     int status;
     const char *error;    /* what is wrong, after MESA_EPROTO or MESA_ETOOBIG */
     struct mesa_buf line; /* the part of a line that has arrived */
-    struct mesa_buf text; /* names in lower case, and values */
+    struct mesa_buf text; /* the reason, names in lower case, and values */
+    size_t reason_len;
     struct mesa_buf fields;
     struct mesa_buf body;
     size_t head_bytes; /* of lines, trailers included */
@@ -67,6 +69,8 @@ enum mesa_status mesa_http_response_end(struct mesa_http_response *r);
 size_t mesa_http_response_header_count(const struct mesa_http_response *r);
 void mesa_http_response_header_at(const struct mesa_http_response *r, size_t i,
                                   struct mesa_span *name, struct mesa_span *value);
+/* What the status line says behind the status: "OK"; may be empty. */
+struct mesa_span mesa_http_response_reason(const struct mesa_http_response *r);
 /* The first value of a header; absent when there is none. `name` in lower case. */
 struct mesa_span mesa_http_response_header(const struct mesa_http_response *r, const char *name);
 

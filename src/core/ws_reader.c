@@ -24,8 +24,8 @@ static const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *
         return "reserved bits";
     if ((opcode > MESA_WS_BINARY && opcode < MESA_WS_CLOSE) || opcode > MESA_WS_PONG)
         return "unknown opcode";
-    if ((h[1] & 0x80) == 0)
-        return "unmasked";
+    if (((h[1] & 0x80) == 0) != r->of_server)
+        return r->of_server ? "masked frame" : "unmasked";
     if (is_control(opcode)) {
         if (!fin)
             return "fragmented control frame";
@@ -38,8 +38,8 @@ static const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *
 
 static unsigned header_size(const uint8_t *h)
 {
-    unsigned len = h[1] & 0x7f;
-    return len < 126 ? 6 : len == 126 ? 8 : 14;
+    unsigned len = h[1] & 0x7f, key = h[1] >> 7 << 2;
+    return key + (len < 126 ? 2 : len == 126 ? 4 : 10);
 }
 
 /* The header of the next frame, in one piece; NULL: it is not complete, or `*problem` says why there is
@@ -81,7 +81,7 @@ static uint64_t big_endian(const uint8_t *p, unsigned n)
 static bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const char **problem)
 {
     unsigned len = h[1] & 0x7f, size = header_size(h);
-    r->left = len < 126 ? len : big_endian(h + 2, size - 6);
+    r->left = len < 126 ? len : big_endian(h + 2, len == 126 ? 2 : 8);
     if ((len == 126 && r->left < 126) || (len == 127 && r->left <= UINT16_MAX)) {
         *problem = "length not minimal";
         return false;
@@ -90,7 +90,8 @@ static bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const char *
         *problem = "length over 63 bits";
         return false;
     }
-    memcpy(&r->mask, h + size - 4, sizeof r->mask);
+    if (!r->of_server)
+        memcpy(&r->mask, h + size - 4, sizeof r->mask); /* else it is 0, which changes nothing */
     r->opcode = h[0] & 0x0f;
     r->fin = (h[0] & 0x80) != 0;
     r->in_frame = true;

@@ -1,8 +1,9 @@
-/* ws_reader.h - takes the bytes of a client apart into WebSocket frames (RFC 6455 section 5).
+/* ws_reader.h - takes the bytes of a peer apart into WebSocket frames (RFC 6455 section 5).
  *
- * Strict: frames must be masked, lengths minimal, reserved bits clear, control frames short and whole,
- * and fragments in order. Payload is unmasked where it lies. One per connection, embedded. Knows no
- * socket and bounds no message: the owner sees what a frame announces before its payload has come.
+ * Strict: frames of clients must be masked and those of servers must not, lengths minimal, reserved
+ * bits clear, control frames short and whole, and fragments in order. Payload is unmasked where it
+ * lies. One per connection, embedded. Knows no socket and bounds no message: the owner sees what a
+ * frame announces before its payload has come.
  * May include: base/, core/frame.h.
  */
 #ifndef MESA_CORE_WS_READER_H
@@ -26,6 +27,7 @@ struct mesa_ws_reader {
     uint8_t opcode;  /* of the current frame */
     uint8_t message; /* opcode of the message that is being received; 0: none */
     bool fin, in_frame;
+    bool of_server; /* frames must not be masked; of a client they must */
 };
 
 enum mesa_ws_item_kind {
@@ -47,7 +49,7 @@ struct mesa_ws_item {
     const char *problem;        /* for people */
 };
 
-/* A reader of zeroes is one at the beginning of a stream. */
+/* A reader of zeroes is one at the beginning of a stream of a client. */
 void mesa_ws_reader_deinit(struct mesa_ws_reader *r);
 
 /* Takes one item off *p, which moves towards `end`. A frame that is not complete yet is reported as

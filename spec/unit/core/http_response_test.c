@@ -74,6 +74,44 @@ TEST(the_answer_to_head_has_no_body)
     mesa_http_response_deinit(&r);
 }
 
+TEST(the_answer_to_an_upgrade_ends_with_its_head)
+{
+    static const char text[] =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x01x";
+    struct mesa_http_response r;
+    size_t used;
+    mesa_http_response_init(&r, true, 0);
+    r.upgrade = true;
+    CHECK_EQ_INT(mesa_http_response_feed(&r, text, sizeof text - 1, &used), MESA_OK);
+    CHECK_EQ_INT(r.state, MESA_HTTP_COMPLETE);
+    CHECK_EQ_INT(used, sizeof text - 1 - 3);
+    CHECK_EQ_INT(r.status, 101);
+    mesa_http_response_deinit(&r);
+    mesa_http_response_init(&r, true, 0); /* nobody asked */
+    CHECK_EQ_INT(mesa_http_response_feed(&r, text, sizeof text - 1, &used), MESA_EPROTO);
+    mesa_http_response_deinit(&r);
+}
+
+TEST(the_reason_is_what_follows_the_status)
+{
+    static const char *const cases[][2] = {
+        {"HTTP/1.1 401 Not  you \r\nA: b\r\n\r\n", "Not  you"},
+        {"HTTP/1.1 401 \r\nA: b\r\n\r\n", ""},
+        {"HTTP/1.1 401\r\nA: b\r\n\r\n", ""},
+        {"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n", "OK"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mesa_http_response r;
+        size_t used;
+        mesa_http_response_init(&r, true, 0);
+        CHECK_EQ_INT(feed(&r, cases[i][0], strlen(cases[i][0]), 3, &used), MESA_OK);
+        struct mesa_span reason = mesa_http_response_reason(&r);
+        CHECK_EQ_MEM(reason.len > 0 ? reason.p : "", reason.len, cases[i][1], strlen(cases[i][1]));
+        CHECK(mesa_span_eq(mesa_http_response_header(&r, "a"), MESA_SPAN("b")));
+        mesa_http_response_deinit(&r);
+    }
+}
+
 TEST(headers_have_lower_case_names_and_trimmed_values)
 {
     struct mesa_http_response r;

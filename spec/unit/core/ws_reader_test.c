@@ -62,9 +62,11 @@ static void feed(struct reading *r, const char *bytes, size_t len)
     free(copy);
 }
 
+static bool of_server; /* whose stream is read */
+
 static void begin(struct reading *r)
 {
-    *r = (struct reading){.announced = 0};
+    *r = (struct reading){.reader.of_server = of_server};
 }
 
 static void end(struct reading *r)
@@ -158,6 +160,21 @@ TEST(control_frames_are_not_fragmented)
     CHECK_STREAM("\x09\x80\0\0\0\0", "!fragmented control frame\n");
     CHECK_STREAM("\x0a\x81\0\0\0\0x", "!fragmented control frame\n");
     CHECK_STREAM("\x01\x81\0\0\0\0x\x09\x81\0\0\0\0y", "!fragmented control frame\n");
+}
+
+TEST(servers_do_not_mask)
+{
+    char big[4 + 300] = "\x82\x7e\x01\x2c", want[1024] = "m2:";
+    memset(big + 4, 'x', 300);
+    memset(want + 3, 'x', 300);
+    strcat(want, "\n");
+    of_server = true;
+    CHECK_STREAM("\x81\x02hi\x89\x01p\x80\x00", "m1:hi\nc9:p\n!continuation of nothing\n");
+    CHECK_STREAM("\x81\x80\0\0\0\0", "!masked frame\n");
+    CHECK_STREAM("\x81\x81\0\0\0\0x", "!masked frame\n");
+    CHECK_STREAM("\x88\x82\0\0\0\0\x03\xe8", "!masked frame\n");
+    check(big, sizeof big, want);
+    of_server = false;
 }
 
 TEST(what_is_unmasked_is_refused)
