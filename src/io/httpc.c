@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/client_tls.h"
 #include "io/httpc_internal.h"
 
 /* -- the end of a call -- */
@@ -360,7 +361,7 @@ void mesa_httpc_free(struct mesa_httpc *h)
     while (!mesa_list_empty(&h->calls))
         mesa_httpc_cancel(MESA_CONTAINER_OF(h->calls.next, struct mesa_httpc_call, link));
     mesa_httpc_pool_clear(h);
-    mesa_httpc_tls_clear(h);
+    mesa_client_tls_clear(&h->authorities);
     uv_close((uv_handle_t *)&h->idle, on_idle_closed);
 }
 

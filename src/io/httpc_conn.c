@@ -3,11 +3,11 @@
  * Whatever calls a call back comes last in a libuv callback: the call may end the connection, or
  * hand it to another call.
  */
-#include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/client_tls.h"
 #include "io/httpc_internal.h"
 
 struct write {
@@ -76,28 +76,15 @@ bool mesa_httpc_conn_sent(const struct mesa_httpc_conn *c)
     return uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) == 0;
 }
 
-/* Sends what the TLS session has to say. */
-static enum mesa_status flush(struct mesa_httpc_conn *c)
+static enum mesa_status put_tls(void *owner, const void *bytes, size_t len)
 {
-    char *bytes;
-    long n = BIO_get_mem_data(SSL_get_wbio(c->ssl), &bytes);
-    if (n <= 0)
-        return MESA_OK;
-    enum mesa_status rc = put(c, bytes, (size_t)n);
-    (void)BIO_reset(SSL_get_wbio(c->ssl));
-    return rc;
+    return put(owner, bytes, len);
 }
 
 enum mesa_status mesa_httpc_conn_write(struct mesa_httpc_conn *c, const void *bytes, size_t len)
 {
-    if (c->ssl == NULL)
-        return put(c, bytes, len);
-    size_t written;
-    if (len > 0 && SSL_write_ex(c->ssl, bytes, len, &written) != 1) {
-        ERR_clear_error();
-        return MESA_ECLOSED;
-    }
-    return flush(c);
+    return c->ssl == NULL ? put(c, bytes, len)
+                          : mesa_client_tls_write(c->ssl, put_tls, c, bytes, len);
 }
 
 /* -- reading -- */
@@ -113,54 +100,40 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 static bool shake_hands(struct mesa_httpc_conn *c)
 {
     char why[160];
-    ERR_clear_error();
-    int result = SSL_do_handshake(c->ssl);
-    int error = SSL_get_error(c->ssl, result);
-    if (result != 1 && error != SSL_ERROR_WANT_READ)
-        mesa_httpc_tls_reason(c->ssl, why, sizeof why);
-    (void)flush(c); /* also the alert that tells the server what is wrong */
-    if (result == 1)
-        return true;
-    if (error != SSL_ERROR_WANT_READ)
+    enum mesa_client_tls_step step = mesa_client_tls_handshake(c->ssl, put_tls, c, why, sizeof why);
+    if (step == MESA_CLIENT_TLS_FAILED)
         mesa_httpc_call_unconnected(c->call, "TLS", why);
-    return false;
+    return step == MESA_CLIENT_TLS_DONE;
 }
 
 /* Decrypts what has arrived into the call's response. */
 static void read_tls(struct mesa_httpc_conn *c)
 {
     struct mesa_httpc_call *call = unused(c) ? NULL : c->call;
+    enum mesa_client_tls_step step = MESA_CLIENT_TLS_DONE;
     enum mesa_status rc = MESA_OK;
-    bool surplus = false, got_any = false;
-    int error = SSL_ERROR_NONE;
+    bool surplus = false;
     while (rc == MESA_OK && !surplus) {
         size_t n, used;
-        ERR_clear_error();
-        if (SSL_read_ex(c->ssl, c->httpc->in, sizeof c->httpc->in, &n) != 1) {
-            error = SSL_get_error(c->ssl, 0);
-            break;
-        }
-        got_any = true;
-        if (call == NULL)
+        step = mesa_client_tls_read(c->ssl, put_tls, c, c->httpc->in, sizeof c->httpc->in, &n);
+        if (step != MESA_CLIENT_TLS_DONE || call == NULL)
             break;
         rc = mesa_http_response_feed(&call->response, c->httpc->in, n, &used);
         surplus = used < n;
     }
-    ERR_clear_error();
-    (void)flush(c); /* TLS has answers of its own */
     if (call == NULL) {
-        if (got_any || error != SSL_ERROR_WANT_READ)
+        if (step != MESA_CLIENT_TLS_WAITS)
             discard(c);
     } else if (rc != MESA_OK || surplus || call->response.state == MESA_HTTP_COMPLETE) {
-        mesa_httpc_call_fed(call, rc, surplus || error != SSL_ERROR_WANT_READ);
-    } else if (error != SSL_ERROR_WANT_READ) {
-        mesa_httpc_call_ended(call, error == SSL_ERROR_ZERO_RETURN, "the TLS session is broken");
+        mesa_httpc_call_fed(call, rc, surplus || step != MESA_CLIENT_TLS_WAITS);
+    } else if (step != MESA_CLIENT_TLS_WAITS) {
+        mesa_httpc_call_ended(call, step == MESA_CLIENT_TLS_ENDED, "the TLS session is broken");
     }
 }
 
 static void take_tls(struct mesa_httpc_conn *c, size_t len)
 {
-    if (BIO_write(SSL_get_rbio(c->ssl), c->httpc->in, (int)len) != (int)len) {
+    if (!mesa_client_tls_feed(c->ssl, c->httpc->in, len)) {
         if (unused(c))
             discard(c);
         else
@@ -246,7 +219,8 @@ enum mesa_status mesa_httpc_conn_open(struct mesa_httpc_call *call, const struct
     c->httpc = h;
     call->code = "TLS";
     if (call->url.secure &&
-        mesa_httpc_tls_new(&c->ssl, call, call->text, sizeof call->text) != MESA_OK) {
+        mesa_client_tls_new(&c->ssl, &h->authorities, call->ca, call->url.host, call->insecure,
+                            call->text, sizeof call->text) != MESA_OK) {
         free(c);
         return MESA_EIO;
     }

@@ -11,7 +11,6 @@
 #define MESA_IO_HTTPC_INTERNAL_H
 
 #include <openssl/ssl.h>
-#include <sys/stat.h>
 
 #include "base/list.h"
 #include "core/url.h"
@@ -33,7 +32,7 @@ struct mesa_httpc {
     struct mesa_loop *loop;
     struct mesa_list calls;
     struct mesa_list origins;
-    struct mesa_list authorities; /* SSL_CTXs by their file */
+    struct mesa_list authorities; /* see client_tls.h */
     uv_timer_t idle;              /* closes connections that nobody has used for a while */
     char in[MESA_HTTPC_READ_BYTES];
 };
@@ -47,14 +46,6 @@ struct mesa_httpc_origin {
     unsigned slots;                           /* taken */
     unsigned idle_count;
     char key[];
-};
-
-/* An SSL_CTX that trusts the authorities in one file. */
-struct mesa_httpc_authority {
-    struct mesa_list link;
-    SSL_CTX *ctx;
-    struct stat file; /* when it was read */
-    char path[];      /* "": the system's */
 };
 
 struct mesa_httpc_conn {
@@ -169,13 +160,5 @@ void mesa_httpc_pool_give(struct mesa_httpc_call *call, struct mesa_httpc_conn *
 /* An idle connection has ended. */
 void mesa_httpc_pool_drop(struct mesa_httpc_conn *c);
 void mesa_httpc_pool_clear(struct mesa_httpc *h);
-
-/* httpc_tls.c */
-/* A session for the call's host. On failure `err` says why. */
-enum mesa_status mesa_httpc_tls_new(SSL **out, struct mesa_httpc_call *call, char *err,
-                                    size_t err_len);
-/* Why the handshake failed. */
-void mesa_httpc_tls_reason(const SSL *ssl, char *out, size_t len);
-void mesa_httpc_tls_clear(struct mesa_httpc *h);
 
 #endif
