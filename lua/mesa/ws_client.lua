@@ -238,7 +238,7 @@ local handlers = {
   end,
   violation = function(self, code, text)
     fail(self, errors.new(format("the server broke the WebSocket protocol: %s (closed with %d)", text, code),
-      violation_codes[code]))
+      violation_codes[code] or "PROTOCOL"))
   end,
   drain = function(self)
     flush(self)

@@ -313,6 +313,15 @@ describe("Mesa.Client", function()
     assert.equal("connected\n", running.process.stdout)
   end)
 
+  it("verifies a server that is named by an IPv6 address", function()
+    server = harness.lab({ host = "::1" }, { tls = true })
+    local ca = ("{ ca = %q }"):format(harness.tls.certificate().cert)
+    local text = program(server, [[client:on("connected", function() say "connected" client:disconnect() end)]], ca)
+    running = harness.launch((text:gsub("localhost", "[::1]")))
+    assert.equal(0, running:wait_exit(10000))
+    assert.equal("connected\n", running.process.stdout)
+  end)
+
   it("survives answers that are none", function()
     local uv = require "luv"
     for _, answer in ipairs {

@@ -1,4 +1,4 @@
--- An HTTP server that answers with whatever bytes a spec wants, for the specs of the HTTP client.
+-- An HTTP server that answers with whatever bytes a spec wants, for the specs of the HTTP client and of Mesa.Client.
 local uv = require "luv"
 local loop = require "spec.support.loop"
 local tls = require "spec.support.tls"
@@ -63,9 +63,14 @@ local function parse_request(text)
   return request, text:sub(stop + length + 1)
 end
 
+-- A handler that sets conn.raw gets whatever follows its request by it.
 local function on_text(server, conn, text)
   conn.text = conn.text .. text
   while true do
+    if conn.raw then
+      text, conn.text = conn.text, ""
+      return #text > 0 and conn.raw(text)
+    end
     local request, rest = parse_request(conn.text)
     if not request then
       return
@@ -92,7 +97,9 @@ local function on_bytes(server, conn, bytes)
     return conn:close(false)
   end
   if ready then
-    on_text(server, conn, (conn.tls:decrypted()))
+    local text, notified = conn.tls:decrypted()
+    conn.notified = notified or conn.notified
+    on_text(server, conn, text)
     write_handle(conn, conn.tls:outgoing())
   end
 end

@@ -8,13 +8,12 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
-#include "io/client_common.h"
+#include "io/outconn.h"
 #include "io/transport_internal.h"
 
 enum {
     TEARDOWN_TURNS =
         1000, /* how far its teardown may be behind: it closes handles in three rounds */
-    HEADER_BYTES = 20000, /* of the answer to an upgrade */
 };
 
 static void log_line(int level, const char *line)
@@ -71,14 +70,11 @@ static struct lws_context *create_context(struct mesa_transport *t)
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
         .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
-                   LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
-                   LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME |
-                   LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
+                   LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME,
         .foreign_loops = loops,
         .pcontext = &t->context,
         .user = t,
         .pt_serv_buf_size = 65536,
-        .max_http_header_data = HEADER_BYTES,
         .timeout_secs = 3600, /* the owners' own timeouts act before */
     };
     return lws_create_context(&info);

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "io/client_common.h"
+#include "io/client_tls.h"
+#include "io/outconn.h"
 #include "io/transport_internal.h"
 
 static void on_turn(struct mesa_turn *turn)
@@ -41,9 +42,10 @@ enum mesa_status mesa_transport_new(struct mesa_transport **out, struct mesa_loo
     mesa_list_init(&t->orphans);
     mesa_list_init(&t->work);
     mesa_list_init(&t->lingering);
-    mesa_list_init(&t->client_vhosts);
     mesa_list_init(&t->outgoing);
     mesa_list_init(&t->released);
+    mesa_list_init(&t->unsent);
+    mesa_list_init(&t->authorities);
     mesa_list_init(&t->turn.link);
     t->turn.fn = on_turn;
     mesa_timer_init(&t->wake, on_wake);
@@ -80,7 +82,8 @@ void mesa_transport_free(struct mesa_transport *t)
     mesa_loop_remove_turn(&t->turn);
     mesa_client_context_free(t);
     mesa_loop_cancel(t->loop, &t->wake);
-    mesa_client_free_shared(t);
+    mesa_outconn_free_all(t);
+    mesa_client_tls_clear(&t->authorities);
     mesa_capture_deinit(&t->upgrade);
     mesa_buf_deinit(&t->spare);
     EVP_MD_CTX_free(t->hash);

@@ -90,11 +90,12 @@ struct mesa_transport {
     struct mesa_capture upgrade; /* the request being upgraded; there is never more than one */
     struct evp_md_ctx_st *hash;  /* SHA-1, for the answer */
     struct mesa_buf spare;       /* the last reassembly buffer, for the next message */
-    /* outgoing connections and what they share, see client_common.c and client_context.c */
+    /* outgoing connections and what they share, see outconn.h and client_context.c */
     struct lws_context *context; /* NULL before the first, and once libwebsockets has freed it */
     struct mesa_buf handles; /* uv_handle_t *: what libwebsockets opened on the loop for itself */
-    struct mesa_list client_vhosts, outgoing, released;
-    unsigned vhost_count;
+    struct lws_vhost *client_vhost;
+    struct mesa_list outgoing, released, unsent;
+    struct mesa_list authorities; /* see client_tls.h */
 };
 
 /* Connections of one address, under listener->per_ip. */
@@ -287,6 +288,8 @@ void mesa_ws_violated(struct mesa_conn *c, const char *what);
 void mesa_ws_hold_if_buffered(struct mesa_conn *c);
 void mesa_ws_writable(struct mesa_conn *c);
 void mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t len);
+/* Whether a peer may send this code (RFC 6455 section 7.4). */
+bool mesa_ws_code_allowed(int code);
 /* Of the closing handshake. */
 void mesa_ws_timeout(struct mesa_conn *c);
 void mesa_ws_closed(struct mesa_conn *c);
@@ -315,6 +318,10 @@ bool mesa_upgrade_wanted(const struct mesa_request *req);
 /* Whether the request in transport->upgrade becomes a WebSocket: 0, or the status and headers to refuse
  * with. The listener may be gone. */
 int mesa_upgrade_decide(struct mesa_conn *c, const char **headers);
+/* The value of Sec-WebSocket-Accept (RFC 6455 section 4.2.2, 5.4). */
+enum { MESA_ACCEPT_TEXT_LEN = 32 };
+void mesa_upgrade_accept(struct evp_md_ctx_st *hash, struct mesa_span key,
+                         char out[MESA_ACCEPT_TEXT_LEN]);
 /* Answers that it does. */
 void mesa_upgrade_answer(struct mesa_conn *c);
 

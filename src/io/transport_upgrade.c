@@ -97,8 +97,7 @@ int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
     return status;
 }
 
-/* RFC 6455 section 4.2.2, 5.4. */
-static void compute_accept(EVP_MD_CTX *hash, struct mesa_span key, char out[32])
+void mesa_upgrade_accept(EVP_MD_CTX *hash, struct mesa_span key, char out[MESA_ACCEPT_TEXT_LEN])
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -115,8 +114,8 @@ void mesa_upgrade_answer(struct mesa_conn *c)
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
     static const char protocol[] = "Sec-WebSocket-Protocol: ";
     const struct mesa_request *req = &c->transport->upgrade.request;
-    char text[256], accept[32];
-    compute_accept(c->transport->hash, mesa_request_header(req, "sec-websocket-key"), accept);
+    char text[256], accept[MESA_ACCEPT_TEXT_LEN];
+    mesa_upgrade_accept(c->transport->hash, mesa_request_header(req, "sec-websocket-key"), accept);
     int n = snprintf(text, sizeof text, "%sSec-WebSocket-Accept: %s\r\n%s", head, accept,
                      req->protocol.len > 0 ? protocol : "\r\n");
     mesa_link_cork(c, text, (size_t)n);

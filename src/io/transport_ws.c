@@ -315,8 +315,7 @@ void mesa_ws_writable(struct mesa_conn *c)
         c->listener->hooks.on_drained(c->user);
 }
 
-/* Whether a peer may send this code (RFC 6455 section 7.4). */
-static bool code_allowed(int code)
+bool mesa_ws_code_allowed(int code)
 {
     if (code >= 3000)
         return code <= 4999;
@@ -333,7 +332,7 @@ void mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t 
     if (c->closing != NULL) {
         c->closing->answered = true;
         mesa_conn_mark(c);
-    } else if (len == 1 || (len >= 2 && !code_allowed(code))) {
+    } else if (len == 1 || (len >= 2 && !mesa_ws_code_allowed(code))) {
         fail(c, MESA_CLOSE_PROTOCOL, "invalid close frame");
     } else if (reason_len > 0 && !mesa_utf8_valid(reason, reason_len)) {
         fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8 in a close reason");

@@ -12,8 +12,8 @@
 ---  - `connected`, and then the same as `connection` ({isInitialConnection, isInitialSessionConnection, isAutomaticReconnection})
 ---  - `message` (message)
 ---  - `disconnected` (code, reason, {willAttemptReconnect})
----  - `error` (error), logged when nobody listens; `UTF8` or `PAYLOAD` when the server sent no text or too much, which closes
----    the connection with 1007 or 1009
+---  - `error` (error), logged when nobody listens; `PROTOCOL`, `UTF8` or `PAYLOAD` when the server broke the protocol, which closes
+---    the connection with 1002, 1007 or 1009; `CONNECT` when there was no connection, with the reason or the server's status
 ---  - `drain` when everything is sent after `"full"`
 ---
 --- Messages are handled one after the other: a listener that waits holds back the next message, not other events.
