@@ -1,3 +1,4 @@
+local certificates = require "spec.support.certificates"
 local fake_http = require "spec.support.fake_http"
 local harness = require "spec.support.harness"
 local http_lab = require "spec.support.http_lab"
@@ -56,7 +57,7 @@ describe("Mesa.http over TLS", function()
 
   it("is verified against an authority of one's own", function()
     local dir = fs.mkdtemp()
-    local pair = tls.new_certificate(dir)
+    local pair = certificates.self_signed(dir)
     local fake = start_fake(routes, { certificate = pair })
     local refused = ask { url = fake.url }
     assert.equal("TLS", refused.code)
@@ -80,9 +81,9 @@ describe("Mesa.http over TLS", function()
 
   it("refuses an expired certificate", function()
     local dir = fs.mkdtemp()
-    local pair = tls.expired_certificate(dir)
+    local pair = certificates.expired(dir)
     local fake = start_fake(routes, { certificate = pair })
-    local result = ask { url = fake.url, tls = { ca = pair.cert } }
+    local result = ask { url = fake.url, tls = { ca = pair.ca } }
     assert.equal("TLS", result.code)
     assert.matches("expired", result.err, 1, true)
     fs.remove(dir)

@@ -77,7 +77,8 @@ local function open_handle(self, address, options, done)
   end
 end
 
--- address: { host=, port= } or { unix= }; options: ca (TLS verified with it), receive_buffer, timeout.
+-- address: { host=, port= } or { unix= }; options: ca (TLS verified with it), pair (a certificate and its
+-- key to show), receive_buffer, timeout.
 -- The stream, or nil and why not.
 function stream.connect(address, options)
   options = options or {}
@@ -97,7 +98,7 @@ function stream.connect(address, options)
     return nil, failure
   end
   if options.ca then
-    self.tls = tls.client(options.ca)
+    self.tls = tls.client(options.ca, options.pair)
     self.tls:handshake()
     self.handle:write(self.tls:outgoing())
   end

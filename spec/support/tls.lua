@@ -1,7 +1,7 @@
 -- TLS for the test client: OpenSSL through memory BIOs, so that the TCP stream below stays in our hands.
+local certificates = require "spec.support.certificates"
 local ffi = require "ffi"
 local fs = require "spec.support.fs"
-local process = require "spec.support.process"
 
 ffi.cdef [[
 typedef struct ssl_st SSL; typedef struct ssl_ctx_st SSL_CTX; typedef struct bio_st BIO;
@@ -39,52 +39,11 @@ local function libraries()
   return ssl_lib, crypto_lib
 end
 
--- A self-signed certificate for localhost that was good on one day of the year 2020 only, in `dir`.
-function tls.expired_certificate(dir)
-  fs.write(dir .. "/ca.conf", ([[
-[ca]
-default_ca = all
-[all]
-database = %s/index
-new_certs_dir = %s
-serial = %s/serial
-default_md = sha256
-policy = any
-[any]
-commonName = supplied
-[names]
-subjectAltName = DNS:localhost,IP:127.0.0.1
-]]):format(dir, dir, dir))
-  fs.write(dir .. "/index", "")
-  fs.write(dir .. "/serial", "01")
-  local function openssl(...)
-    local made = process.run("/usr/bin/openssl", { args = { ... } })
-    assert(made.exit_code == 0, made.stderr)
-  end
-  openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
-    "-keyout", dir .. "/key.pem", "-out", dir .. "/request.pem")
-  openssl("ca", "-batch", "-selfsign", "-config", dir .. "/ca.conf", "-extensions", "names", "-notext",
-    "-keyfile", dir .. "/key.pem", "-in", dir .. "/request.pem", "-out", dir .. "/cert.pem",
-    "-startdate", "20200101000000Z", "-enddate", "20200102000000Z")
-  return { cert = dir .. "/cert.pem", key = dir .. "/key.pem" }
-end
-
--- A key and a self-signed certificate for localhost in `dir`.
-function tls.new_certificate(dir)
-  local made = process.run("/usr/bin/openssl", { args = {
-    "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1",
-    "-keyout", dir .. "/key.pem", "-out", dir .. "/cert.pem",
-  } })
-  assert(made.exit_code == 0, made.stderr)
-  return { cert = dir .. "/cert.pem", key = dir .. "/key.pem" }
-end
-
--- One that is made once a run.
+-- A key and a self-signed certificate for localhost, made once a run.
 function tls.certificate()
   if not certificate then
     local dir = fs.mkdtemp()
-    local pair = tls.new_certificate(dir)
+    local pair = certificates.self_signed(dir)
     -- The directory goes with this object at the end of the run, when the loop is gone already: no luv in here.
     local owner = newproxy(true)
     getmetatable(owner).__gc = function()
@@ -104,23 +63,30 @@ local function session_of(ctx)
   return setmetatable({ ctx = ctx, session = session, into = into, out = out, ready = false }, tls)
 end
 
+local function use_pair(ctx, pair)
+  assert(ssl_lib.SSL_CTX_use_certificate_file(ctx, pair.cert, PEM) == 1, "cannot read " .. pair.cert)
+  assert(ssl_lib.SSL_CTX_use_PrivateKey_file(ctx, pair.key, PEM) == 1, "cannot read " .. pair.key)
+end
+
 -- A server session with the certificate and key of `pair`.
 function tls.server(pair)
   local ssl = libraries()
   local ctx = ffi.gc(ssl.SSL_CTX_new(ssl.TLS_server_method()), ssl.SSL_CTX_free)
-  assert(ssl.SSL_CTX_use_certificate_file(ctx, pair.cert, PEM) == 1, "cannot read " .. pair.cert)
-  assert(ssl.SSL_CTX_use_PrivateKey_file(ctx, pair.key, PEM) == 1, "cannot read " .. pair.key)
+  use_pair(ctx, pair)
   local self = session_of(ctx)
   ssl.SSL_set_accept_state(self.session)
   return self
 end
 
--- A client session. `ca` verifies the peer as localhost.
-function tls.client(ca)
+-- A client session. `ca` verifies the peer as localhost; `pair`, if given, is shown to it.
+function tls.client(ca, pair)
   local ssl = libraries()
   local ctx = ffi.gc(ssl.SSL_CTX_new(ssl.TLS_client_method()), ssl.SSL_CTX_free)
   assert(ssl.SSL_CTX_load_verify_locations(ctx, ca, nil) == 1, "cannot read " .. ca)
   ssl.SSL_CTX_set_verify(ctx, 1, nil)
+  if pair then
+    use_pair(ctx, pair)
+  end
   local self = session_of(ctx)
   ssl.SSL_set1_host(self.session, "localhost")
   ssl.SSL_set_connect_state(self.session)

@@ -131,8 +131,8 @@ local function parse_response(head)
 end
 
 -- Connects; the client, or nil, a text, and the HTTP response when there was one.
--- options: ca, receive_buffer, headers, protocol, timeout, heartbeats (answer op 1), pings (answer them), on_ping (called before), sink,
--- close_answer
+-- options: ca, pair (see stream.connect), receive_buffer, headers, protocol, timeout, heartbeats (answer op 1),
+-- pings (answer them), on_ping (called before), sink, close_answer
 function ws_client.connect(address, path, options)
   options = options or {}
   local wire, err = stream.connect(address, options)
