@@ -5,7 +5,8 @@ local schema = require "mesa.config_schema"
 local words = require "mesa.words"
 
 local error, ipairs, pairs, tostring, type = error, ipairs, pairs, tostring, type
-local format, concat = string.format, table.concat
+local concat, sort = table.concat, table.sort
+local find, format, gsub, lower = string.find, string.format, string.gsub, string.lower
 local closest, fold, sorted_keys = words.closest, words.fold, words.sorted_keys
 
 local config = {}
@@ -100,6 +101,44 @@ function check_section(fields, given, prefix)
   return result
 end
 
+-- A host name as it stands in certificates, in lower case, perhaps with "*" for its first label; nil and what is wrong.
+local function host_name(name)
+  if type(name) ~= "string" or name == "" then
+    return nil, "must be a name"
+  elseif find(name, "[\128-\255]") then
+    return nil, "must be in ASCII: other letters are written xn--..., as in the certificate"
+  elseif find(name, "^[%d.]+$") or find(name, ":") then
+    return nil, "must be a name without a port: clients that connect to an address ask for none"
+  end
+  local rest = gsub(name, "^%*%.", "")
+  if find(rest, "*", 1, true) then return nil, 'can have a "*" as its first part only, as in "*.example.org"' end
+  if #name > 253 or not find(rest, "^[%w_-]+[%w_.-]*$") or find(rest, "..", 1, true) or find(rest, "%.$") then
+    return nil, "must be a host name such as a.example or *.example.org"
+  end
+  return lower(name)
+end
+
+-- tls.names: a certificate for each name.
+ROOT.tls.fields.names.check = function(value, key)
+  if type(value) ~= "table" then return nil, schema.wrong(key, ROOT.tls.fields.names.allowed, value) end
+  local result, given = {}, {}
+  for name in pairs(value) do given[#given + 1] = name end
+  sort(given, function(a, b) return tostring(a) < tostring(b) end)
+  for _, name in ipairs(given) do
+    local entry = format(type(name) == "string" and "%s[%q]" or "%s[%s]", key, tostring(name))
+    local folded, wrong = host_name(name)
+    if not folded then return nil, entry .. " " .. wrong end
+    if result[folded] then return nil, entry .. " is there twice: case makes no difference" end
+    local pair, message = check_entry(schema.certificate, value[name], entry)
+    if message then return nil, message end
+    if not pair.cert or not pair.key then
+      return nil, format("%s.%s is missing: it needs a certificate and its key", entry, pair.cert and "key" or "cert")
+    end
+    result[folded] = pair
+  end
+  return result
+end
+
 -- A Redis that cannot be where it is said to be.
 local function impossible_redis(redis)
   if redis.uri and (redis.host or redis.path or redis.sentinels) then
@@ -139,12 +178,15 @@ end
 -- Keys that contradict each other.
 local function impossible(c)
   local pair = c.tls or {}
+  local lifetime = pair.ticketLifetime or 0
   if c.tls and not pair.cert then
     return "tls.cert is missing: tls needs a certificate and its key"
   elseif c.tls and not pair.key then
     return "tls.key is missing: tls needs a certificate and its key"
   elseif pair.requestCert and not pair.ca then
     return "tls.ca is missing: tls.requestCert needs authorities to check certificates against"
+  elseif lifetime > 0 and lifetime < 1000 then
+    return format("tls.ticketLifetime must be at least 1000, or false for off, got %d", lifetime)
   elseif c.admin and not c.admin.port then
     return "admin.port is missing: the admin endpoint has no default port"
   elseif c.admin and c.admin.port == c.port and c.port ~= 0 then

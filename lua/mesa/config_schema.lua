@@ -13,6 +13,8 @@ local UINT32_MAX = 2 ^ 32 - 1
 -- How many messages of each direction `storeMessages = true` keeps.
 local STORED_BY_DEFAULT = 100
 
+local NAMES_ALLOWED = 'a table such as { ["a.example"] = { cert = "a.pem", key = "a-key.pem" } }'
+
 local COMPRESSION_REFUSED = "compression must be false: this version has no permessage-deflate"
 
 -- ---- words -------------------------------------------------------------------------------------------------------
@@ -238,11 +240,37 @@ scripts.shorthand = text { doc = "folder of auth.lua, on_message.lua, on_connect
 scripts.allowed = "a folder (string) or a table"
 scripts.optional = true
 
+local function passphrase()
+  return field { type = "string", allowed = "a string", check = secret_check, doc = "what the private key is encrypted with" }
+end
+
+--- A certificate and its key: what each of `tls.names` is.
+schema.certificate = section {
+  cert = text { doc = "file of the certificate chain (PEM)" },
+  key = text { doc = "file of its private key (PEM)" },
+  passphrase = passphrase(),
+}
+schema.certificate.allowed = "a table with cert and key"
+
 local tls = section {
   cert = text { doc = "file of the certificate chain (PEM)" },
   key = text { doc = "file of the private key (PEM)" },
-  ca = text { doc = "file of the authorities that client certificates must come from (PEM)" },
+  passphrase = passphrase(),
+  -- its check is in lua/mesa/config.lua, which knows sections
+  names = field {
+    type = "table of certificates", allowed = NAMES_ALLOWED, doc = "other certificates, by the name that clients ask for",
+  },
+  ca = text { doc = "file of the authorities of client certificates, and of their revocation lists (PEM)" },
   requestCert = boolean(false, "ask clients for a certificate"),
+  minVersion = text { pattern = "^1%.[23]$", allowed = '"1.2" or "1.3"', default = "1.2", doc = "the oldest version of TLS" },
+  ciphers = text { doc = "ciphers in the server's order, as OpenSSL writes them" },
+  ticketKeys = text { doc = "file of a secret that processes share, to resume each other's sessions" },
+  ticketLifetime = switchable(milliseconds {
+    max = 7 * DAY_MS, default = 2 * 60 * 60 * 1000, doc = "how long a session can be resumed, 0 or false: never",
+  }, {
+    allowed = ", or false for off",
+    [false] = 0,
+  }),
 }
 tls.optional = true
 

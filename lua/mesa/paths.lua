@@ -1,7 +1,7 @@
 --- The files and folders that a configuration names: where they are, and whether they can be used.
 local core = require "mesa.core"
 
-local ipairs, type = ipairs, type
+local ipairs, pairs, type = ipairs, pairs, type
 local format, sub = string.format, string.sub
 
 local paths = {}
@@ -20,8 +20,12 @@ end
 ---@param cfg table
 function paths.resolve(cfg)
   cfg.static = cfg.static and paths.absolute(cfg.static)
-  for _, key in ipairs { "cert", "key", "ca" } do
-    if cfg.tls and cfg.tls[key] then cfg.tls[key] = paths.absolute(cfg.tls[key]) end
+  local tables = { cfg.tls }
+  for _, pair in pairs(cfg.tls and cfg.tls.names or {}) do tables[#tables + 1] = pair end
+  for _, files in ipairs(tables) do
+    for _, key in ipairs { "cert", "key", "ca", "ticketKeys" } do
+      if files[key] then files[key] = paths.absolute(files[key]) end
+    end
   end
 end
 

@@ -22,6 +22,7 @@ local portals = require "mesa.portals"
 local reload = require "mesa.reload"
 local servers = require "mesa.servers"
 local tasks = require "mesa.tasks"
+local words = require "mesa.words"
 
 local program = {}
 
@@ -51,6 +52,17 @@ function program.describe(server)
   return parts[1] and ": " .. concat(parts, "; ") or ""
 end
 
+--- "; tls cert.pem, key.pem; a.example a.pem, a-key.pem", the certificates of a server, or "".
+local function describe_tls(tls)
+  if not tls then return "" end
+  local function files(pair) return source.display(pair.cert) .. ", " .. source.display(pair.key) end
+  local parts = { "; tls " .. files(tls) }
+  for _, name in ipairs(words.sorted_keys(tls.names or {})) do
+    parts[#parts + 1] = format("; %s %s", name, files(tls.names[name]))
+  end
+  return concat(parts)
+end
+
 --- Says what --check has found in order. What is not has raised.
 ---@param script string
 function program.print_check(script)
@@ -58,8 +70,7 @@ function program.print_check(script)
   for _, server in ipairs(servers) do
     local cfg = server.config
     local where = cfg.server and "the port of another server, path " .. cfg.path or cfg.host or "port " .. cfg.port
-    local tls = cfg.tls and format("; tls %s, %s", source.display(cfg.tls.cert), source.display(cfg.tls.key)) or ""
-    out[#out + 1] = format("server on %s%s%s\n", where, program.describe(server), tls)
+    out[#out + 1] = format("server on %s%s%s\n", where, program.describe(server), describe_tls(cfg.tls))
   end
   if not servers[1] then out[2] = "no server\n" end
   stdout:write(concat(out))

@@ -1,5 +1,7 @@
+local certificates = require "spec.support.certificates"
 local harness = require "spec.support.harness"
 local stream = require "spec.support.stream"
+local tls_lab = require "spec.support.tls_lab"
 
 describe("a TLS port", function()
   local server
@@ -81,5 +83,122 @@ describe("a TLS port", function()
       return code
     end, 5000)
     assert.equal(1006, code)
+  end)
+end)
+
+describe("the settings of TLS", function()
+  local lab
+
+  before_each(function()
+    lab = tls_lab.new()
+  end)
+  after_each(function()
+    lab:stop()
+  end)
+
+  -- The error of a configuration that is refused.
+  local function refusal(tls)
+    local run = lab:check(tls)
+    assert.equal(1, run.exit_code, run.stdout)
+    return run.stderr
+  end
+
+  local function with(pair, settings)
+    settings.cert, settings.key = pair.cert, pair.key
+    return settings
+  end
+
+  it("can leave only version 1.3", function()
+    lab:start(with(lab:certificate(), { minVersion = "1.3" }))
+    assert.equal("TLSv1.3", lab:ask({ "-tls1_3" }).version)
+    local asked = lab:ask { "-tls1_2" }
+    assert.is_false(asked.answer)
+    assert.matches("alert protocol version", asked.text, 1, true)
+    assert.equal(0, select(2, lab:curl("/who", { "--cacert", lab:path "cert.pem" })))
+    lab.server:log_contains "HANDSHAKE: the TLS handshake failed: unsupported protocol, from 127%.0%.0%.1"
+  end)
+
+  it("have 1.2 as the oldest version", function()
+    local pair = lab:certificate()
+    lab:start(with(pair, { minVersion = "1.2" }))
+    assert.equal("TLSv1.2", lab:ask({ "-tls1_2" }).version)
+    assert.is_false(lab:ask({ "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0" }).answer)
+    assert.matches('tls%.minVersion must be "1%.2" or "1%.3", got the string "1%.1"', refusal(with(pair, { minVersion = "1.1" })))
+    assert.matches('tls%.minVersion must be "1%.2" or "1%.3", got 1%.3', refusal(with(pair, { minVersion = 1.3 })))
+  end)
+
+  it("exchange no key by RSA, unless told to", function()
+    local pair = lab:certificate { rsa = true }
+    lab:start(pair)
+    local rsa = { "-tls1_2", "-cipher", "AES128-GCM-SHA256" }
+    assert.is_false(lab:ask(rsa).answer)
+    assert.matches("^ECDHE%-RSA%-", lab:ask({ "-tls1_2" }).cipher)
+    assert.equal("AES128-GCM-SHA256", lab:ask(rsa, lab:start(with(pair, { ciphers = "AES128-GCM-SHA256" }))).cipher)
+  end)
+
+  it("choose the cipher in the server's order", function()
+    lab:start(with(lab:certificate(), {
+      ciphers = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384",
+    }))
+    local function chosen(...) return lab:ask({ ... }).cipher end
+    assert.equal("ECDHE-ECDSA-AES128-GCM-SHA256",
+      chosen("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256"))
+    assert.equal("ECDHE-ECDSA-AES256-GCM-SHA384", chosen("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384"))
+    assert.equal("TLS_AES_128_GCM_SHA256", chosen("-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"))
+    assert.is_false(lab:ask({ "-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305" }).answer)
+    assert.is_false(lab:ask({ "-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256" }).answer)
+  end)
+
+  it("leave the ciphers of the other version alone", function()
+    lab:start(with(lab:certificate(), { ciphers = "ECDHE-ECDSA-AES256-GCM-SHA384:!aNULL" }))
+    assert.equal("ECDHE-ECDSA-AES256-GCM-SHA384", lab:ask({ "-tls1_2" }).cipher)
+    assert.equal("TLS_CHACHA20_POLY1305_SHA256", lab:ask({ "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256" }).cipher)
+  end)
+
+  it("name a cipher that OpenSSL does not know, which it would pass over", function()
+    local pair = lab:certificate()
+    assert.matches('tls%.ciphers: OpenSSL knows no cipher "ECDHE%-ECDSA%-AES128%-GCM%-SHA265"',
+      refusal(with(pair, { ciphers = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA265" })))
+    assert.matches('tls%.ciphers: OpenSSL knows no cipher "TLS_AES_128"', refusal(with(pair, { ciphers = "TLS_AES_128" })))
+    assert.matches('tls%.ciphers: OpenSSL knows no cipher "%?+"', refusal(with(pair, { ciphers = ("?"):rep(5000) })))
+  end)
+
+  it("open an encrypted key with a passphrase, and never ask the terminal", function()
+    local pair = lab:certificate { passphrase = "correct horse" }
+    lab:start(with(pair, { passphrase = "correct horse" }))
+    assert.is_true(lab:ask().answer)
+    assert.matches("tls%.key: cannot use .*/cert%-key%.pem: it is encrypted: set tls%.passphrase, or take the encryption off "
+      .. "%(openssl pkey ", refusal(with(pair, {})))
+    local wrong = refusal(with(pair, { passphrase = "battery staple" }))
+    assert.matches("tls%.key: cannot use .*/cert%-key%.pem: tls%.passphrase does not open it", wrong)
+    assert.is_nil(wrong:find("battery", 1, true), "the passphrase is told")
+    wrong = refusal(with(pair, { names = { ["localhost"] = { cert = pair.cert, key = pair.key } }, passphrase = "correct horse" }))
+    assert.matches('tls%.names%["localhost"%]%.key: cannot use .*: it is encrypted: set the passphrase beside it', wrong)
+    local own = { ["localhost"] = { cert = pair.cert, key = pair.key, passphrase = "correct horse" } }
+    local run = lab:check(with(pair, { names = own, passphrase = "correct horse" }))
+    assert.equal(0, run.exit_code, run.stderr)
+  end)
+
+  it("warn of certificates that have expired or soon will, at the start, under --check and on reload", function()
+    local soon, later = lab:certificate { file = "soon", days = 5 }, lab:certificate { file = "later", days = 30 }
+    local old = certificates.expired(lab:path "old")
+    local tls = { cert = old.cert, key = old.key, ca = later.cert, names = { ["localhost"] = soon, ["later.example"] = later } }
+    local run = lab:check(tls)
+    assert.equal(0, run.exit_code, run.stderr)
+    local expired = "warn  tls: tls%.cert: the certificate CN=localhost in %S+/cert%.pem has expired on 2020%-01%-02: renew it"
+    local near = 'warn  tls: tls%.names%["localhost"%]%.cert: the certificate CN=localhost in %S+/soon%.pem expires on '
+      .. "%d+%-%d+%-%d+, within 5 days: renew it"
+    assert.matches(expired, run.stderr)
+    assert.matches(near, run.stderr)
+
+    local server = lab:start(tls)
+    assert.equal(1, server:log_count(expired))
+    assert.equal(1, server:log_count(near))
+    assert.equal(0, server:log_count "later%.pem")
+    local mark = server:log_mark()
+    server:signal "sighup"
+    server:log_contains(expired, 10000, mark)
+    server:log_contains(near, 10000, mark)
+    assert.equal(0, server:log_count "later%.pem")
   end)
 end)

@@ -18,6 +18,7 @@ enum mesa_status mesa_config_init(struct mesa_config *c)
                   .connect_timeout_ms = 5000,
                   .command_timeout_ms = 5000,
                   .lease_ms = 15000},
+        .tls = {.ticket_lifetime_ms = 2 * 60 * 60 * 1000},
         .portal = {.distribute_load = true},
         .sync = {.max_messages = 1000, .max_bytes = MEBI, .max_age_ms = week_ms},
         .heartbeat = {.interval_ms = 10000, .max_attempts = 3},
@@ -39,6 +40,32 @@ enum mesa_status mesa_config_init(struct mesa_config *c)
     return c->client.version != NULL ? MESA_OK : MESA_ENOMEM;
 }
 
+/* Wiped: what is freed may be read by a bug elsewhere. */
+static void free_secret(char *secret)
+{
+    if (secret != NULL)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
+static void free_tls(struct mesa_config_tls *t)
+{
+    for (size_t i = 0; i < t->name_count; i++) {
+        free(t->names[i].name);
+        free(t->names[i].cert);
+        free(t->names[i].key);
+        free_secret(t->names[i].passphrase);
+    }
+    free(t->names);
+    free(t->cert);
+    free(t->key);
+    free_secret(t->passphrase);
+    free(t->ca);
+    free(t->min_version);
+    free(t->ciphers);
+    free(t->ticket_keys);
+}
+
 void mesa_config_deinit(struct mesa_config *c)
 {
     free(c->host);
@@ -46,9 +73,7 @@ void mesa_config_deinit(struct mesa_config *c)
     free(c->path);
     free(c->name_space);
     free(c->static_root);
-    free(c->tls.cert);
-    free(c->tls.key);
-    free(c->tls.ca);
+    free_tls(&c->tls);
     free(c->client.version);
     for (size_t i = 0; i < c->origin_count; i++)
         free(c->origins[i]);
@@ -75,6 +100,26 @@ static bool is_unix(const char *host)
     return host != NULL && strncmp(host, "unix:", 5) == 0;
 }
 
+static const char *check_tls(const struct mesa_config_tls *t)
+{
+    const char *least = t->min_version != NULL ? t->min_version : "1.2";
+    if (t->cert != NULL && t->key == NULL)
+        return "tls.key is missing: tls.cert needs it";
+    if (t->key != NULL && t->cert == NULL)
+        return "tls.cert is missing: tls.key needs it";
+    if (t->ca != NULL && t->cert == NULL)
+        return "tls.ca needs tls.cert and tls.key";
+    if (t->request_cert && t->ca == NULL)
+        return "tls.requestCert needs tls.ca: without it no certificate could be verified";
+    if (t->name_count > 0 && t->cert == NULL)
+        return "tls.names needs tls.cert and tls.key, for clients that ask for another name";
+    if (strcmp(least, "1.2") != 0 && strcmp(least, "1.3") != 0)
+        return "tls.minVersion must be \"1.2\" or \"1.3\"";
+    if (t->ticket_lifetime_ms > 0 && t->ticket_lifetime_ms < 1000)
+        return "tls.ticketLifetime must be 0 or at least 1000";
+    return NULL;
+}
+
 static const char *check_places(const struct mesa_config *c)
 {
     if (c->mode != NULL && !is_unix(c->host))
@@ -85,14 +130,6 @@ static const char *check_places(const struct mesa_config *c)
         return "path must begin with '/'";
     if (c->static_root != NULL && c->static_root[0] != '/')
         return "static must be an absolute folder";
-    if (c->tls.cert != NULL && c->tls.key == NULL)
-        return "tls.key is missing: tls.cert needs it";
-    if (c->tls.key != NULL && c->tls.cert == NULL)
-        return "tls.cert is missing: tls.key needs it";
-    if (c->tls.ca != NULL && c->tls.cert == NULL)
-        return "tls.ca needs tls.cert and tls.key";
-    if (c->tls.request_cert && c->tls.ca == NULL)
-        return "tls.requestCert needs tls.ca: without it no certificate could be verified";
 
     const char *host = c->admin.host != NULL ? c->admin.host : "127.0.0.1";
     if (c->admin.enabled && c->admin.port != 0 && c->admin.port == c->port &&
@@ -169,6 +206,8 @@ static const char *check_limits(const struct mesa_config *c)
 enum mesa_status mesa_config_check(const struct mesa_config *c, const char **err)
 {
     const char *text = check_places(c);
+    if (text == NULL)
+        text = check_tls(&c->tls);
     if (text == NULL)
         text = check_protocol(c);
     if (text == NULL)

@@ -18,6 +18,25 @@ enum {
     MESA_ID_MAX = 512, /* bytes of a user's id */
 };
 
+/* A certificate for clients that ask for a name. */
+struct mesa_config_name {
+    char *name; /* in lower case; "*.example.org" is any one label in front of it */
+    char *cert, *key, *passphrase;
+};
+
+struct mesa_config_tls {
+    char *cert, *key;               /* PEM files; NULL: no TLS */
+    char *passphrase;               /* of the key; NULL: none */
+    struct mesa_config_name *names; /* in the order of their names */
+    size_t name_count;
+    char *ca; /* authorities of client certificates, and their revocation lists */
+    bool request_cert;
+    char *min_version;           /* "1.2" or "1.3"; NULL: 1.2 */
+    char *ciphers;               /* as OpenSSL writes them; NULL: its own choice */
+    char *ticket_keys;           /* file of a secret that processes share; NULL: each has its own */
+    uint32_t ticket_lifetime_ms; /* 2 hours; 0: no session is resumed */
+};
+
 struct mesa_config {
     char *host;        /* NULL: every address */
     char *mode;        /* of a Unix socket: octal digits; NULL: what the umask gives */
@@ -27,10 +46,7 @@ struct mesa_config {
     char *static_root; /* NULL: no files; absolute otherwise */
     bool raw;
 
-    struct {
-        char *cert, *key, *ca;
-        bool request_cert;
-    } tls;
+    struct mesa_config_tls tls;
 
     struct {
         bool enforce_equal_versions; /* false */

@@ -1,7 +1,7 @@
 /* tls.h - the server's side of TLS over a connected socket, by OpenSSL: a byte channel.
  *
- * A context has a listener's certificate and settings, a session belongs to one socket, which it
- * neither opens nor closes. Reads and writes never block. Knows no connection and no loop: the owner
+ * A session belongs to one socket, which it neither opens nor closes; what it shares with others is in a
+ * context (tls_context.h). Reads and writes never block. Knows no connection and no loop: the owner
  * polls the socket, and asks `more` whether bytes wait that no poll will tell of. Loop thread only.
  * May include: base/.
  */
@@ -14,26 +14,15 @@
 
 #include "base/status.h"
 
-struct mesa_tls_context; /* opaque */
-
-struct mesa_tls_config {
-    const char *cert; /* PEM paths */
-    const char *key;
-    const char *ca;    /* for client certificates; NULL: none */
-    bool request_cert; /* a client without a certificate that `ca` vouches for is turned away */
-};
-
-/* `err` names the key of the configuration, the file and the reason: "tls.cert: cannot use …".
- * MESA_EINVAL, MESA_ENOMEM. */
-enum mesa_status mesa_tls_context_new(struct mesa_tls_context **out,
-                                      const struct mesa_tls_config *cfg, char *err, size_t err_len);
-/* Sessions go on. NULL is accepted. */
-void mesa_tls_context_free(struct mesa_tls_context *ctx);
+struct mesa_tls_context;
+struct mesa_certificate;
 
 struct mesa_tls {
     struct ssl_st *ssl;
-    bool ready; /* the handshake is done */
-    bool more;  /* the last read stopped because its buffer was full: read again without polling */
+    struct mesa_tls_context *context; /* a reference */
+    char *distrusted; /* what was wrong with the client's certificate; NULL: nothing so far */
+    bool ready;       /* the handshake is done */
+    bool more; /* the last read stopped because its buffer was full: read again without polling */
     bool wants_write; /* the last handshake step or read waits for the socket to take bytes */
     bool ended;       /* the peer has said that nothing more comes, or hung up */
     bool failed;      /* nothing can be read or written any more */
@@ -49,6 +38,8 @@ void mesa_tls_deinit(struct mesa_tls *t);
 enum mesa_status mesa_tls_handshake(struct mesa_tls *t, char *why, size_t why_len);
 /* Whether a byte of the handshake has come. */
 bool mesa_tls_has_begun(const struct mesa_tls *t);
+/* The client's certificate, which was verified. MESA_ENOTFOUND: it has shown none. MESA_ENOMEM. */
+enum mesa_status mesa_tls_certificate(const struct mesa_tls *t, struct mesa_certificate **out);
 
 /* As recv(): bytes, 0 at the peer's end, -1 with errno EAGAIN, or another one for a dead session. */
 ssize_t mesa_tls_read(struct mesa_tls *t, char *out, size_t len);

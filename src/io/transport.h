@@ -14,7 +14,9 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "core/config.h"
 #include "core/http_request.h"
+#include "io/certificate.h"
 #include "io/loop.h"
 
 struct mesa_transport; /* opaque */
@@ -29,10 +31,11 @@ struct mesa_request {
     struct mesa_span method; /* "GET" */
     /* percent-decoded, without the query; always begins with '/'; never contains NUL */
     struct mesa_span path;
-    struct mesa_span query;    /* the text behind '?', encoded; may be empty */
-    struct mesa_span ip;       /* the peer's address as text; "unix" for Unix sockets */
-    struct mesa_span protocol; /* the subprotocol agreed on, or empty */
-    bool secure;               /* TLS */
+    struct mesa_span query;               /* the text behind '?', encoded; may be empty */
+    struct mesa_span ip;                  /* the peer's address as text; "unix" for Unix sockets */
+    struct mesa_span protocol;            /* the subprotocol agreed on, or empty */
+    bool secure;                          /* TLS */
+    struct mesa_certificate *certificate; /* the client's; NULL: it has shown none */
     const struct mesa_header *headers;
     size_t header_count;
 };
@@ -49,12 +52,9 @@ struct mesa_listener_config {
     const char *mode; /* of a Unix socket: octal digits; NULL: what the umask gives */
     uint16_t port;    /* 0: any free one, see mesa_listener_port */
     bool reuse_port;  /* SO_REUSEPORT */
-    const char *tls_cert; /* PEM paths; NULL: no TLS */
-    const char *tls_key;
-    const char *tls_ca; /* for client certificates */
-    bool tls_request_cert;
-    size_t max_payload_bytes; /* of one message; over it: close 1009 before buffering */
-    uint32_t max_connections; /* 0: no bound. Over it: accepted and closed at once, before
+    const struct mesa_config_tls *tls; /* NULL: none. Outlives the listener */
+    size_t max_payload_bytes;          /* of one message; over it: close 1009 before buffering */
+    uint32_t max_connections;          /* 0: no bound. Over it: accepted and closed at once, before
                                  anything is spent */
     uint32_t
         max_connections_per_ip;    /* of an IPv4 address or an IPv6 /64. 0: no bound; not applied to
@@ -113,9 +113,13 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
                                     const struct mesa_listener_config *cfg,
                                     const struct mesa_listener_hooks *hooks, void *ctx, char *err,
                                     size_t err_len);
-/* Reads the certificate, the key and the authorities of `cfg`, which has TLS, without listening. MESA_EINVAL: `err` names the
- * key of the configuration, the file and the reason. MESA_ENOMEM. */
-enum mesa_status mesa_transport_check_tls(const struct mesa_listener_config *cfg, char *err,
+/* Reads the files of `tls` without listening, and logs which certificates have expired or soon will. MESA_EINVAL:
+ * `err` (room for a path) names the key of the configuration, the file and the reason. MESA_ENOMEM. */
+enum mesa_status mesa_transport_check_tls(const struct mesa_config_tls *tls, char *err,
+                                          size_t err_len);
+/* Reads the files of a listener's TLS again. MESA_OK: handshakes that begin from now on use them; *changed
+ * says whether they differ. Otherwise, as mesa_transport_check_tls, the old ones go on being used. */
+enum mesa_status mesa_listener_reload_tls(struct mesa_listener *l, bool *changed, char *err,
                                           size_t err_len);
 /* The bound port (0 for Unix sockets). */
 uint16_t mesa_listener_port(const struct mesa_listener *l);

@@ -101,7 +101,7 @@ struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
     if (l->handshake_timeout_ms != 0)
         mesa_conn_arm(c, l->handshake_timeout_ms);
 
-    if ((l->tls == NULL || mesa_secure_start(c, fd)) && mesa_link_begin(c, fd))
+    if ((l->tls_config == NULL || mesa_secure_start(c, fd)) && mesa_link_begin(c, fd))
         return c;
     close(fd);
     mesa_conn_free(c);

@@ -21,6 +21,8 @@
 #include "core/ws_reader.h"
 #include "io/loop.h"
 #include "io/tls.h"
+#include "io/tls_context.h"
+#include "io/tls_tickets.h"
 #include "io/transport.h"
 
 enum {
@@ -48,8 +50,9 @@ struct mesa_capture {
     struct mesa_buf text; /* joined values of repeated headers; of a copy, everything */
     struct mesa_header *headers;
     size_t header_cap;
-    int minor;   /* of HTTP/1 */
-    char ip[48]; /* MESA_ADDRESS_TEXT_LEN */
+    int minor;                            /* of HTTP/1 */
+    struct mesa_certificate *certificate; /* of a copy: a reference */
+    char ip[48];                          /* MESA_ADDRESS_TEXT_LEN */
 };
 
 /* What one connection may have done before all others have their turn. */
@@ -115,7 +118,10 @@ struct mesa_listener {
     struct mesa_transport *transport;
     struct mesa_listener_hooks hooks;
     void *ctx;
-    struct mesa_tls_context *tls;   /* NULL without TLS */
+    const struct mesa_config_tls *tls_config; /* NULL without TLS */
+    struct mesa_tls_context *tls;
+    struct mesa_tls_tickets *tickets;
+    struct mesa_timer expiry;       /* looks once a day which certificates expire */
     struct mesa_acceptor *acceptor; /* NULL once stopped */
     struct mesa_list conns;
     struct mesa_map *per_ip; /* NULL without a limit */
@@ -193,6 +199,7 @@ struct mesa_conn {
 /* TLS of a connection. */
 struct mesa_secure {
     struct mesa_tls session;
+    struct mesa_certificate *certificate; /* the client's; NULL: none, or nobody has asked yet */
 };
 
 /* transport_listen.c */
@@ -204,6 +211,14 @@ void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
 /* Calls on_refused, which may free the listener; NULL is accepted. */
 void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
                            const char *code, const char *text);
+
+/* transport_certificates.c */
+/* `l->tls_config` is set. The errors of mesa_listener_open. */
+enum mesa_status mesa_listener_open_tls(struct mesa_listener *l, char *err, size_t err_len);
+void mesa_listener_close_tls(struct mesa_listener *l);
+/* Has the certificates looked at in a day, and every day. */
+void mesa_listener_watch_expiry(struct mesa_listener *l);
+void mesa_listener_on_expiry(struct mesa_timer *timer);
 
 /* How many bytes of an address count as one peer: all of IPv4, and of IPv6 the /64 that one subscriber is
  * given (RFC 6177). */
@@ -261,6 +276,8 @@ bool mesa_secure_begins(const struct mesa_conn *c);
 void mesa_secure_shake_hands(struct mesa_conn *c);
 /* Whether the session has bytes that no poll tells of. */
 bool mesa_secure_has_more(const struct mesa_conn *c);
+/* The client's certificate, which the connection keeps; NULL in *out: it has shown none. MESA_ENOMEM. */
+enum mesa_status mesa_secure_certificate(struct mesa_conn *c, struct mesa_certificate **out);
 /* With `farewell` the peer learns that nothing follows. */
 void mesa_secure_end(struct mesa_conn *c, bool farewell);
 

@@ -195,27 +195,8 @@ static enum mesa_status fill_listener(struct mesa_listener *l,
     l->max_connections = cfg->max_connections;
     l->max_connections_per_ip = cfg->max_connections_per_ip;
     l->handshake_timeout_ms = cfg->handshake_timeout_ms;
+    l->tls_config = cfg->tls;
     return MESA_OK;
-}
-
-static enum mesa_status open_tls(struct mesa_tls_context **out,
-                                 const struct mesa_listener_config *cfg, char *err, size_t err_len)
-{
-    const struct mesa_tls_config tls = {.cert = cfg->tls_cert,
-                                        .key = cfg->tls_key,
-                                        .ca = cfg->tls_ca,
-                                        .request_cert = cfg->tls_request_cert};
-    return mesa_tls_context_new(out, &tls, err, err_len);
-}
-
-enum mesa_status mesa_transport_check_tls(const struct mesa_listener_config *cfg, char *err,
-                                          size_t err_len)
-{
-    struct mesa_tls_context *tls;
-    enum mesa_status rc = open_tls(&tls, cfg, err, err_len);
-    if (rc == MESA_OK)
-        mesa_tls_context_free(tls);
-    return rc;
 }
 
 enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_transport *t,
@@ -234,6 +215,7 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
     l->ctx = ctx;
     mesa_list_init(&l->conns);
     mesa_timer_init(&l->retry, on_retry);
+    mesa_timer_init(&l->expiry, mesa_listener_on_expiry);
     mesa_list_append(&t->listeners, &l->link);
 
     rc = fill_listener(l, cfg);
@@ -245,14 +227,16 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
         l->unix_path = NULL;
         goto fail;
     }
-    if (cfg->tls_cert != NULL)
-        rc = open_tls(&l->tls, cfg, err, err_len);
+    if (l->tls_config != NULL)
+        rc = mesa_listener_open_tls(l, err, err_len);
     if (rc == MESA_OK)
         rc = mesa_acceptor_open(l, fd);
     if (rc != MESA_OK) {
         close(fd);
         goto fail;
     }
+    if (l->tls_config != NULL)
+        mesa_listener_watch_expiry(l);
     err[0] = '\0';
     *out = l;
     return MESA_OK;
@@ -271,6 +255,7 @@ void mesa_listener_stop(struct mesa_listener *l)
 {
     if (l->acceptor != NULL) {
         mesa_loop_cancel(l->transport->loop, &l->retry);
+        mesa_loop_cancel(l->transport->loop, &l->expiry);
         mesa_acceptor_close(l->acceptor);
         mesa_loop_release(l->transport->loop);
         l->acceptor = NULL;
@@ -301,7 +286,7 @@ void mesa_listener_free(struct mesa_listener *l)
         mesa_conn_detach(MESA_CONTAINER_OF(l->conns.next, struct mesa_conn, link));
     if (l->per_ip != NULL)
         free_counts(l->per_ip);
-    mesa_tls_context_free(l->tls);
+    mesa_listener_close_tls(l);
     mesa_list_remove(&l->link);
     free(l);
 }

@@ -89,6 +89,10 @@ enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
         rc = join_repeated(cap, i, &r.header_count);
     if (rc != MESA_OK)
         return rc;
+    struct mesa_certificate *certificate;
+    rc = mesa_secure_certificate(c, &certificate);
+    if (rc != MESA_OK)
+        return rc;
     mesa_address_text(&c->address, cap->ip);
     cap->minor = r.minor;
     cap->request = (struct mesa_request){
@@ -98,6 +102,7 @@ enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
         .ip = {cap->ip, strlen(cap->ip)},
         .protocol = {"", 0},
         .secure = c->tls != NULL,
+        .certificate = certificate,
         .headers = cap->headers,
         .header_count = r.header_count,
     };
@@ -138,6 +143,7 @@ enum mesa_status mesa_capture_copy(struct mesa_capture *to, const struct mesa_ca
         to->headers[i].value = copy_text(&to->text, r->headers[i].value);
     }
     to->request.headers = to->headers;
+    to->certificate = mesa_certificate_ref(r->certificate);
     memcpy(to->ip, from->ip, sizeof to->ip);
     to->request.ip.p = to->ip;
     return MESA_OK;
@@ -148,6 +154,8 @@ void mesa_capture_deinit(struct mesa_capture *cap)
     mesa_buf_deinit(&cap->text);
     free(cap->headers);
     cap->headers = NULL;
+    mesa_certificate_unref(cap->certificate);
+    cap->certificate = NULL;
 }
 
 struct mesa_span mesa_request_header(const struct mesa_request *req, const char *name)

@@ -19,7 +19,7 @@ bool mesa_secure_has_more(const struct mesa_conn *c)
 
 void mesa_secure_shake_hands(struct mesa_conn *c)
 {
-    char why[256];
+    char why[448];
     struct mesa_tls *session = &c->tls->session;
     enum mesa_status rc = mesa_tls_handshake(session, why, sizeof why);
     if (rc == MESA_OK || rc == MESA_EAGAIN) {
@@ -42,8 +42,21 @@ bool mesa_secure_start(struct mesa_conn *c, int fd)
         free(s);
         return false;
     }
+    s->certificate = NULL;
     c->tls = s;
     return true;
+}
+
+enum mesa_status mesa_secure_certificate(struct mesa_conn *c, struct mesa_certificate **out)
+{
+    struct mesa_secure *s = c->tls;
+    *out = NULL;
+    if (s == NULL)
+        return MESA_OK;
+    if (s->certificate == NULL && mesa_tls_certificate(&s->session, &s->certificate) == MESA_ENOMEM)
+        return MESA_ENOMEM;
+    *out = s->certificate;
+    return MESA_OK;
 }
 
 void mesa_secure_end(struct mesa_conn *c, bool farewell)
@@ -55,5 +68,6 @@ void mesa_secure_end(struct mesa_conn *c, bool farewell)
         mesa_tls_shutdown(&s->session);
     c->tls = NULL;
     mesa_tls_deinit(&s->session);
+    mesa_certificate_unref(s->certificate);
     free(s);
 }

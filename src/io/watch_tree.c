@@ -42,12 +42,12 @@ static void begin_polling(struct mesa_watch *w, const char *what, int error)
     w->polling = true;
     if (error == ENOSPC || error == EMFILE)
         mesa_log(MESA_LOG_WARN, "watch",
-                 "the kernel has no more file watches (sysctl fs.inotify.%s): changed scripts are "
+                 "the kernel has no more file watches (sysctl fs.inotify.%s): changed files are "
                  "looked for once a second instead",
                  error == ENOSPC ? "max_user_watches" : "max_user_instances");
     else
         mesa_log(MESA_LOG_WARN, "watch",
-                 "cannot watch %s: %s; changed scripts are looked for once a second instead", what,
+                 "cannot watch %s: %s; changed files are looked for once a second instead", what,
                  strerror(error));
     uv_timer_start(&w->handles->timer, on_poll_timer, WATCH_POLL_MS, WATCH_POLL_MS);
 }

@@ -133,7 +133,7 @@ static void get_server(lua_State *L, struct client_box *box)
     lua_rawgeti(L, LUA_REGISTRYINDEX, box->server->table_ref);
 }
 
-/* request = { path, queryString, query, headers, ip, protocol, secure } */
+/* request = { path, queryString, query, headers, ip, protocol, secure, certificate } */
 static void get_request(lua_State *L, struct client_box *box)
 {
     const struct mesa_request *r = mesa_client_request(box->client);

@@ -34,8 +34,13 @@ static const struct field fields[] = {
     FIELD(NULL, "raw", BOOL, raw),
     FIELD("tls", "cert", STRING, tls.cert),
     FIELD("tls", "key", STRING, tls.key),
+    FIELD("tls", "passphrase", STRING, tls.passphrase),
     FIELD("tls", "ca", STRING, tls.ca),
     FIELD("tls", "requestCert", BOOL, tls.request_cert),
+    FIELD("tls", "minVersion", STRING, tls.min_version),
+    FIELD("tls", "ciphers", STRING, tls.ciphers),
+    FIELD("tls", "ticketKeys", STRING, tls.ticket_keys),
+    FIELD("tls", "ticketLifetime", U32, tls.ticket_lifetime_ms),
     FIELD("client", "enforceEqualVersions", BOOL, client.enforce_equal_versions),
     FIELD("client", "version", STRING, client.version),
     FIELD("options", "storeMessages", U32, store_messages),
@@ -206,6 +211,52 @@ static void read_protocols(lua_State *L, struct reader *r)
     }
 }
 
+/* The string `key` of the table on top of the stack, if there is one. */
+static void read_string(lua_State *L, struct reader *r, const char *key, char **slot)
+{
+    lua_getfield(L, -1, key);
+    if (lua_type(L, -1) == LUA_TSTRING)
+        copy_string(L, r, slot);
+    lua_pop(L, 1);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct mesa_config_name *)a)->name,
+                  ((const struct mesa_config_name *)b)->name);
+}
+
+/* tls.names, a table of tables, is on top of the stack. */
+static void read_names(lua_State *L, struct reader *r)
+{
+    struct mesa_config_tls *tls = &r->out->tls;
+    size_t n = 0;
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1))
+        n++;
+    tls->names = calloc(n > 0 ? n : 1, sizeof *tls->names);
+    if (tls->names == NULL) {
+        fail(r, MESA_ENOMEM, "not enough memory");
+        return;
+    }
+    for (lua_pushnil(L); r->status == MESA_OK && lua_next(L, -2) != 0; lua_pop(L, 1)) {
+        struct mesa_config_name *name = &tls->names[tls->name_count++];
+        if (lua_type(L, -2) != LUA_TSTRING || !lua_istable(L, -1)) {
+            fail(r, MESA_EINVAL, "tls.names must be a table of names");
+            return;
+        }
+        lua_pushvalue(L, -2);
+        copy_string(L, r, &name->name);
+        lua_pop(L, 1);
+        read_string(L, r, "cert", &name->cert);
+        read_string(L, r, "key", &name->key);
+        read_string(L, r, "passphrase", &name->passphrase);
+        if (r->status == MESA_OK && (name->cert == NULL || name->key == NULL))
+            fail(r, MESA_EINVAL, "each of tls.names needs cert and key");
+    }
+    if (r->status == MESA_OK)
+        qsort(tls->names, tls->name_count, sizeof *tls->names, compare_names);
+}
+
 /* (table, lightuserdata reader); raises only on lack of memory */
 static int read_config(lua_State *L)
 {
@@ -233,6 +284,13 @@ static int read_config(lua_State *L)
     if (lua_istable(L, -1))
         read_list(L, r, "origins", &r->out->origins, &r->out->origin_count);
     read_protocols(L, r);
+
+    lua_getfield(L, 1, "tls");
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "names");
+        if (lua_istable(L, -1))
+            read_names(L, r);
+    }
     lua_getfield(L, 1, "redis");
     r->out->redis.enabled = lua_istable(L, -1);
     if (!r->out->redis.enabled || r->status != MESA_OK)

@@ -17,14 +17,35 @@ static void set_span(lua_State *L, const char *name, struct mesa_span s)
     lua_setfield(L, -2, name);
 }
 
+static void push_certificate(lua_State *L, const struct mesa_certificate *c)
+{
+    lua_createtable(L, 0, 6);
+    set_span(L, "subject", c->subject);
+    set_span(L, "issuer", c->issuer);
+    set_span(L, "serial", c->serial);
+    set_span(L, "fingerprint", c->fingerprint);
+    lua_pushnumber(L, (lua_Number)c->not_after);
+    lua_setfield(L, -2, "notAfter");
+    lua_createtable(L, (int)c->name_count, 0);
+    for (size_t i = 0; i < c->name_count; i++) {
+        lua_pushlstring(L, c->names[i].p, c->names[i].len);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    lua_setfield(L, -2, "names");
+}
+
 void mesa_script_push_request(lua_State *L, const struct mesa_request *r)
 {
-    lua_createtable(L, 0, 10);
+    lua_createtable(L, 0, 11);
     set_span(L, "path", r->path);
     set_span(L, "queryString", r->query);
     set_span(L, "ip", r->ip);
     lua_pushboolean(L, r->secure);
     lua_setfield(L, -2, "secure");
+    if (r->certificate != NULL) {
+        push_certificate(L, r->certificate);
+        lua_setfield(L, -2, "certificate");
+    }
     lua_createtable(L, 0, (int)r->header_count);
     for (size_t i = 0; i < r->header_count; i++) {
         lua_pushlstring(L, r->headers[i].name.p, r->headers[i].name.len);

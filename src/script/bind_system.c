@@ -70,31 +70,41 @@ static int l_path_problem(lua_State *L)
 static void on_files_changed(void *ctx, const char *const *paths, size_t count)
 {
     struct mesa_vm *vm = ctx;
+    int scripts = 0;
     if (vm->shutting_down)
         return;
     mesa_script_push_program(vm, vm->L, "files_changed");
     lua_createtable(vm->L, (int)count, 0);
     for (size_t i = 0; i < count; i++) {
+        if (mesa_script_is_certificate(vm, paths[i]))
+            continue;
         lua_pushstring(vm->L, paths[i]);
-        lua_rawseti(vm->L, -2, (int)i + 1);
+        lua_rawseti(vm->L, -2, ++scripts);
     }
-    mesa_script_call(vm, 1, 0);
+    if (scripts > 0)
+        mesa_script_call(vm, 1, 0);
+    else
+        lua_pop(vm->L, 2);
+    mesa_script_certificates_changed(vm, paths, count);
 }
 
-/* core.watch(path): reports changes of the file from now on; without effect under --no-watch. */
-static int l_watch(lua_State *L)
+void mesa_script_watch(struct mesa_vm *vm, const char *path)
 {
-    struct mesa_vm *vm = mesa_script_vm(L);
-    const char *path = luaL_checkstring(L, 1);
-    if (!vm->opts.watch || vm->closing)
-        return 0;
     enum mesa_status rc = MESA_OK;
+    if (!vm->opts.watch || vm->closing)
+        return;
     if (vm->watch == NULL)
         rc = mesa_watch_new(&vm->watch, vm->loop, MESA_WATCH_DEBOUNCE_MS, on_files_changed, vm);
     if (rc == MESA_OK)
         rc = mesa_watch_add(vm->watch, path);
     if (rc != MESA_OK)
         mesa_log(MESA_LOG_WARN, "reload", "%s is not watched: %s", path, mesa_status_text(rc));
+}
+
+/* core.watch(path): reports changes of the file from now on; without effect under --no-watch. */
+static int l_watch(lua_State *L)
+{
+    mesa_script_watch(mesa_script_vm(L), luaL_checkstring(L, 1));
     return 0;
 }
 

@@ -277,6 +277,19 @@ void mesa_guard_report(struct mesa_vm *vm);
 /* The only hook of the VM: set to be called before the next instruction of a script. */
 void mesa_guard_hook(lua_State *L, lua_Debug *ar);
 
+/* -- certificates.c: the files of every server's `tls` ---------------------------------------------------------- */
+
+/* Has them read again when they change. */
+void mesa_script_watch_certificates(struct mesa_vm *vm);
+bool mesa_script_is_certificate(const struct mesa_vm *vm, const char *path);
+/* Has the servers that use any of these files read theirs again. */
+void mesa_script_certificates_changed(struct mesa_vm *vm, const char *const *paths, size_t count);
+/* Has every server do so; false: some cannot be used. Lines for people are appended to `report` unless NULL. */
+bool mesa_script_reload_certificates(struct mesa_vm *vm, struct mesa_buf *report);
+
+/* -- bind_system.c: reports changes of the file from now on; without effect under --no-watch -- */
+void mesa_script_watch(struct mesa_vm *vm, const char *path);
+
 /* -- paths.c --------------------------------------------------------------------------------------------------- */
 
 /* The path in front of which the working directory stands; links stay. NULL: no memory, or the working directory is gone. */

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "io/httpc.h"
+#include "io/tls_context.h"
 #include "io/watch.h"
 #include "script/bind_json.h"
 #include "script/script.h"
@@ -369,9 +370,10 @@ enum mesa_status mesa_vm_print_check(struct mesa_vm *vm)
 
 enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
 {
-    char err[256];
+    char err[MESA_TLS_ERROR_BYTES];
     vm->listening = true;
     mesa_guard_start(vm);
+    mesa_script_watch_certificates(vm); /* before they are read */
     MESA_LIST_FOREACH(it, &vm->servers) {
         struct script_server *s = MESA_CONTAINER_OF(it, struct script_server, link);
         if (mesa_server_is_closing(s->server))
@@ -405,13 +407,15 @@ bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf 
         return false;
     mesa_script_push_program(vm, L, "reload");
     lua_pushstring(L, reason);
-    if (mesa_script_call(vm, 1, 2) != MESA_OK)
+    if (mesa_script_call(vm, 1, 2) != MESA_OK) {
+        mesa_script_reload_certificates(vm, report);
         return false;
+    }
     bool ok = lua_toboolean(L, -2);
     if (report != NULL)
         mesa_buf_printf(report, "%s\n", lua_tostring(L, -1));
     lua_pop(L, 2);
-    return ok;
+    return mesa_script_reload_certificates(vm, report) && ok;
 }
 
 void mesa_vm_reload(struct mesa_vm *vm, const char *reason)

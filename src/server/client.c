@@ -32,6 +32,7 @@ static void free_client(struct mesa_client *c)
     free(c->pending_close);
     free(c->packed_request);
     free(c->request);
+    mesa_certificate_unref(c->certificate);
     free(c);
 }
 
@@ -53,6 +54,7 @@ enum mesa_status mesa_client_new(struct mesa_client **out, struct mesa_server *s
     c->packed_request = mesa_request_pack(req);
     if (c->packed_request == NULL)
         goto fail;
+    c->certificate = mesa_certificate_ref(req->certificate);
     if (s->cfg.store_messages > 0) {
         c->stored = calloc(2, sizeof *c->stored);
         if (c->stored == NULL)
@@ -142,6 +144,7 @@ const struct mesa_request *mesa_client_request(struct mesa_client *c)
     if (c->request == NULL)
         c->request = mesa_request_unpack(c->packed_request);
     if (c->request != NULL) {
+        c->request->certificate = c->certificate;
         free(c->packed_request);
         c->packed_request = NULL;
     }

@@ -115,6 +115,7 @@ struct mesa_client {
     void *data;
     struct mesa_packed_request *packed_request; /* NULL once it has been unpacked */
     struct mesa_request *request;               /* NULL until somebody asks */
+    struct mesa_certificate *certificate;       /* NULL: it has shown none */
     struct mesa_outq outq;
     struct mesa_list link;       /* the server's dirty or gone */
     struct mesa_list confirming; /* the server's */

@@ -9,7 +9,7 @@
 
 #include "server/internal.h"
 
-enum { QUIET_MS = 1000, TEXT_BYTES = 320 };
+enum { QUIET_MS = 1000, TEXT_BYTES = 512 };
 
 static const char *const codes[MESA_REFUSALS] = {
     [MESA_REFUSED_PATH] = "PATH",       [MESA_REFUSED_ORIGIN] = "ORIGIN",

@@ -80,6 +80,7 @@ struct mesa_request *mesa_request_unpack(const struct mesa_packed_request *packe
         headers[h].value = next_part(packed, &i, &p);
     }
     req->secure = packed->secure;
+    req->certificate = NULL; /* not packed: clients that have shown one share it */
     req->headers = headers;
     req->header_count = packed->header_count;
     return req;

@@ -168,10 +168,7 @@ static struct mesa_listener_config listener_of(const struct mesa_config *cfg)
         .host = cfg->host,
         .mode = cfg->mode,
         .port = cfg->port,
-        .tls_cert = cfg->tls.cert,
-        .tls_key = cfg->tls.key,
-        .tls_ca = cfg->tls.ca,
-        .tls_request_cert = cfg->tls.request_cert,
+        .tls = cfg->tls.cert != NULL ? &cfg->tls : NULL,
         .max_payload_bytes = cfg->limits.max_payload,
         .max_connections = cfg->limits.max_connections,
         .max_connections_per_ip = cfg->limits.max_connections_per_ip,
@@ -206,10 +203,9 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
     mesa_list_init(&s->turn.link);
     s->turn.fn = on_turn;
 
-    const struct mesa_listener_config listener = listener_of(cfg);
     enum mesa_status rc = mesa_registry_new(&s->registry);
     if (rc == MESA_OK && cfg->tls.cert != NULL) /* told now, not when it is to listen */
-        rc = mesa_transport_check_tls(&listener, err, err_len);
+        rc = mesa_transport_check_tls(&cfg->tls, err, err_len);
     if (rc == MESA_OK)
         rc = make_frames(s);
     if (rc == MESA_OK)

@@ -100,6 +100,11 @@ enum mesa_status mesa_server_join(struct mesa_server *s, struct mesa_server *on)
 /* Starts accepting, on the admin address too; on failure `err` is a line for people ("port 4000 is
  * in use"). */
 enum mesa_status mesa_server_listen(struct mesa_server *s, char *err, size_t err_len);
+/* The i-th file that `tls` names; NULL: there are no more. */
+const char *mesa_server_tls_file(const struct mesa_server *s, size_t i);
+/* Reads them again, for handshakes from now on. False: they cannot be used, the old ones are, and
+ * on_error was told with the code "RELOAD". Lines for people are appended to `report` unless NULL. */
+bool mesa_server_reload_tls(struct mesa_server *s, struct mesa_buf *report);
 /* Stops accepting and closes every client with `code`, paced evenly over `drain_ms`; then
  * on_closed, once, in a later turn. Calling it again can only hasten it. */
 void mesa_server_close(struct mesa_server *s, int code, const char *reason, uint32_t drain_ms);

@@ -10,6 +10,7 @@
 ---@field protocol? string the subprotocol agreed on
 ---@field protocols? string[] those offered, in the function `protocols` of the configuration alone
 ---@field secure boolean TLS
+---@field certificate? mesa.Certificate the client's, with tls.requestCert
 
 ---@class mesa.StoredMessages
 ---@field sent mesa.Message[] oldest first

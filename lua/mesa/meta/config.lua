@@ -45,8 +45,20 @@
 ---@class mesa.TlsConfig
 ---@field cert string file of the certificate chain (PEM)
 ---@field key string file of the private key (PEM)
----@field ca? string file of the authorities that client certificates must come from (PEM)
----@field requestCert? boolean ask clients for a certificate
+---@field passphrase? string what the key is encrypted with
+---@field names? table<string, mesa.CertificateConfig> other certificates by the name that clients ask for: "a.example", "*.b.example"
+---@field ca? string file of the authorities that client certificates must come from, and of their revocation lists (PEM)
+---@field requestCert? boolean ask clients for a certificate; it is `request.certificate`
+---@field minVersion? "1.2"|"1.3" "1.2"
+---@field ciphers? string in the server's order, as OpenSSL writes them; those of TLS 1.3 begin with TLS_
+---@field ticketKeys? string file of at least 32 secret bytes, by which processes resume each other's sessions
+---@field ticketLifetime? integer|false 7200000: how long a session can be resumed; its keys change that often
+
+--- A certificate for clients that ask for a name.
+---@class mesa.CertificateConfig
+---@field cert string file of the certificate chain (PEM)
+---@field key string file of its private key (PEM)
+---@field passphrase? string what the key is encrypted with
 
 ---@class mesa.AdminConfig
 ---@field host? string 127.0.0.1

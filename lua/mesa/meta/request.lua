@@ -1,5 +1,14 @@
 ---@meta _
 
+--- A client's certificate, which one of the authorities of `tls.ca` vouches for.
+---@class mesa.Certificate
+---@field subject string "CN=ann,O=Example"
+---@field issuer string in the same form
+---@field names string[] its alternative names: "DNS:ann.example", "email:ann@example.org", "URI:spiffe://...", "IP:10.0.0.1"
+---@field serial string in hexadecimal
+---@field fingerprint string SHA-256, as `openssl x509 -fingerprint -sha256` prints it: "0A:1B:..."
+---@field notAfter integer until when it is valid, as os.time() counts
+
 --- A plain HTTP request: the first argument of `request` listeners.
 ---@class mesa.Request
 ---@field method string "GET"
@@ -9,6 +18,7 @@
 ---@field headers table<string, string> names in lower case
 ---@field ip string
 ---@field secure boolean over TLS
+---@field certificate? mesa.Certificate the client's, with tls.requestCert
 ---@field body string at most limits.maxBody bytes
 
 --- The answer to it. A request that no listener has answered when the last one has returned gets 404, one whose listener

@@ -1,4 +1,5 @@
 /* config_test.c - defaults (PROTOCOL 3-8, DESIGN 5) and invariants. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/config.h"
@@ -53,6 +54,23 @@ TEST(tls_needs_both_files)
     cfg.tls.cert = strdup("cert.pem");
     cfg.tls.key = strdup("key.pem");
     CHECK_EQ_STR(check(), NULL);
+}
+
+TEST(tls_settings_are_bounded)
+{
+    mesa_config_init(&cfg);
+    CHECK_EQ_INT(cfg.tls.ticket_lifetime_ms, 7200000);
+    cfg.tls.min_version = strdup("1.1");
+    CHECK_EQ_STR(check(), "tls.minVersion must be \"1.2\" or \"1.3\"");
+    mesa_config_init(&cfg);
+    cfg.tls.ticket_lifetime_ms = 999;
+    CHECK_EQ_STR(check(), "tls.ticketLifetime must be 0 or at least 1000");
+    mesa_config_init(&cfg);
+    cfg.tls.names = calloc(1, sizeof *cfg.tls.names);
+    cfg.tls.names[0].name = strdup("a.example");
+    cfg.tls.name_count = 1;
+    CHECK_EQ_STR(check(),
+                 "tls.names needs tls.cert and tls.key, for clients that ask for another name");
 }
 
 TEST(raw_excludes_what_needs_the_envelope)

@@ -191,8 +191,9 @@ void fixture_use_tls(struct fixture *f)
 {
     if (cert_path[0] == '\0')
         write_certificate();
-    f->config.tls_cert = cert_path;
-    f->config.tls_key = key_path;
+    f->tls = (struct mesa_config_tls){
+        .cert = cert_path, .key = key_path, .ticket_lifetime_ms = 60 * 60 * 1000};
+    f->config.tls = &f->tls;
 }
 
 void fixture_init(struct fixture *f)

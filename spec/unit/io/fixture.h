@@ -37,6 +37,7 @@ struct fixture {
     struct mesa_transport *transport;
     struct mesa_listener *listener; /* NULL once a test has freed it */
     struct mesa_listener_config config;
+    struct mesa_config_tls tls; /* config.tls, if it has any */
     struct fixture_client clients[FIXTURE_CLIENTS];
     int opened;
     char err[256];
@@ -61,7 +62,7 @@ struct fixture {
 void fixture_init(struct fixture *f);
 bool fixture_start(struct fixture *f);
 void fixture_stop(struct fixture *f);
-/* A certificate for localhost, made once; for config.tls_cert and tls_key. */
+/* A certificate for localhost, made once; for `tls`. */
 void fixture_use_tls(struct fixture *f);
 
 /* One turn of the loop that waits at most a millisecond. */

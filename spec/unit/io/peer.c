@@ -59,7 +59,7 @@ bool peer_connect(struct peer *p, struct fixture *f)
     if (p->fd < 0)
         return false;
     fcntl(p->fd, F_SETFL, O_NONBLOCK);
-    return f->config.tls_cert == NULL || start_tls(p);
+    return f->config.tls == NULL || start_tls(p);
 }
 
 /* As recv() and send(), never waiting. */

@@ -255,12 +255,12 @@ TEST(bad_certificates_are_named)
     char key[128];
     fixture_init(&f);
     fixture_use_tls(&f);
-    const char *good = f.config.tls_cert;
-    f.config.tls_cert = "/nonexistent/cert.pem";
+    char *good = f.tls.cert;
+    f.tls.cert = "/nonexistent/cert.pem";
     CHECK(!fixture_start(&f));
     CHECK_EQ_STR(f.err, "tls.cert: cannot use /nonexistent/cert.pem: No such file or directory");
-    f.config.tls_cert = good;
-    f.config.tls_key = good;
+    f.tls.cert = good;
+    f.tls.key = good;
     CHECK(!fixture_start(&f));
     snprintf(key, sizeof key, "tls.key: cannot use %s: ", good);
     CHECK(strstr(f.err, key) == f.err);
@@ -335,10 +335,44 @@ TEST(a_client_certificate_can_be_required)
 {
     fixture_init(&f);
     fixture_use_tls(&f);
-    f.config.tls_request_cert = true;
-    f.config.tls_ca = f.config.tls_cert;
+    f.tls.request_cert = true;
+    f.tls.ca = f.tls.cert;
     CHECK_OR_RETURN(fixture_start(&f));
     CHECK(!peer_open(&p, &f, "/", "")); /* it has none */
     CHECK_EQ_INT(f.opened, 0);
     end();
+}
+
+/* What `fn` logs, as far as it fits. */
+static void log_of(struct mesa_timer *t, char *out, size_t len)
+{
+    FILE *file = tmpfile();
+    int before = dup(STDERR_FILENO);
+    dup2(fileno(file), STDERR_FILENO);
+    t->fn(t);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    rewind(file);
+    out[fread(out, 1, len - 1, file)] = '\0';
+    fclose(file);
+}
+
+TEST(certificates_are_looked_at_every_day)
+{
+    char text[4096];
+    const uint64_t day_ms = (uint64_t)24 * 60 * 60 * 1000;
+    fixture_init(&f);
+    fixture_use_tls(&f); /* good for a day */
+    CHECK_OR_RETURN(fixture_start(&f));
+    struct mesa_timer *daily = &f.listener->expiry;
+    CHECK(mesa_timer_armed(daily));
+    CHECK(daily->due_ms <= mesa_loop_now(f.loop) + day_ms && daily->due_ms > mesa_loop_now(f.loop));
+    mesa_loop_cancel(f.loop, daily); /* as when it fires */
+    log_of(daily, text, sizeof text);
+    CHECK(strstr(text, "tls.cert: the certificate CN=localhost in ") != NULL);
+    CHECK(strstr(text, "within 1 day: renew it") != NULL);
+    CHECK(mesa_timer_armed(daily));
+    mesa_listener_stop(f.listener);
+    CHECK(!mesa_timer_armed(daily));
+    fixture_stop(&f);
 }

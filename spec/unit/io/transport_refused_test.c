@@ -108,7 +108,7 @@ TEST(connections_above_a_limit_are_reported)
     for (int per_ip = 0; per_ip < 2; per_ip++) {
         struct peer first;
         fixture_init(&f);
-        f.config.tls_cert = f.config.tls_key = NULL;
+        f.config.tls = NULL;
         f.config.max_connections = per_ip ? 0 : 1;
         f.config.max_connections_per_ip = per_ip ? 1 : 0;
         CHECK_OR_RETURN(CHECK(fixture_start(&f)));

@@ -239,7 +239,7 @@ TEST(a_stalled_tls_handshake_is_ended)
     fixture_use_tls(&f);
     f.config.handshake_timeout_ms = 300;
     CHECK_OR_RETURN(fixture_start(&f));
-    f.config.tls_cert = NULL; /* ... to a listener that expects TLS */
+    f.config.tls = NULL; /* ... to a listener that expects TLS */
     CHECK_OR_RETURN(peer_connect(&p, &f));
     peer_send(&p, "\x16\x03\x01\x02", 4);
     uint64_t start = fixture_now_ms();

@@ -130,7 +130,10 @@ TEST(every_string_arrives)
     CHECK_OR_RETURN(
         bind(
             "{ host = '::1', path = '/ws', namespace = 'n', static = '/srv', raw = true, client = { version = '2.0.0' },"
-            "  tls = { cert = 'c.pem', key = 'k.pem', ca = 'a.pem', requestCert = true },"
+            "  tls = { cert = 'c.pem', key = 'k.pem', passphrase = 'p', ca = 'a.pem', requestCert = true,"
+            "    minVersion = '1.3', ciphers = 'DEFAULT', ticketKeys = 't', ticketLifetime = 5000,"
+            "    names = { ['b.example'] = { cert = 'b', key = 'bk' },"
+            "      ['A.example'] = { cert = 'a', key = 'ak', passphrase = 'ap' } } },"
             "  admin = { host = '127.0.0.2', port = 0 }, origins = { 'https://a', 'https://B:8' } }",
             &got, &err) == MESA_OK);
     CHECK_EQ_STR(got.host, "::1");
@@ -143,6 +146,18 @@ TEST(every_string_arrives)
     CHECK_EQ_STR(got.tls.key, "k.pem");
     CHECK_EQ_STR(got.tls.ca, "a.pem");
     CHECK(got.tls.request_cert);
+    CHECK_EQ_STR(got.tls.passphrase, "p");
+    CHECK_EQ_STR(got.tls.min_version, "1.3");
+    CHECK_EQ_STR(got.tls.ciphers, "DEFAULT");
+    CHECK_EQ_STR(got.tls.ticket_keys, "t");
+    CHECK_EQ_INT(got.tls.ticket_lifetime_ms, 5000);
+    CHECK_EQ_INT(got.tls.name_count, 2);
+    CHECK_EQ_STR(got.tls.names[0].name, "a.example");
+    CHECK_EQ_STR(got.tls.names[0].cert, "a");
+    CHECK_EQ_STR(got.tls.names[0].key, "ak");
+    CHECK_EQ_STR(got.tls.names[0].passphrase, "ap");
+    CHECK_EQ_STR(got.tls.names[1].name, "b.example");
+    CHECK_EQ_STR(got.tls.names[1].passphrase, NULL);
     CHECK_EQ_STR(got.admin.host, "127.0.0.2");
     CHECK_EQ_INT(got.origin_count, 2);
     CHECK_EQ_STR(got.origins[0], "https://a");
@@ -170,6 +185,10 @@ TEST(a_table_that_was_not_validated_is_refused)
         {"return { heartbeat = 1 }", "heartbeat.enabled must be in a table"},
         {"return { origins = { 1 } }", "origins must be a list of strings"},
         {"return { origins = { 'a', 'b', {} } }", "origins must be a list of strings"},
+        {"return { tls = { cert = 'c', key = 'k', names = { 1 } } }",
+         "tls.names must be a table of names"},
+        {"return { tls = { cert = 'c', key = 'k', names = { a = { cert = 'c' } } } }",
+         "each of tls.names needs cert and key"},
         {"return { host = 'kept until here', tls = { cert = 'c' } }",
          "tls.key is missing: tls.cert needs it"},
     };

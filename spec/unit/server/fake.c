@@ -194,10 +194,20 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
     return MESA_OK;
 }
 
-enum mesa_status mesa_transport_check_tls(const struct mesa_listener_config *cfg, char *err,
+enum mesa_status mesa_listener_reload_tls(struct mesa_listener *l, bool *changed, char *err,
                                           size_t err_len)
 {
-    (void)cfg;
+    (void)l;
+    (void)err;
+    (void)err_len;
+    *changed = false;
+    return MESA_OK;
+}
+
+enum mesa_status mesa_transport_check_tls(const struct mesa_config_tls *tls, char *err,
+                                          size_t err_len)
+{
+    (void)tls;
     (void)err;
     (void)err_len;
     return MESA_OK;
