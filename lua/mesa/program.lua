@@ -1,12 +1,13 @@
 --- What the C side calls by name: the life of the program (src/script/vm.c).
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local exits = require "mesa.exit"
 local log = require "mesa.log"
 local luv = require "mesa.luv"
 local modules = require "mesa.modules"
 local source = require "mesa.source"
 
-local error, ipairs, loadfile, pcall, type, unpack, xpcall = error, ipairs, loadfile, pcall, type, unpack, xpcall
+local error, ipairs, loadfile, type, unpack, xpcall = error, ipairs, loadfile, type, unpack, xpcall
 local format, concat = string.format, table.concat
 local stdout = io.stdout
 local arguments = arg
@@ -139,9 +140,11 @@ end
 local function ask(server, signal, left)
   local asked = true
   local function exit(status)
+    -- anything else is what another callback was given
+    local number = type(status) == "number" and exits.status(status, "exit") or 0
     if not asked then return end
     asked = false
-    left(status)
+    left(number)
   end
   local ok, err = xpcall(server.config.beforeExit, errors.catch, signal, exit)
   if ok then return end
@@ -155,7 +158,7 @@ end
 function program.shutdown(signal)
   local code, waiting = 0, 1
   local function left(status)
-    if type(status) == "number" then code = status end
+    if status and status ~= 0 then code = status end -- of several servers one is enough
     waiting = waiting - 1
     if waiting == 0 then leave_pools(function() core.finish_shutdown(code) end) end
   end
@@ -167,12 +170,6 @@ function program.shutdown(signal)
     end
   end
   left()
-end
-
---- What a script has sent goes out, and the process ends (src/script/shutdown.c).
-os.exit = function(status) -- luacheck: ignore 122
-  for _, portal in ipairs { unpack(portals) } do pcall(portal.close, portal) end
-  core.exit(status)
 end
 
 return program

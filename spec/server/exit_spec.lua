@@ -77,6 +77,62 @@ describe("os.exit", function()
     end)
   end
 
+  for name, status in pairs { ["1e300"] = 1e300, ["256"] = 256, ["-129"] = -129, ["1.5"] = 1.5, ["0/0"] = 0 / 0, ["'ended'"] = "ended" } do
+    it("refuses the status " .. name .. " at its line", function()
+      start(([[
+        local server = Mesa.new { port = 0, host = "127.0.0.1" }
+        server:on("connection", function(client)
+          os.exit(%s)
+        end)
+      ]]):format(name))
+      server:join()
+      server:log_contains(("server.lua:5: os.exit expects true, false or an integer from 0 to 255, got %s\n"):format(
+        (tostring(status):gsub("%p", "%%%0"))))
+      server:stop()
+    end)
+  end
+
+  it("takes negative statuses as the system does, and text that is a number", function()
+    for call, status in pairs { ["-1"] = 255, ["'7'"] = 7 } do
+      start('Mesa.new { port = 0, host = "127.0.0.1" }:on("connection", function() os.exit(' .. call .. ") end)\n")
+      server:connect()
+      ended(status)
+      server:destroy()
+    end
+  end)
+
+  it("of beforeExit refuses a status at its line, and one server's is enough", function()
+    start [[
+      Mesa.new { port = 0, host = "127.0.0.1", beforeExit = function(_, exit) exit(1e300) end }
+      Mesa.new { port = 0, host = "127.0.0.1", beforeExit = function(_, exit) exit(5) end }
+      Mesa.new { port = 0, host = "127.0.0.1", beforeExit = function(_, exit) Mesa.sleep(50) exit(0) end }
+    ]]
+    server:signal "sigterm"
+    assert.equal(5, (server:wait_exit()), server:output())
+    assert.matches("error in beforeExit: %S*server.lua:3: exit expects true, false or an integer from 0 to 255, got 1e%+300",
+      server.process.stderr)
+  end)
+
+  for name, source in pairs {
+    ["a message handler"] = [[server:on("connection", function(c) c:on("message", function() os.exit(3) end) end)]],
+    ["a handler that waited"] = [[server:on("connection", function(c) while not c.closed do Mesa.sleep(1) end os.exit(3) end)]],
+    ["a disconnect handler"] = [[server:on("connection", function(c) c:on("disconnect", function() os.exit(3) end) end)]],
+    ["a finalizer"] = [[KEPT = newproxy(true) getmetatable(KEPT).__gc = function() os.exit(3) end]],
+    ["a listener of a connection that is cut at the end"] =
+      [[server:on("disconnection", function() if cut then os.exit(3) end end) Mesa.setTimeout(function() cut = true end, 2500)]],
+  } do
+    it("called during a shutdown by " .. name .. " says the status", function()
+      start('local server = Mesa.new { port = 0, host = "127.0.0.1" }\n' .. source, { flags = { "--drain", "0.2" } })
+      local client = server:join(nil, { close_answer = not name:find "cut" })
+      server:signal "sigterm"
+      server:log_contains "shutting down"
+      for _ = 1, 10 do client:send { op = 0, t = "GO" } end
+      assert.equal(3, (server:wait_exit()), server:output())
+      server:check_output()
+      assert.is_nil(server.process.stderr:find " error ", server:output())
+    end)
+  end
+
   it("takes a boolean, and in beforeExit and close the last word", function()
     start [[ Mesa.new { port = 0, host = "127.0.0.1", beforeExit = function() os.exit(false) end } ]]
     server:signal "sigterm"

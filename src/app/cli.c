@@ -246,6 +246,8 @@ void mesa_cli_print_help(FILE *to)
         "  0      ended in order, by itself or by a signal; --check found nothing wrong\n"
         "  1      a script failed to load, a port could not be opened, or a file not be written\n"
         "  2      the command line is wrong\n"
+        "  3      out of memory: limits.scriptMemory and its reserve are used up\n"
+        "  4      the end was forced: beforeExit, a handler or a thread did not come to its end\n"
         "  128+N  ended by a second signal, whose number is N\n",
         to);
 }

@@ -23,8 +23,10 @@
 /* libwebsockets keeps tables of this many entries, and falls back to 2560 connections beyond 10 million. */
 #define FILE_LIMIT_MAX ((rlim_t)1 << 20)
 
-static const int stop_signals[] = {SIGTERM, SIGINT};
+enum { STOP_SIGNALS = 2 };
+static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT};
 static struct sigaction loop_action; /* the loop's own handler, the same for every signal */
+static volatile sig_atomic_t loop_listens;
 static volatile sig_atomic_t stop_requests;
 static uint64_t stop_within_ms;
 
@@ -79,25 +81,49 @@ static void on_stop_signal(int signum)
     if (++stop_requests > 1)
         _exit(MESA_EXIT_SIGNAL + signum);
     mesa_deadline_arm(stop_within_ms);
-    loop_action.sa_handler(signum);
+    if (loop_listens)
+        loop_action.sa_handler(signum);
+}
+
+static enum mesa_status take_stop_signals(void)
+{
+    struct sigaction ours = loop_action;
+    ours.sa_handler = on_stop_signal;
+    for (size_t i = 0; i < STOP_SIGNALS; i++)
+        if (sigaction(stop_signals[i], &ours, NULL) != 0)
+            return MESA_EIO;
+    return MESA_OK;
 }
 
 /* Puts on_stop_signal in front of the loop's handlers. */
 static enum mesa_status watch_signals(struct mesa_loop *loop, struct mesa_vm **vm)
 {
-    for (size_t i = 0; i < sizeof stop_signals / sizeof stop_signals[0]; i++) {
-        int signum = stop_signals[i];
-        enum mesa_status rc = mesa_loop_on_signal(loop, signum, on_stop, vm);
+    for (size_t i = 0; i < STOP_SIGNALS; i++) {
+        enum mesa_status rc = mesa_loop_on_signal(loop, stop_signals[i], on_stop, vm);
         if (rc != MESA_OK)
             return rc;
-        if (sigaction(signum, NULL, &loop_action) != 0)
-            return MESA_EIO;
-        struct sigaction ours = loop_action;
-        ours.sa_handler = on_stop_signal;
-        if (sigaction(signum, &ours, NULL) != 0)
-            return MESA_EIO;
     }
-    return mesa_loop_on_signal(loop, SIGHUP, on_hangup, vm);
+    if (sigaction(stop_signals[0], NULL, &loop_action) != 0)
+        return MESA_EIO;
+    loop_listens = 1;
+    enum mesa_status rc = take_stop_signals();
+    return rc == MESA_OK ? mesa_loop_on_signal(loop, SIGHUP, on_hangup, vm) : rc;
+}
+
+/* The program is ending as it is, and no signal may end it with a status of its own; only a second request
+ * still does. A loop that is freed would give signals back to the kernel, which would. */
+static void outlive_loop_signals(struct mesa_loop *loop)
+{
+    sigset_t all, before;
+    if (loop_action.sa_handler == NULL)
+        return; /* they were never watched */
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    loop_listens = 0;
+    mesa_loop_leave_signals(loop);
+    (void)take_stop_signals();
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* Whether the main script can be read; else one line says why not. */
@@ -140,7 +166,8 @@ static int run(const struct mesa_cli *cli)
     struct mesa_loop *loop = NULL;
     struct mesa_transport *transport = NULL;
     struct mesa_vm *vm = NULL;
-    int code = MESA_EXIT_FAILURE;
+    int code = MESA_EXIT_FAILURE, status;
+    bool ended = false;
 
     if (!script_readable(cli->target))
         return MESA_EXIT_FAILURE;
@@ -154,6 +181,7 @@ static int run(const struct mesa_cli *cli)
         rc = mesa_vm_new(&vm, loop, transport, &opts);
     if (rc == MESA_OK)
         rc = mesa_deadline_init();
+    mesa_deadline_set_status(MESA_VM_EXIT_FORCED);
     stop_within_ms = mesa_vm_shutdown_ms(cli->drain_ms);
     if (rc == MESA_OK && cli->action == MESA_CLI_RUN)
         rc = watch_signals(loop, &vm);
@@ -169,13 +197,14 @@ static int run(const struct mesa_cli *cli)
         rc = mesa_vm_listen(vm);
     if ((rc == MESA_OK && cli->action == MESA_CLI_RUN) || mesa_vm_exiting(vm))
         mesa_loop_run(loop);
-    if (rc == MESA_OK || mesa_vm_exiting(vm))
-        code = mesa_vm_exit_code(vm);
-    mesa_deadline_set_status(code);
+    ended = rc == MESA_OK || mesa_vm_exiting(vm);
 
 out:
-    mesa_vm_free(vm);
-    vm = NULL; /* the transport's end runs the loop, where signals arrive */
+    outlive_loop_signals(loop);
+    status = mesa_vm_free(vm);
+    if (ended)
+        code = status;
+    vm = NULL; /* the transport's end runs the loop */
     mesa_transport_free(transport);
     mesa_loop_free(loop);
     mesa_log_tell_counted(true);

@@ -279,6 +279,18 @@ static void on_signal(uv_signal_t *handle, int signum)
     s->fn(s->ctx, signum);
 }
 
+static void leave_signal(uv_handle_t *h, void *ctx)
+{
+    (void)ctx;
+    if (h->type == UV_SIGNAL && !uv_is_closing(h))
+        uv_signal_stop((uv_signal_t *)h);
+}
+
+void mesa_loop_leave_signals(struct mesa_loop *l)
+{
+    uv_walk(&l->uv, leave_signal, NULL);
+}
+
 enum mesa_status mesa_loop_on_signal(struct mesa_loop *l, int signum, mesa_signal_fn fn, void *ctx)
 {
     static const int known[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};

@@ -80,5 +80,7 @@ static inline bool mesa_job_queued(const struct mesa_job *j)
 
 /* SIGTERM, SIGINT and SIGHUP are delivered as loop events. SIGPIPE is ignored by mesa_loop_new. */
 enum mesa_status mesa_loop_on_signal(struct mesa_loop *l, int signum, mesa_signal_fn fn, void *ctx);
+/* No signal is the loop's any more, nor a script's: each has the kernel's default again. */
+void mesa_loop_leave_signals(struct mesa_loop *l);
 
 #endif

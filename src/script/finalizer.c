@@ -42,13 +42,16 @@ static void run_oldest(struct mesa_job *job)
         mesa_loop_queue(vm->loop, &vm->finalizer_job);
 }
 
-static void run_now(lua_State *L)
+static void run_now(struct mesa_vm *vm, lua_State *L)
 {
-    if (lua_pcall(L, 1, 0, 0) == 0)
+    int rc = lua_pcall(L, 1, 0, 0);
+    bool by_exit = mesa_script_unwound(vm);
+    if (rc == 0)
         return;
     const char *text = lua_tostring(L, -1);
-    mesa_log(MESA_LOG_ERROR, "script", "error in a finalizer: %s",
-             text != NULL ? text : luaL_typename(L, -1));
+    if (!by_exit)
+        mesa_log(MESA_LOG_ERROR, "script", "error in a finalizer: %s",
+                 text != NULL ? text : luaL_typename(L, -1));
     lua_pop(L, 1);
 }
 
@@ -60,7 +63,7 @@ static int l_collected(lua_State *L)
         lua_settop(L, 1);
         lua_pushvalue(L, lua_upvalueindex(FUNCTION));
         lua_insert(L, 1);
-        run_now(L);
+        run_now(vm, L);
         return 0;
     }
     if (lua_gc(L, LUA_GCISRUNNING, 0)) { /* not the collector: the script itself calls it */
@@ -96,7 +99,7 @@ void mesa_script_finish_finalizers(struct mesa_vm *vm)
     mesa_job_cancel(&vm->finalizer_job);
     while (vm->finalizer_first < vm->finalizer_last) {
         push_oldest(vm, vm->L);
-        run_now(vm->L);
+        run_now(vm, vm->L);
     }
 }
 

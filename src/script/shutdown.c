@@ -5,7 +5,6 @@
  * the drain time and five seconds whatever scripts, peers and Redis do. Nothing here needs Lua to go on.
  */
 #include <signal.h>
-#include <stdlib.h>
 
 #include "base/log.h"
 #include "io/deadline.h"
@@ -42,6 +41,7 @@ static void on_end_timer(struct mesa_timer *t)
     if (!vm->leaving) {
         mesa_log(MESA_LOG_WARN, "server",
                  "beforeExit or a portal has not come to its end in time: closing without it");
+        vm->forced = true;
         mesa_script_finish_shutdown(vm);
     } else if (is_closed(vm) && !mesa_script_redis_is_busy(vm)) {
         mesa_loop_stop(vm->loop);
@@ -117,12 +117,12 @@ void mesa_script_finish_shutdown(struct mesa_vm *vm)
     leave(vm, left_ms < vm->opts.drain_ms ? (uint32_t)left_ms : vm->opts.drain_ms);
 }
 
-/* core.finish_shutdown([code]): the scripts agree to end: 1001 to all, then the loop stops. */
+/* core.finish_shutdown(code): the scripts agree to end: 1001 to all, then the loop stops. */
 static int l_finish_shutdown(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     if (!vm->leaving)
-        vm->exit_code = luaL_optint(L, 1, 0);
+        vm->exit_code = (int)lua_tointeger(L, 1);
     mesa_script_finish_shutdown(vm);
     return 0;
 }
@@ -150,36 +150,35 @@ static void on_hook(lua_State *L, lua_Debug *ar)
     luaL_error(L, "the program has ended (os.exit)");
 }
 
-void mesa_script_unwound(struct mesa_vm *vm)
+bool mesa_script_unwound(struct mesa_vm *vm)
 {
-    if (vm->exiting && vm->current_task == NULL)
+    bool by_exit = lua_gethook(vm->L) == on_hook;
+    if (by_exit && vm->current_task == NULL)
         lua_sethook(vm->L, NULL, 0, 0);
+    return by_exit;
 }
 
-static int exit_status(lua_State *L)
-{
-    if (lua_isboolean(L, 1))
-        return lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
-    return luaL_optint(L, 1, EXIT_SUCCESS);
-}
-
-/* os.exit([status]): what was sent goes out, within two seconds; no script runs any more. */
+/* core.exit(status): what was sent goes out, within two seconds; no script runs any more. */
 static int l_exit(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
-    int status = exit_status(L);
-    if (vm->closing)
-        return luaL_error(L, "os.exit: the program is ending already");
     if (!vm->exiting) {
-        vm->exit_code = status;
+        vm->exit_code = (int)lua_tointeger(L, 1);
         vm->shutting_down = vm->exiting = true;
         vm->close_until_ms = mesa_loop_now(vm->loop) + EXIT_CLOSE_MS;
-        mesa_deadline_set_status(status);
+        mesa_deadline_set_status(vm->exit_code);
         mesa_deadline_arm(EXIT_END_MS);
-        leave(vm, 0);
+        if (!vm->closing) /* else a finalizer calls it, or a listener of what is cut */
+            leave(vm, 0);
     }
     lua_sethook(vm->L, on_hook, LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET, 1);
     return luaL_error(L, "the program has ended (os.exit)");
+}
+
+int mesa_script_exit_status(const struct mesa_vm *vm)
+{
+    bool asked = vm->exiting || vm->exit_code != 0;
+    return vm->forced && !asked ? MESA_VM_EXIT_FORCED : vm->exit_code;
 }
 
 bool mesa_vm_exiting(const struct mesa_vm *vm)

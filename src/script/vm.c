@@ -273,10 +273,10 @@ fail:
     return rc;
 }
 
-void mesa_vm_free(struct mesa_vm *vm)
+int mesa_vm_free(struct mesa_vm *vm)
 {
     if (vm == NULL)
-        return;
+        return 0;
     vm->closing = true;
     mesa_guard_stop(vm);
     mesa_loop_cancel(vm->loop, &vm->end_timer);
@@ -306,7 +306,9 @@ void mesa_vm_free(struct mesa_vm *vm)
     mesa_buf_deinit(&vm->quick_data);
     free(vm->app_dir);
     free(vm->lib_dir);
+    int status = mesa_script_exit_status(vm);
     free(vm);
+    return status;
 }
 
 /* -- the program ---------------------------------------------------------------------------------------------- */
@@ -421,9 +423,4 @@ bool mesa_script_reload(struct mesa_vm *vm, const char *reason, struct mesa_buf 
 void mesa_vm_reload(struct mesa_vm *vm, const char *reason)
 {
     mesa_script_reload(vm, reason, NULL);
-}
-
-int mesa_vm_exit_code(const struct mesa_vm *vm)
-{
-    return vm->exit_code;
 }

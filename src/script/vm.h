@@ -15,6 +15,8 @@
 
 struct mesa_vm; /* opaque */
 
+enum { MESA_VM_EXIT_FORCED = 4 }; /* a script held up the end, which was not waited for */
+
 struct mesa_vm_options {
     const char *script; /* path of the main script */
     int argc;
@@ -42,10 +44,9 @@ void mesa_vm_shutdown(struct mesa_vm *vm, int signum);
 uint64_t mesa_vm_shutdown_ms(uint32_t drain_ms);
 /* A script has called os.exit: the loop is to run until it stops, and what was sent goes out meanwhile. */
 bool mesa_vm_exiting(const struct mesa_vm *vm);
-/* What the process should exit with: 0, or what a script asked for. */
-int mesa_vm_exit_code(const struct mesa_vm *vm);
-/* Ends every server at once and closes the Lua state. NULL is accepted. */
-void mesa_vm_free(struct mesa_vm *vm);
+/* Ends every server at once and closes the Lua state. What the process should exit with: 0, what a script
+ * asked for, or MESA_VM_EXIT_FORCED. NULL is accepted. */
+int mesa_vm_free(struct mesa_vm *vm);
 
 /* The folder that holds mesa/init.lua: lua/ of a checkout (the binary is in build/), or
  * share/lua/5.1 of an installation. The caller frees it. NULL: there is none, or no memory. */
