@@ -19,8 +19,9 @@ local function decoded(text)
 end
 
 --- A bound is set. Where a loop leaves its machine code for a table to grow, it is to go on leaving it: there it can be ended.
+-- LuaJIT counts to 254, and needs some of it to give up compiling what follows. When it cannot, a loop over pairs() may stand still.
 function core.memory_bounded()
-  optimize("hotexit=254")
+  optimize("hotexit=200")
 end
 
 string.rep = repeated -- luacheck: ignore 122

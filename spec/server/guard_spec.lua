@@ -41,6 +41,21 @@ describe("a server whose handlers misbehave", function()
     assert.equal(1, server:log_count "in function 'spin_here'")
   end)
 
+  it("drops the machine code of one that holds the loop, in which LuaJIT may stand still", function()
+    local client = handling({ limits = { scriptTime = 100 } }, [[
+      local util = require "jit.util"
+      local function spin() local from = os.clock() while os.clock() - from < 0.4 do end end
+      jit.off(spin)
+      local n = 0
+      for i = 1, 1000 do n = n + i end
+      local before = util.traceinfo(1) ~= nil
+      spin()
+      client:send(Message(0, { before = before, after = util.traceinfo(1) ~= nil }, "SPUN"), true)
+    ]])
+    client:send { op = 0, t = "SPIN" }
+    assert.same({ before = true, after = false }, client:expect("SPUN").d)
+  end)
+
   it("says nothing of handlers that wait, nor with scriptTime off", function()
     local client = handling({ limits = { scriptTime = 1000 } }, [[Mesa.sleep(1500) client:send(Message(0, {}, "SLEPT"), true)]])
     client:send { op = 0, t = "SLEEP" }

@@ -17,6 +17,7 @@ local RELOADED = { "scripts/on_message.lua", "scripts/auth.lua", "scripts/on_con
 local STEADY, WILD = 6, 6
 local LOG_KEPT = 256 * 1024
 local END_TIMEOUT_MS = 30000
+local REFUSED_AFTER_MS = 3000
 
 local function pick(list) return list[random(#list)] end
 
@@ -66,16 +67,17 @@ local function steady(run, id)
   local function on_answer(message)
     local d = type(message.d) == "table" and message.d or {}
     if message.t ~= "ANSWER" then return end
-    if d.nonce ~= self.nonce or d.text ~= self.asked[d.n] then
-      fail(run, ("%s, who is %s and asked %s, was answered %s"):format(id, self.nonce, tostring(self.asked[d.n]), message.raw))
+    local text = self.asked[d.n] or self.given_up[d.n]
+    if d.nonce ~= self.nonce or d.text ~= text then
+      fail(run, ("%s, who is %s and asked %s, was answered %s"):format(id, self.nonce, tostring(text), message.raw))
     end
-    self.asked[d.n] = nil
+    self.asked[d.n], self.given_up[d.n] = nil, nil
     run.answers = run.answers + 1
   end
   function self.ready(required)
     if self.client and not self.client.gone and not self.client.close_code then return true end
     if self.client then self.client.stream:close() end
-    self.nonce, self.asked = ("%s-%d"):format(id, random(1e9)), {}
+    self.nonce, self.asked, self.given_up = ("%s-%d"):format(id, random(1e9)), {}, {}
     self.client = run.server:try_connect("/?nonce=" .. self.nonce, { heartbeats = true })
     if not self.client and required then fail(run, id .. " cannot connect") end
     if self.client and required == nil then self.client:send { op = 2, d = { id = pick { "ann", "bob", id } } } end
@@ -92,6 +94,13 @@ local function steady(run, id)
   function self.waits()
     self.read()
     return next(self.asked) ~= nil
+  end
+  --- Where memory is bounded, a message may be refused, and nobody answers it then: what was asked too long ago is asked anew.
+  function self.give_up_refused()
+    local now = loop.now_ms()
+    if not run.memory or now < (self.asked_ms or 0) + REFUSED_AFTER_MS then return end
+    for n, text in pairs(self.asked) do self.given_up[n] = text end -- its answer may still come
+    self.asked, self.final, self.asked_ms = {}, nil, now
   end
   return self
 end
@@ -200,7 +209,9 @@ local function finish(run)
   local done = loop.wait(function()
     local waiting = false
     for _, client in ipairs(run.steady) do
-      if client.ready(true) and client.waits() then waiting = true
+      if client.ready(true) and client.waits() then
+        waiting = true
+        client.give_up_refused()
       elseif client.final ~= client.nonce then
         client.final = client.nonce
         client.ask()
@@ -210,7 +221,13 @@ local function finish(run)
     return not waiting
   end, END_TIMEOUT_MS)
   inspect(run)
-  if not done then fail(run, "a client was not answered in the end") end
+  if not done then
+    local texts = {}
+    for _, client in ipairs(run.steady) do
+      for _, text in pairs(client.asked) do texts[#texts + 1] = text end
+    end
+    fail(run, "not answered in the end: " .. table.concat(texts, ", "))
+  end
   run.server:stop()
 end
 
@@ -222,7 +239,10 @@ function torture.run(options)
   math.randomseed(seed)
   local files = {}
   for _, name in ipairs(FILES) do files[name] = fs.read(APP .. name) end
-  local run = { seed = seed, redis = redis.start(), liar = start_liar(), steady = {}, wild = {}, answers = 0, steps = 0 }
+  local run = {
+    seed = seed, memory = options.memory, redis = redis.start(), liar = start_liar(),
+    steady = {}, wild = {}, answers = 0, steps = 0,
+  }
   local ok, err = pcall(function()
     run.server = harness.start("server.lua", { files = files, env = {
       TORTURE_SEED = tostring(seed), REDIS_URL = run.redis.uri, LIAR_URL = run.liar.uri,

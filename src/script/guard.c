@@ -3,8 +3,13 @@
  * A thread watches a counter that changes whenever the VM is entered and left. When it has stood still for limits.scriptTime inside, the thread signals the
  * loop's thread, whose signal handler sets a Lua hook (the one thing LuaJIT allows there); the hook notes where the script is. Nothing is interrupted: the
  * handler is logged when it ends. Machine code that LuaJIT has compiled runs no hooks, so that the note may come late or never.
+ *
+ * The hook also drops all machine code. LuaJIT before November 2023 may leave that of a loop over pairs() for the place where it
+ * begins, and enter it again without a step done, for ever (its commit "Ensure forward progress on trace exit to BC_ITERN").
+ * Interpreted, the loop goes on.
  */
 #include <inttypes.h>
+#include <luajit.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -29,12 +34,18 @@ struct mesa_guard {
 
 static struct mesa_vm *guarded; /* of this process; for the signal handler */
 
+/* Whether what runs is what was too long, which may have ended meanwhile. */
+static bool is_slow(struct mesa_vm *vm)
+{
+    return vm->guard != NULL && atomic_load(&vm->entries) == atomic_load(&vm->slow_entry);
+}
+
 /* Notes where the script is that holds the loop. */
 static void note_place(struct mesa_vm *vm, lua_State *L)
 {
     struct mesa_guard *g = vm->guard;
-    if (g == NULL || g->where != NULL || atomic_load(&vm->entries) != atomic_load(&vm->slow_entry))
-        return; /* it has ended meanwhile */
+    if (g->where != NULL)
+        return;
     luaL_traceback(L, L, NULL, 0);
     g->where = strdup(lua_tostring(L, -1));
     lua_pop(L, 1);
@@ -44,7 +55,10 @@ void mesa_guard_hook(lua_State *L, lua_Debug *ar)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
     lua_sethook(L, NULL, 0, 0);
-    note_place(vm, L);
+    if (is_slow(vm)) {
+        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
+        note_place(vm, L);
+    }
     mesa_memory_look(vm, L, ar);
 }
 
@@ -60,8 +74,7 @@ static void watch(void *ctx)
 {
     struct mesa_guard *g = ctx;
     const uint64_t limit_ns = (uint64_t)g->vm->script_time_ms * 1000000;
-    uint64_t seen = 0, since = 0;
-    bool told = false;
+    uint64_t seen = 0, since = 0, next = 0;
 
     uv_mutex_lock(&g->lock);
     while (!g->stopping) {
@@ -70,9 +83,9 @@ static void watch(void *ctx)
         if (entries != seen) {
             seen = entries;
             since = now;
-            told = false;
-        } else if ((entries & 1) != 0 && !told && now - since >= limit_ns) {
-            told = true;
+            next = now + limit_ns;
+        } else if ((entries & 1) != 0 && now >= next) {
+            next = now + limit_ns; /* it may have been compiled again */
             atomic_store(&g->since_ns, since);
             atomic_store(&g->vm->slow_entry, entries);
             pthread_kill(g->loop_thread, GUARD_SIGNAL);
