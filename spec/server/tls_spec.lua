@@ -179,6 +179,16 @@ describe("the settings of TLS", function()
     assert.equal(0, run.exit_code, run.stderr)
   end)
 
+  it("ask no terminal for a passphrase either", function()
+    local pair = lab:certificate { passphrase = "correct horse" }
+    lab:check(with(pair, {})) -- writes the script
+    local command = ("%s --check %s"):format(harness.binary(), lab:path "check.lua")
+    local run = harness.process.run("/usr/bin/script", { args = { "-q", "-e", "-c", command, "/dev/null" } })
+    assert.equal(1, run.exit_code, run.stdout)
+    assert.matches("it is encrypted: set tls.passphrase", run.stdout, 1, true)
+    assert.is_nil(run.stdout:find("Enter", 1, true), run.stdout)
+  end)
+
   it("warn of certificates that have expired or soon will, at the start, under --check and on reload", function()
     local soon, later = lab:certificate { file = "soon", days = 5 }, lab:certificate { file = "later", days = 30 }
     local old = certificates.expired(lab:path "old")

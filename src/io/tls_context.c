@@ -255,6 +255,7 @@ out:
     X509_STORE_free(r.authorities);
     sk_X509_NAME_pop_free(r.authority_names, X509_NAME_free);
     mesa_tls_context_unref(c);
+    ERR_clear_error(); /* of what was tried and did not matter */
     return rc;
 }
 

@@ -101,11 +101,30 @@ static void wipe(struct mesa_buf *b)
 
 /* -- certificates -- */
 
+struct password {
+    const char *text; /* NULL: none */
+    bool wanted;
+};
+
+/* Instead of OpenSSL's own, which asks the terminal, where the server would stand still. */
+static int on_password(char *buf, int size, int writing, void *ctx)
+{
+    struct password *p = ctx;
+    (void)writing;
+    p->wanted = true;
+    size_t len = p->text != NULL ? strlen(p->text) : 0;
+    if (len == 0 || len > (size_t)size)
+        return -1;
+    memcpy(buf, p->text, len);
+    return (int)len;
+}
+
 /* The next certificate of a chain; NULL: there is none, or an error. */
 static X509 *next_certificate(BIO *in, bool first)
 {
-    return first ? PEM_read_bio_X509_AUX(in, NULL, NULL, NULL)
-                 : PEM_read_bio_X509(in, NULL, NULL, NULL);
+    struct password none = {.text = NULL}; /* even a certificate can be encrypted */
+    return first ? PEM_read_bio_X509_AUX(in, NULL, on_password, &none)
+                 : PEM_read_bio_X509(in, NULL, on_password, &none);
 }
 
 static bool add_certificate(SSL_CTX *ctx, X509 *cert, bool first)
@@ -133,24 +152,6 @@ static enum mesa_status parse_chain(struct mesa_tls_reading *r, const struct mes
         return refuse_content(r, f);
     ERR_clear_error();
     return MESA_OK;
-}
-
-struct password {
-    const char *text; /* NULL: none */
-    bool wanted;
-};
-
-/* Instead of OpenSSL's own, which asks the terminal, where the server would stand still. */
-static int on_password(char *buf, int size, int writing, void *ctx)
-{
-    struct password *p = ctx;
-    (void)writing;
-    p->wanted = true;
-    size_t len = p->text != NULL ? strlen(p->text) : 0;
-    if (len == 0 || len > (size_t)size)
-        return -1;
-    memcpy(buf, p->text, len);
-    return (int)len;
 }
 
 static enum mesa_status parse_key(struct mesa_tls_reading *r, const struct mesa_tls_file *f,
