@@ -87,6 +87,29 @@ describe("a client with a certificate", function()
     end
   end)
 
+  -- A certificate that expires in a moment, and a session that was begun with it: when that took too long, with one that lasts longer.
+  local function short_lived(version, session)
+    for _, seconds in ipairs { 3, 9, 27 } do
+      local ends = os.time() + seconds
+      local pair = ca:issue {
+        file = "short" .. seconds, subject = "/CN=short", from = "20200101000000Z", to = os.date("!%Y%m%d%H%M%SZ", ends),
+      }
+      if lab:ask({ version, "-cert", pair.cert, "-key", pair.key, "-sess_out", session }).answer then return pair, ends end
+    end
+    error "no handshake in time"
+  end
+
+  it("is not let in by an old session when it has expired since", function()
+    for _, version in ipairs { "-tls1_2", "-tls1_3" } do
+      local session = lab:session()
+      local pair, ends = short_lived(version, session)
+      assert.is_true(loop.wait(function() return os.time() > ends + 1 end, 60000))
+      local again = lab:ask { version, "-cert", pair.cert, "-key", pair.key, "-sess_in", session }
+      assert.is_false(again.reused, version)
+      assert.is_false(again.answer, version)
+    end
+  end)
+
   local function refused(reason, pair, arguments)
     local mark = server:log_mark()
     -- one of a kind is reported in a second: what came before must be over

@@ -1,5 +1,6 @@
 -- Sessions that are resumed: where, and for how long.
 local fs = require "spec.support.fs"
+local loop = require "spec.support.loop"
 local tls_lab = require "spec.support.tls_lab"
 
 describe("a TLS session", function()
@@ -93,13 +94,17 @@ describe("a TLS session", function()
     assert.is_true(resumes(session, at, "-tls1_3"))
   end)
 
-  it("is good for as long as configured, and then begins anew", function()
-    local at = server { ticketLifetime = 5000 }
+  it("is good for as long as configured, which clients are told, and not longer", function()
+    local long, short = server { ticketLifetime = 3600000 }, server { ticketLifetime = 1000 }
+    local sessions = {}
     for _, version in ipairs(VERSIONS) do
-      local session = lab:session()
-      local asked = lab:ask({ version, "-sess_out", session }, at)
-      assert.matches("hint: 5 %(seconds%)", asked.text)
+      local asked = lab:ask({ version, "-sess_out", lab:session() }, long)
+      assert.matches("hint: 3600 %(seconds%)", asked.text)
+      sessions[version] = begin(short, version)
     end
+    local began = os.time()
+    assert.is_true(loop.wait(function() return os.time() > began + 2 end, 10000))
+    for _, version in ipairs(VERSIONS) do assert.is_false(resumes(sessions[version], short, version), version) end
   end)
 
   it("is never resumed when that is off", function()

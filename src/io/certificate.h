@@ -1,7 +1,7 @@
 /* certificate.h - what is known of a client's certificate, which was verified.
  *
- * Immutable, reference-counted: a connection, its requests and its client share one. Loop thread only.
- * May include: base/.
+ * Immutable, reference-counted: a connection, its requests and its client share one. Loop thread
+ * only. May include: base/.
  */
 #ifndef MESA_IO_CERTIFICATE_H
 #define MESA_IO_CERTIFICATE_H

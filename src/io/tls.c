@@ -30,7 +30,8 @@ void mesa_tls_deinit(struct mesa_tls *t)
     *t = (struct mesa_tls){.ssl = NULL};
 }
 
-/* What the call before, which returned `result`, means: MESA_EAGAIN, MESA_ECLOSED or MESA_EPROTO. */
+/* What the call before, which returned `result`, means: MESA_EAGAIN, MESA_ECLOSED or
+ * MESA_EPROTO. */
 static enum mesa_status judge(struct mesa_tls *t, int result)
 {
     t->wants_write = false;

@@ -24,8 +24,8 @@ static const struct mesa_tls_pair *find_exact(const struct mesa_tls_context *c, 
     return bsearch(name, c->pairs + 1, c->pair_count - 1, sizeof *c->pairs, compare_names);
 }
 
-/* The certificate for a name in lower case: of just this name, else of "*." and what follows its first
- * label, else the default. */
+/* The certificate for a name in lower case: of just this name, else of "*." and what follows its
+ * first label, else the default. */
 static const struct mesa_tls_pair *find_pair(const struct mesa_tls_context *c, char *name)
 {
     const struct mesa_tls_pair *pair = find_exact(c, name);
@@ -52,8 +52,8 @@ static bool read_name(const unsigned char *in, size_t len, char out[NAME_MAX_BYT
     return true;
 }
 
-/* Before OpenSSL looks at anything: its callback for names comes after tickets have been opened, which are
- * good for one certificate only. What is malformed it refuses itself. */
+/* Before OpenSSL looks at anything: its callback for names comes after tickets have been opened,
+ * which are good for one certificate only. What is malformed it refuses itself. */
 static int on_client_hello(SSL *ssl, int *alert, void *ctx)
 {
     struct mesa_tls_context *c = ctx;
@@ -77,8 +77,8 @@ static int on_server_name(SSL *ssl, int *alert, void *ctx)
 
 /* -- settings -- */
 
-/* RFC 7301 section 3.2: who offers protocols, but not ours, is told so. Over h2 a WebSocket would be a
- * stream inside another connection. */
+/* RFC 7301 section 3.2: who offers protocols, but not ours, is told so. Over h2 a WebSocket
+ * would be a stream inside another connection. */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                            const unsigned char *in, unsigned int in_len, void *ctx)
 {
@@ -102,8 +102,8 @@ static enum mesa_status refuse_cipher(struct mesa_tls_reading *r, const char *ci
     return MESA_EINVAL;
 }
 
-/* Adds a cipher to those of TLS 1.3, which begin with "TLS_", or of TLS 1.2. OpenSSL passes over what it does
- * not know, as long as it knows anything: so each is tried alone first. */
+/* Adds a cipher to those of TLS 1.3, which begin with "TLS_", or of TLS 1.2. OpenSSL passes over
+ * what it does not know, as long as it knows anything: so each is tried alone first. */
 static enum mesa_status add_cipher(struct mesa_tls_reading *r, SSL_CTX *ctx, const char *cipher,
                                    char *suites, char *list)
 {
@@ -147,7 +147,8 @@ static enum mesa_status configure(struct mesa_tls_reading *r, SSL_CTX *ctx,
                                  SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_COMPRESSION);
     /* what is recorded today must not become readable when the key leaks: no RSA key exchange */
     SSL_CTX_set_cipher_list(ctx, "DEFAULT:!kRSA");
-    /* buffers of an idle connection go back; a write that is retried may come from another address */
+    /* buffers of an idle connection go back; a write that is retried may come from another
+     * address */
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1); /* else each record is two system calls */

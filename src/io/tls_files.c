@@ -1,4 +1,5 @@
-/* tls_files.c - reads certificates, keys, authorities and secrets, and says what is wrong with them.
+/* tls_files.c - reads certificates, keys, authorities and secrets, and says what is wrong with
+ * them.
  *
  * Each file is read once and parsed from memory, so that what is digested is what is used.
  */
@@ -76,7 +77,8 @@ static enum mesa_status read_all(struct mesa_tls_reading *r, const struct mesa_t
     return n == 0 ? MESA_OK : mesa_tls_refuse(r, f, strerror(errno));
 }
 
-/* Opened without waiting, as a FIFO would have it. `out` is initialized, and to be deinitialized. */
+/* Opened without waiting, as a FIFO would have it. `out` is initialized, and to be
+ * deinitialized. */
 static enum mesa_status read_file(struct mesa_tls_reading *r, const struct mesa_tls_file *f,
                                   struct mesa_buf *out)
 {

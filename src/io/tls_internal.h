@@ -1,4 +1,5 @@
-/* tls_internal.h - what the files of tls_*.c share: contexts and how they are read. Private to them. */
+/* tls_internal.h - what the files of tls_*.c share: contexts and how they are read. Private to
+ * them. */
 #ifndef MESA_IO_TLS_INTERNAL_H
 #define MESA_IO_TLS_INTERNAL_H
 

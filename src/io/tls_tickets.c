@@ -170,7 +170,8 @@ static bool set_mac(EVP_MAC_CTX *mac, const struct mesa_ticket_key *key)
     return EVP_MAC_CTX_set_params(mac, params) == 1;
 }
 
-/* As SSL_CTX_set_tlsext_ticket_key_evp_cb says. 0: no ticket; 2: resumed, and another ticket is due. */
+/* As SSL_CTX_set_tlsext_ticket_key_evp_cb says. 0: no ticket; 2: resumed, and another ticket is
+ * due. */
 static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                      EVP_MAC_CTX *mac, int seal)
 {
@@ -197,8 +198,8 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     return key != &cache->keys[0] || SSL_version(ssl) >= TLS1_3_VERSION ? 2 : 1;
 }
 
-/* Nothing verifies the client's certificate again when a session is resumed: one that has expired since
- * then is to be shown, and refused, in a full handshake. */
+/* Nothing verifies the client's certificate again when a session is resumed: one that has
+ * expired since then is to be shown, and refused, in a full handshake. */
 static SSL_TICKET_RETURN on_opened(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
                                    size_t name_len, SSL_TICKET_STATUS status, void *ctx)
 {

@@ -1,14 +1,15 @@
 /* tls_tickets.h - the keys that seal session tickets.
  *
- * A ticket holds what its client needs to resume: in TLS 1.2 this is what the old session's records are
- * encrypted with. So whoever gets hold of the keys can read recorded sessions, and they must not follow
- * from anything that is kept for long, such as the private key of the certificate. Each period
- * (tls.ticketLifetime) has keys of its own, made by HKDF-SHA256 from a secret, the number of the period and
- * an identity (certificate and authorities): a ticket is good for the certificate it was made under only.
+ * A ticket holds what its client needs to resume: in TLS 1.2 this is what the old session's records
+ * are encrypted with. So whoever gets hold of the keys can read recorded sessions, and they must
+ * not follow from anything that is kept for long, such as the private key of the certificate. Each
+ * period (tls.ticketLifetime) has keys of its own, made by HKDF-SHA256 from a secret, the number of
+ * the period and an identity (certificate and authorities): a ticket is good for the certificate it
+ * was made under only.
  *
  * Without a file the secret is random, in memory only, and another one in each period. With a file
- * (tls.ticketKeys) every process that reads it comes to the same keys without any exchange; the secret
- * that a changed file replaces is good for one more lifetime.
+ * (tls.ticketKeys) every process that reads it comes to the same keys without any exchange; the
+ * secret that a changed file replaces is good for one more lifetime.
  *
  * Loop thread only. May include: base/.
  */

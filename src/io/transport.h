@@ -113,12 +113,14 @@ enum mesa_status mesa_listener_open(struct mesa_listener **out, struct mesa_tran
                                     const struct mesa_listener_config *cfg,
                                     const struct mesa_listener_hooks *hooks, void *ctx, char *err,
                                     size_t err_len);
-/* Reads the files of `tls` without listening, and logs which certificates have expired or soon will. MESA_EINVAL:
- * `err` (room for a path) names the key of the configuration, the file and the reason. MESA_ENOMEM. */
+/* Reads the files of `tls` without listening, and logs which certificates have expired or soon
+ * will. MESA_EINVAL: `err` (room for a path) names the key of the configuration, the file and the
+ * reason. MESA_ENOMEM. */
 enum mesa_status mesa_transport_check_tls(const struct mesa_config_tls *tls, char *err,
                                           size_t err_len);
-/* Reads the files of a listener's TLS again. MESA_OK: handshakes that begin from now on use them; *changed
- * says whether they differ. Otherwise, as mesa_transport_check_tls, the old ones go on being used. */
+/* Reads the files of a listener's TLS again. MESA_OK: handshakes that begin from now on use them;
+ * *changed says whether they differ. Otherwise, as mesa_transport_check_tls, the old ones go on
+ * being used. */
 enum mesa_status mesa_listener_reload_tls(struct mesa_listener *l, bool *changed, char *err,
                                           size_t err_len);
 /* The bound port (0 for Unix sockets). */

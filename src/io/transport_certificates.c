@@ -1,5 +1,5 @@
-/* transport_certificates.c - the certificates of a listener: read, read again, and watched over as they
- * grow old. */
+/* transport_certificates.c - the certificates of a listener: read, read again, and watched over
+ * as they grow old. */
 #include <stdio.h>
 #include <time.h>
 

@@ -276,7 +276,8 @@ bool mesa_secure_begins(const struct mesa_conn *c);
 void mesa_secure_shake_hands(struct mesa_conn *c);
 /* Whether the session has bytes that no poll tells of. */
 bool mesa_secure_has_more(const struct mesa_conn *c);
-/* The client's certificate, which the connection keeps; NULL in *out: it has shown none. MESA_ENOMEM. */
+/* The client's certificate, which the connection keeps; NULL in *out: it has shown none.
+ * MESA_ENOMEM. */
 enum mesa_status mesa_secure_certificate(struct mesa_conn *c, struct mesa_certificate **out);
 /* With `farewell` the peer learns that nothing follows. */
 void mesa_secure_end(struct mesa_conn *c, bool farewell);

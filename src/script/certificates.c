@@ -1,4 +1,5 @@
-/* certificates.c - when the servers' certificates are read again: on request, and when their files change. */
+/* certificates.c - when the servers' certificates are read again: on request, and when their
+ * files change. */
 #include <string.h>
 
 #include "io/watch.h"

@@ -41,7 +41,8 @@ static bool opens(const struct mesa_ticket_cache *cache, const struct mesa_ticke
     return false;
 }
 
-/* A ticket made at one time, and whether it is opened at another by somebody who has not been asleep. */
+/* A ticket made at one time, and whether it is opened at another by somebody who has not been
+ * asleep. */
 static void check_turning(int secret)
 {
     struct mesa_tls_tickets *t = tickets_new(secret);
