@@ -74,6 +74,8 @@ describe("a client with a certificate", function()
     client:send { op = 2, d = {} }
     assert.equal(22, client:expect(22).op)
     assert.is_string(at_first.serial)
+    client:close()
+    server:stdout_contains "gone\tCN=bob\n"
   end)
 
   it("is known when a session is resumed", function()

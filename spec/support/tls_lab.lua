@@ -27,6 +27,11 @@ server:on("connection", function(client)
   client:on("message", function(message)
     client:send(Mesa.Message(0, { at_first = at_first or Mesa.null, said = message.data }, "ANSWER"), true)
   end)
+  client:on("disconnect", function()
+    Mesa.sleep(10) -- the connection is no more
+    local certificate = client.request.certificate
+    print("gone", certificate and certificate.subject)
+  end)
 end)
 ]]
 

@@ -231,7 +231,7 @@ void mesa_cli_print_help(FILE *to)
         "Options:\n"
         "  --check              load every script, listen nowhere, say what was checked, exit with 0 or 1\n"
         "  --port N             instead of the port of the script's first server; 0: any free one\n"
-        "  --watch, --no-watch  reload scripts when their files change (the default), or not\n"
+        "  --watch, --no-watch  reload scripts and certificates when they change (the default), or not\n"
         "  --drain SECONDS      spread the closing of clients over this time when stopping (0)\n"
         "  --log-level LEVEL    debug, info (the default), warn, error or off\n"
         "  --log-format FORMAT  text (the default) or json, one line a record, to standard error\n"

@@ -22,7 +22,7 @@ struct mesa_vm_options {
     int argc;
     char **argv;       /* the script's arguments, argv[0] is the script; `arg` in Lua */
     int port;          /* overrides the port of the first server; -1: not given */
-    bool watch;        /* reload scripts when their files change */
+    bool watch;        /* reload scripts and certificates when they change */
     uint32_t drain_ms; /* over which a shutdown paces the closing of clients */
 };
 
