@@ -1,6 +1,8 @@
 -- Certificates that change while the server runs.
 local fs = require "spec.support.fs"
 local harness = require "spec.support.harness"
+local stream = require "spec.support.stream"
+local tls = require "spec.support.tls"
 local tls_lab = require "spec.support.tls_lab"
 local uv = require "luv"
 
@@ -37,6 +39,46 @@ describe("a certificate that changes", function()
     server:join(nil, { ca = pair.cert })
     server:log_contains("info  tls: the files of tls have changed, new handshakes on port %d+ use them: "
       .. "CN=second, valid until %d%d%d%d%-%d%d%-%d%d")
+  end)
+
+  it("lets a handshake that has begun go on with the old one", function()
+    local pair = lab:certificate { subject = "/CN=localhost" }
+    local server = lab:start(pair)
+    local session, wire = tls.client(pair.cert), assert(stream.connect { port = server.port })
+    local trouble
+    wire:listen(function(bytes)
+      local _, err = session:handshake(bytes)
+      trouble = trouble or err
+      wire:write(session:outgoing())
+    end, function() trouble = trouble or "the end" end)
+    session:handshake()
+    local hello = session:outgoing()
+    wire:write(hello:sub(1, 100))
+    replace(pair, { subject = "/CN=second" })
+    assert.is_true(lab:shows "CN = second")
+    wire:write(hello:sub(101))
+    assert.is_true(loop.wait(function() return session.ready or trouble end, 10000))
+    assert.is_nil(trouble)
+    wire:close()
+  end)
+
+  it("disturbs nobody, however often it changes", function()
+    local pairs_of = {}
+    for i = 1, 2 do pairs_of[i] = lab:certificate { file = "pair" .. i } end
+    local pair = lab:certificate()
+    local both = lab:path "both.pem"
+    fs.write(both, fs.read(pairs_of[1].cert) .. fs.read(pairs_of[2].cert) .. fs.read(pair.cert))
+    local server = lab:start(pair)
+    local client = server:join(nil, { ca = both })
+    for i = 1, 20 do
+      fs.write(pair.cert, fs.read(pairs_of[i % 2 + 1].cert))
+      fs.write(pair.key, fs.read(pairs_of[i % 2 + 1].key))
+      server:signal "sighup"
+      server:join(nil, { ca = both }):close()
+      client:send { op = 0, d = i, t = "X" }
+      assert.equal(i, client:expect("ANSWER").d.said)
+    end
+    assert.equal(0, server:log_count "HANDSHAKE")
   end)
 
   it("is shown to those who come back with a session of the old one", function()
