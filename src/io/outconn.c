@@ -191,8 +191,12 @@ static void on_received(struct mesa_outconn *o, const char *bytes, size_t len)
 
 /* -- libwebsockets ------------------------------------------------------------------------------ */
 
+/* libwebsockets 4.3 says it twice. */
 static void on_connected(struct mesa_outconn *o)
 {
+    if (o->connected)
+        return;
+    o->connected = true;
     lws_set_timeout(o->wsi, NO_PENDING_TIMEOUT, 0); /* the owners' own timeouts act */
     if (o->ssl != NULL) {
         shake_hands(o);

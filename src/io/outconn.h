@@ -50,11 +50,12 @@ struct mesa_outconn {
     SSL *ssl;            /* NULL without TLS */
     struct mesa_buf out; /* for the socket; its first `written` bytes are gone */
     size_t written;
-    bool ready;
-    bool over;    /* nothing more comes, and the owner has been told */
-    bool closed;  /* libwebsockets closes the socket */
-    bool ending;  /* nothing follows what is in `out` */
-    bool refused; /* the kernel takes nothing any more */
+    bool connected; /* without TLS */
+    bool ready;     /* TLS included */
+    bool over;      /* nothing more comes, and the owner has been told */
+    bool closed;    /* libwebsockets closes the socket */
+    bool ending;    /* nothing follows what is in `out` */
+    bool refused;   /* the kernel takes nothing any more */
     bool want_drained;
 };
 
