@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inline.h"
+
+/* What runs for each frame is compiled once for clients' streams and once for servers', which are told
+ * apart by a constant. */
+
 void mesa_ws_reader_deinit(struct mesa_ws_reader *r)
 {
     free(r->control);
@@ -16,7 +21,8 @@ static bool is_control(unsigned opcode)
 }
 
 /* What is wrong with a frame that begins with these two bytes; NULL: nothing yet. */
-static const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *h)
+MESA_INLINE const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *h,
+                                      bool of_server)
 {
     unsigned opcode = h[0] & 0x0f, len = h[1] & 0x7f;
     bool fin = (h[0] & 0x80) != 0;
@@ -24,8 +30,8 @@ static const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *
         return "reserved bits";
     if ((opcode > MESA_WS_BINARY && opcode < MESA_WS_CLOSE) || opcode > MESA_WS_PONG)
         return "unknown opcode";
-    if (((h[1] & 0x80) == 0) != r->of_server)
-        return r->of_server ? "masked frame" : "unmasked";
+    if (((h[1] & 0x80) == 0) != of_server)
+        return of_server ? "masked frame" : "unmasked";
     if (is_control(opcode)) {
         if (!fin)
             return "fragmented control frame";
@@ -36,32 +42,32 @@ static const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *
     return r->message != 0 ? "message inside another" : NULL;
 }
 
-static unsigned header_size(const uint8_t *h)
+MESA_INLINE unsigned header_size(const uint8_t *h, bool of_server)
 {
-    unsigned len = h[1] & 0x7f, key = h[1] >> 7 << 2;
+    unsigned len = h[1] & 0x7f, key = of_server ? 0 : 4;
     return key + (len < 126 ? 2 : len == 126 ? 4 : 10);
 }
 
 /* The header of the next frame, in one piece; NULL: it is not complete, or `*problem` says why there is
  * none. */
-static const uint8_t *take_header(struct mesa_ws_reader *r, char **p, const char *end,
-                                  const char **problem)
+MESA_INLINE const uint8_t *take_header(struct mesa_ws_reader *r, char **p, const char *end,
+                                       const char **problem, bool of_server)
 {
     const uint8_t *h = (const uint8_t *)*p;
     if (r->have == 0 && end - *p >= 2) { /* the usual case, and nothing is copied */
-        *problem = start_problem(r, h);
+        *problem = start_problem(r, h, of_server);
         if (*problem != NULL)
             return NULL;
-        if (end - *p >= (ptrdiff_t)header_size(h)) {
-            *p += header_size(h);
+        if (end - *p >= (ptrdiff_t)header_size(h, of_server)) {
+            *p += header_size(h, of_server);
             return h;
         }
     }
     while (*p < end) {
         r->header[r->have++] = (uint8_t) * (*p)++;
-        if (r->have == 2 && (*problem = start_problem(r, r->header)) != NULL)
+        if (r->have == 2 && (*problem = start_problem(r, r->header, of_server)) != NULL)
             return NULL;
-        if (r->have >= 2 && r->have == header_size(r->header)) {
+        if (r->have >= 2 && r->have == header_size(r->header, of_server)) {
             r->have = 0;
             return r->header;
         }
@@ -78,9 +84,10 @@ static uint64_t big_endian(const uint8_t *p, unsigned n)
 }
 
 /* False: `*problem` says why. */
-static bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const char **problem)
+MESA_INLINE bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const char **problem,
+                             bool of_server)
 {
-    unsigned len = h[1] & 0x7f, size = header_size(h);
+    unsigned len = h[1] & 0x7f, size = header_size(h, of_server);
     r->left = len < 126 ? len : big_endian(h + 2, len == 126 ? 2 : 8);
     if ((len == 126 && r->left < 126) || (len == 127 && r->left <= UINT16_MAX)) {
         *problem = "length not minimal";
@@ -90,7 +97,7 @@ static bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const char *
         *problem = "length over 63 bits";
         return false;
     }
-    if (!r->of_server)
+    if (!of_server)
         memcpy(&r->mask, h + size - 4, sizeof r->mask); /* else it is 0, which changes nothing */
     r->opcode = h[0] & 0x0f;
     r->fin = (h[0] & 0x80) != 0;
@@ -138,7 +145,8 @@ static size_t take_payload(struct mesa_ws_reader *r, char *p, const char *end, b
     return n;
 }
 
-static void next_data(struct mesa_ws_reader *r, char **p, const char *end, struct mesa_ws_item *out)
+MESA_INLINE void next_data(struct mesa_ws_reader *r, char **p, const char *end,
+                           struct mesa_ws_item *out)
 {
     bool ascii;
     size_t n = take_payload(r, *p, end, &ascii);
@@ -180,7 +188,8 @@ static void next_control(struct mesa_ws_reader *r, char **p, const char *end,
         .kind = MESA_WS_ITEM_CONTROL, .opcode = r->opcode, .final = true, .data = data, .len = n};
 }
 
-void mesa_ws_reader_next(struct mesa_ws_reader *r, char **p, char *end, struct mesa_ws_item *out)
+MESA_INLINE void next(struct mesa_ws_reader *r, char **p, char *end, struct mesa_ws_item *out,
+                      bool of_server)
 {
     out->kind = MESA_WS_ITEM_NONE;
     if (r->in_frame) {
@@ -190,8 +199,8 @@ void mesa_ws_reader_next(struct mesa_ws_reader *r, char **p, char *end, struct m
         const char *problem = NULL;
         if (r->control_have == 0)
             mesa_ws_reader_deinit(r); /* the owner is done with the one before */
-        const uint8_t *h = take_header(r, p, end, &problem);
-        if (h == NULL || !begin_frame(r, h, &problem)) {
+        const uint8_t *h = take_header(r, p, end, &problem, of_server);
+        if (h == NULL || !begin_frame(r, h, &problem, of_server)) {
             if (problem != NULL) {
                 out->kind = MESA_WS_ITEM_PROBLEM;
                 out->problem = problem;
@@ -203,4 +212,15 @@ void mesa_ws_reader_next(struct mesa_ws_reader *r, char **p, char *end, struct m
         next_control(r, p, end, out);
     else
         next_data(r, p, end, out);
+}
+
+void mesa_ws_reader_next(struct mesa_ws_reader *r, char **p, char *end, struct mesa_ws_item *out)
+{
+    next(r, p, end, out, false);
+}
+
+void mesa_ws_reader_next_of_server(struct mesa_ws_reader *r, char **p, char *end,
+                                   struct mesa_ws_item *out)
+{
+    next(r, p, end, out, true);
 }

@@ -27,7 +27,6 @@ struct mesa_ws_reader {
     uint8_t opcode;  /* of the current frame */
     uint8_t message; /* opcode of the message that is being received; 0: none */
     bool fin, in_frame;
-    bool of_server; /* frames must not be masked; of a client they must */
 };
 
 enum mesa_ws_item_kind {
@@ -49,11 +48,14 @@ struct mesa_ws_item {
     const char *problem;        /* for people */
 };
 
-/* A reader of zeroes is one at the beginning of a stream of a client. */
+/* A reader of zeroes is one at the beginning of a stream. */
 void mesa_ws_reader_deinit(struct mesa_ws_reader *r);
 
-/* Takes one item off *p, which moves towards `end`. A frame that is not complete yet is reported as
- * far as it goes, at first when its header is complete. */
+/* Takes one item of a client's stream off *p, which moves towards `end`. A frame that is not complete
+ * yet is reported as far as it goes, at first when its header is complete. */
 void mesa_ws_reader_next(struct mesa_ws_reader *r, char **p, char *end, struct mesa_ws_item *out);
+/* As above, of a server's stream. */
+void mesa_ws_reader_next_of_server(struct mesa_ws_reader *r, char **p, char *end,
+                                   struct mesa_ws_item *out);
 
 #endif

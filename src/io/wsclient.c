@@ -208,7 +208,6 @@ static bool take_answer(struct mesa_wsclient *c, bool ended, const char *why)
     if (no != NULL || c->response.state != MESA_HTTP_COMPLETE)
         return false;
     c->phase = WSC_OPEN;
-    c->reader.of_server = true;
     mesa_wsclient_set_close(c, MESA_CLOSE_ABNORMAL, "", 0);
     mesa_loop_cancel(c->transport->loop, &c->timer);
     bool freed = false;

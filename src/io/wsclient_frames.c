@@ -153,7 +153,7 @@ bool mesa_wsclient_take_input(struct mesa_wsclient *c)
     mesa_buf_init(&c->input);
     c->freed = &freed;
     while (!freed && item.kind != MESA_WS_ITEM_NONE && in.len > 0 && wants_input(c)) {
-        mesa_ws_reader_next(&c->reader, &p, end, &item);
+        mesa_ws_reader_next_of_server(&c->reader, &p, end, &item);
         take_item(c, &item);
     }
     if (!freed) {

@@ -49,24 +49,25 @@ static bool take(struct reading *r, const struct mesa_ws_item *item)
 }
 
 /* Reads one segment, from memory of exactly its size. */
+static bool of_server; /* whose stream is read */
+
 static void feed(struct reading *r, const char *bytes, size_t len)
 {
     struct mesa_ws_item item;
     char *copy = malloc(len > 0 ? len : 1), *p = copy;
     memcpy(copy, bytes, len);
     do
-        mesa_ws_reader_next(&r->reader, &p, copy + len, &item);
+        (of_server ? mesa_ws_reader_next_of_server : mesa_ws_reader_next)(&r->reader, &p,
+                                                                          copy + len, &item);
     while (take(r, &item));
     CHECK(p <= copy + len);
     CHECK(item.kind != MESA_WS_ITEM_NONE || p == copy + len);
     free(copy);
 }
 
-static bool of_server; /* whose stream is read */
-
 static void begin(struct reading *r)
 {
-    *r = (struct reading){.reader.of_server = of_server};
+    *r = (struct reading){.announced = 0};
 }
 
 static void end(struct reading *r)
