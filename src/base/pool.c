@@ -68,6 +68,7 @@ static void give_back(struct mesa_pool_page *page)
 
 static void put_empty_page(struct mesa_pool *p, struct mesa_pool_page *page)
 {
+    page->block_bytes = 0;
     link_page(&p->empty, page);
     p->empty_count++;
     if (!has_shrunk(p))
@@ -89,6 +90,7 @@ static struct mesa_pool_page *take_empty_page(struct mesa_pool *p)
         p->regions = region;
         for (size_t i = REGION_PAGES; i-- > 0;) {
             page_at(region, i)->fresh = NULL;
+            page_at(region, i)->block_bytes = 0;
             link_page(&p->empty, page_at(region, i));
         }
         p->empty_count += REGION_PAGES;
@@ -113,6 +115,34 @@ static struct mesa_pool_page *open_page(struct mesa_pool *p, size_t size)
     page->capacity = (MESA_POOL_PAGE_BYTES - HEAD_BYTES) / page->block_bytes;
     link_page(&p->open[size], page);
     return page;
+}
+
+static bool is_unused(void *region)
+{
+    for (size_t i = 0; i < REGION_PAGES; i++) {
+        if (page_at(region, i)->block_bytes != 0)
+            return false;
+    }
+    return true;
+}
+
+void mesa_pool_trim(struct mesa_pool *p)
+{
+    struct mesa_pool_page **to_region = &p->regions;
+    while (*to_region != NULL) {
+        struct mesa_pool_page *region = *to_region;
+        if (!is_unused(region)) {
+            to_region = &region->next_region;
+            continue;
+        }
+        *to_region = region->next_region;
+        for (size_t i = 0; i < REGION_PAGES; i++)
+            unlink_page(page_at(region, i));
+        p->empty_count -= REGION_PAGES;
+        p->page_count -= REGION_PAGES;
+        free(region);
+    }
+    p->shrunk = p->shrunk && has_shrunk(p);
 }
 
 static size_t size_of(size_t bytes)

@@ -27,7 +27,7 @@ struct mesa_pool_page {
     void *freed;                        /* a list through the blocks' first words */
     char *fresh; /* never used from here on; NULL: an empty page without memory */
     uint32_t used, capacity;
-    uint32_t block_bytes;
+    uint32_t block_bytes; /* 0: an empty page */
 };
 
 struct mesa_pool {                                /* private fields */
@@ -41,6 +41,8 @@ struct mesa_pool {                                /* private fields */
 void mesa_pool_init(struct mesa_pool *p);
 /* Every small block ends with its pool; large ones must have been freed. */
 void mesa_pool_deinit(struct mesa_pool *p);
+/* Gives memory of which nothing is in use back to the system, address space and all. */
+void mesa_pool_trim(struct mesa_pool *p);
 /* The block with another size, perhaps elsewhere. NULL: no memory, the block is as it was. */
 void *mesa_pool_resize(struct mesa_pool *p, void *block, size_t old_bytes, size_t bytes);
 

@@ -1,4 +1,5 @@
 /* bind_server.c - the server object's primitives: create, send, disconnect, look up, close. */
+#include <stdlib.h>
 
 #include "script/bind_config.h"
 #include "script/script.h"
@@ -218,47 +219,80 @@ static void check_recipients(lua_State *L, int ids, int excluding, struct mesa_r
 
 /* -- methods -------------------------------------------------------------------------------------------------- */
 
+/* Whom a message has reached, to be made a list of when the server has sent it. */
 struct sent_list {
-    lua_State *L;
-    struct script_server *s;
-    int table;
-    int count;
+    struct mesa_client **clients; /* a reference to each */
+    size_t count, cap;
 };
 
+/* Within the server's send: nothing here may touch Lua. */
 static void on_sent(void *ctx, struct mesa_client *c)
 {
     struct sent_list *sent = ctx;
-    mesa_script_push_client(sent->L, sent->s, c);
-    lua_rawseti(sent->L, sent->table, ++sent->count);
+    if (sent->count == sent->cap) {
+        size_t cap = sent->cap > 0 ? sent->cap * 2 : 16;
+        struct mesa_client **clients = realloc(sent->clients, cap * sizeof(struct mesa_client *));
+        if (clients == NULL)
+            return; /* middleware is told of the others */
+        sent->clients = clients;
+        sent->cap = cap;
+    }
+    sent->clients[sent->count++] = mesa_client_ref(c);
+}
+
+/* Pushes the list, and frees it. A client that has left meanwhile without an object is left out. */
+static void push_sent_list(lua_State *L, struct script_server *s, struct sent_list *sent)
+{
+    int n = 0;
+    lua_createtable(L, (int)sent->count, 0);
+    for (size_t i = 0; i < sent->count; i++) {
+        struct mesa_client *c = sent->clients[i];
+        if (mesa_client_data(c) != NULL || !mesa_client_closed(c)) {
+            mesa_script_push_client(L, s, c);
+            lua_rawseti(L, -2, ++n);
+        }
+        mesa_client_unref(c);
+    }
+    free(sent->clients);
+}
+
+bool mesa_script_push_observer(lua_State *L, const struct script_server *s)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
+    lua_pushliteral(L, "_on_sent");
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+    if (lua_isfunction(L, -1))
+        return true;
+    lua_pop(L, 1);
+    return false;
 }
 
 enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,
                                   const struct message_ref *m, const struct mesa_recipients *to)
 {
-    int base = lua_gettop(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
-    lua_pushliteral(L, "_on_sent");
-    lua_rawget(L, -2);
-    if (!lua_isfunction(L, -1)) {
-        lua_settop(L, base);
+    if (!mesa_script_push_observer(L, s))
         return mesa_server_send(s->server, m->frame, to, m->sync, NULL, NULL);
-    }
-    lua_newtable(L);
-    struct sent_list sent = {.L = L, .s = s, .table = lua_gettop(L)};
+    struct sent_list sent = {.clients = NULL};
     enum mesa_status rc = mesa_server_send(s->server, m->frame, to, m->sync, on_sent, &sent);
     struct mesa_task *t = sent.count > 0 ? mesa_task_begin(s->vm) : NULL;
-    if (t != NULL) {
-        lua_State *co = mesa_task_state(t);
-        if (mesa_server_config(s->server)->raw)
-            mesa_script_push_raw(L, mesa_frame_payload(m->frame),
-                                 m->frame->opcode == MESA_WS_BINARY);
-        else
-            lua_pushvalue(L, message);
-        lua_insert(L, -2);
-        lua_xmove(L, co, 3);
-        mesa_task_run(t, 2, NULL, NULL);
+    if (t == NULL) {
+        lua_pop(L, 1);
+        while (sent.count > 0)
+            mesa_client_unref(sent.clients[--sent.count]);
+        free(sent.clients);
+        return rc;
     }
-    lua_settop(L, base);
+    lua_State *co = mesa_task_state(t);
+    lua_xmove(L, co, 1);
+    if (s->raw) {
+        mesa_script_push_raw(co, mesa_frame_payload(m->frame), m->frame->opcode == MESA_WS_BINARY);
+    } else {
+        lua_pushvalue(L, message);
+        lua_xmove(L, co, 1);
+    }
+    push_sent_list(co, s, &sent);
+    mesa_task_run(t, 2, NULL, NULL);
     return rc;
 }
 

@@ -43,7 +43,7 @@ static MESA_NOINLINE bool admit_beyond(struct script_server *s, struct mesa_clie
     if (mesa_memory_admit(s->vm, &tell))
         return true;
     if (tell)
-        on_error(s, c, "MEMORY", "not enough memory for an event (limits.scriptMemory)");
+        on_error(s, c, "MEMORY", "not enough memory for an event");
     return false;
 }
 
@@ -405,13 +405,10 @@ static void on_delivered(void *ctx, const struct mesa_frame *f, struct mesa_clie
                          size_t client_count)
 {
     struct script_server *s = ctx;
-    lua_State *L = s->vm->L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->table_ref);
-    lua_pushliteral(L, "_on_sent");
-    lua_rawget(L, -2);
-    bool observed = lua_isfunction(L, -1);
-    lua_pop(L, 2);
-    struct mesa_task *t = observed ? begin(s, MESA_ON_DELIVERED) : NULL;
+    if (!mesa_script_push_observer(s->vm->L, s))
+        return;
+    lua_pop(s->vm->L, 1);
+    struct mesa_task *t = begin(s, MESA_ON_DELIVERED);
     if (t == NULL)
         return;
     lua_State *co = mesa_task_state(t);

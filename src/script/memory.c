@@ -2,6 +2,7 @@
 #include "script/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,9 +21,24 @@ enum { CAUGHT_MAX = 4 };
 /* Most bytes of the Lua state for a byte of JSON: {}, is a table and its place in a list. */
 enum { BYTES_PER_JSON_BYTE = 32 };
 
-void mesa_memory_init(struct mesa_memory *m)
+enum mesa_status mesa_memory_init(struct mesa_memory *m)
 {
-    *m = (struct mesa_memory){.alarm = NEVER, .bound = NEVER, .hard = NEVER, .limit = NEVER};
+    *m = (struct mesa_memory){
+        .alarm = NEVER, .bound = NEVER, .hard = NEVER, .admitted = NEVER, .limit = NEVER};
+    m->spare = malloc(MESA_MEMORY_KEPT_BYTES);
+    return m->spare != NULL ? MESA_OK : MESA_ENOMEM;
+}
+
+void mesa_memory_deinit(struct mesa_memory *m)
+{
+    free(m->spare);
+    m->spare = NULL;
+}
+
+/* Whether the system has refused memory and there is not enough again. */
+static bool is_short(const struct mesa_memory *m)
+{
+    return m->spare == NULL;
 }
 
 static size_t max_size(size_t a, size_t b)
@@ -65,6 +81,10 @@ static void stop_looking(struct mesa_vm *vm)
 
 static void set_alarm(struct mesa_memory *m)
 {
+    if (is_short(m)) {
+        m->alarm = m->limit;
+        return;
+    }
     size_t garbage = m->kept <= m->limit ? m->kept + m->bound / GARBAGE_PART : 0;
     m->alarm = min_size(max_size(m->limit, garbage), m->hard);
 }
@@ -92,15 +112,38 @@ static bool may_collect(const struct mesa_memory *m)
            (idle > IDLE_MIN_NS && idle > m->collecting_ns * IDLE_PER_COLLECTION);
 }
 
+/* Keeps spare memory again, if the system has as much. */
+static bool keep_spare(struct mesa_vm *vm)
+{
+    struct mesa_memory *m = &vm->memory;
+    m->spare = malloc(MESA_MEMORY_KEPT_BYTES);
+    if (m->spare == NULL) {
+        mesa_pool_trim(&vm->pool);
+        m->spare = malloc(MESA_MEMORY_KEPT_BYTES);
+    }
+    if (m->spare == NULL)
+        return false;
+    m->admitted = m->bound;
+    m->limit = m->bound;
+    set_alarm(m);
+    return true;
+}
+
 /* -- the allocator -- */
 
 static void end_process(const struct mesa_memory *m, size_t more)
 {
-    mesa_log(
-        MESA_LOG_ERROR, "script",
-        "out of memory: %zu bytes are in use, %zu more are wanted, and limits.scriptMemory is %zu "
-        "with a reserve of %zu; the process ends with status %d",
-        m->used, more, m->bound, m->hard - m->bound, MESA_MEMORY_EXIT);
+    if (m->used + more > m->hard)
+        mesa_log(
+            MESA_LOG_ERROR, "script",
+            "out of memory: %zu bytes are in use, %zu more are wanted, and limits.scriptMemory "
+            "is %zu with a reserve of %zu; the process ends with status %d",
+            m->used, more, m->bound, m->hard - m->bound, MESA_MEMORY_EXIT);
+    else
+        mesa_log(MESA_LOG_ERROR, "script",
+                 "out of memory: scripts use %zu bytes, and the system refuses %zu more; the "
+                 "process ends with status %d",
+                 m->used, more, MESA_MEMORY_EXIT);
     fflush(stdout);
     _exit(MESA_MEMORY_EXIT);
 }
@@ -122,14 +165,41 @@ static void on_alarm(struct mesa_vm *vm, size_t more)
     lua_gc(vm->L, LUA_GCRESTART, 0);
 }
 
+static void *allocate(struct mesa_vm *vm, void *block, size_t old, size_t size)
+{
+    return block == NULL ? mesa_pool_alloc(&vm->pool, size)
+                         : mesa_pool_resize(&vm->pool, block, old, size);
+}
+
+/* The system has refused. */
+static void *allocate_of_spare(struct mesa_vm *vm, void *block, size_t old, size_t size)
+{
+    struct mesa_memory *m = &vm->memory;
+    if (size >= MESA_MEMORY_REFUSED_BYTES || vm->L == NULL)
+        return NULL;
+    void *result = NULL;
+    if (!is_short(m)) {
+        mesa_memory_deinit(m);
+        m->admitted = m->limit = 0;
+        set_alarm(m);
+        if (!vm->closing)
+            want_look(vm);
+        result = allocate(vm, block, old, size);
+    }
+    if (result == NULL)
+        end_process(m, size - old);
+    return result;
+}
+
 /* A new block, or a block with another size, in every case. */
 static MESA_NOINLINE void *allocate_slowly(struct mesa_vm *vm, void *block, size_t old, size_t size)
 {
     struct mesa_memory *m = &vm->memory;
     if (size > old && m->used + (size - old) > m->alarm)
         on_alarm(vm, size - old);
-    void *result = block == NULL ? mesa_pool_alloc(&vm->pool, size)
-                                 : mesa_pool_resize(&vm->pool, block, old, size);
+    void *result = allocate(vm, block, old, size);
+    if (result == NULL)
+        result = allocate_of_spare(vm, block, old, size);
     if (result != NULL)
         m->used += size - old;
     return result;
@@ -161,7 +231,7 @@ void mesa_memory_bind(struct mesa_vm *vm, size_t bytes)
     struct mesa_memory *m = &vm->memory;
     if (bytes == 0 || bytes >= m->bound)
         return;
-    m->bound = m->limit = bytes;
+    m->bound = m->admitted = m->limit = bytes;
     m->hard = bytes + MESA_MEMORY_RESERVE_TIMES * bytes + MESA_MEMORY_RESERVE;
     set_alarm(m);
 }
@@ -174,9 +244,12 @@ static bool tell(struct mesa_memory *m, const char *what)
     if (m->told_ns != 0 && now - m->told_ns < TELL_NS)
         return false;
     m->told_ns = now;
+    char why[64] = "the system has none left";
+    if (!is_short(m))
+        snprintf(why, sizeof why, "limits.scriptMemory is %zu", m->bound);
     mesa_log(MESA_LOG_ERROR, "script",
-             "%s: not enough memory: %zu bytes are in use, limits.scriptMemory is %zu (%llu times)",
-             what, m->used, m->bound, (unsigned long long)m->untold);
+             "%s: not enough memory: %zu bytes are in use, %s (%llu times)", what, m->used, why,
+             (unsigned long long)m->untold);
     m->untold = 0;
     return true;
 }
@@ -185,11 +258,11 @@ bool mesa_memory_admit(struct mesa_vm *vm, bool *is_told)
 {
     struct mesa_memory *m = &vm->memory;
     *is_told = false;
-    if (vm->shutting_down || (m->kept <= m->bound && !may_collect(m)))
+    if (vm->shutting_down || (!is_short(m) && m->kept <= m->bound && !may_collect(m)))
         return true;
     if (may_collect(m))
         collect(vm, vm->L);
-    if (m->kept <= m->bound)
+    if ((!is_short(m) || keep_spare(vm)) && m->kept <= m->bound)
         return true;
     *is_told = tell(m, "an event is not handled");
     return false;
@@ -199,6 +272,11 @@ void mesa_memory_enter(struct mesa_vm *vm, enum mesa_memory_share share)
 {
     struct mesa_memory *m = &vm->memory;
     m->share = share;
+    if (is_short(m)) {
+        m->limit = m->used + SLACK_MIN;
+        set_alarm(m);
+        return;
+    }
     if (m->bound == NEVER)
         return;
     if (vm->shutting_down)
@@ -235,8 +313,12 @@ static bool is_own(const struct mesa_vm *vm, const lua_Debug *ar)
 
 static void raise_error(const struct mesa_memory *m, lua_State *L, const lua_Debug *ar)
 {
-    lua_pushfstring(L, "%s:%d: not enough memory (limits.scriptMemory is %f)", ar->short_src,
-                    ar->currentline, (lua_Number)m->bound);
+    if (is_short(m))
+        lua_pushfstring(L, "%s:%d: not enough memory (the system has none left)", ar->short_src,
+                        ar->currentline);
+    else
+        lua_pushfstring(L, "%s:%d: not enough memory (limits.scriptMemory is %f)", ar->short_src,
+                        ar->currentline, (lua_Number)m->bound);
     lua_error(L);
 }
 
@@ -248,9 +330,9 @@ void mesa_memory_look(struct mesa_vm *vm, lua_State *L, lua_Debug *ar)
     lua_getinfo(L, "Sl", ar);
     if (!is_own(vm, ar) && !m->ending) {
         stop_looking(vm);
-        if (m->kept <= m->limit || may_collect(m))
+        if (is_short(m) || m->kept <= m->limit || may_collect(m))
             collect(vm, L);
-        if (m->used <= m->limit)
+        if ((!is_short(m) || keep_spare(vm)) && m->used <= m->limit)
             return;
         m->ending = true;
     }

@@ -394,6 +394,8 @@ void mesa_script_push_raw(lua_State *L, struct mesa_span bytes, bool binary);
 /* From the string at `index` and perhaps {binary = true} at `options`, in raw mode. Raises like the above. */
 void mesa_script_check_bytes(lua_State *L, int index, int options, struct message_ref *out);
 
+/* Pushes what is to be called with what was sent and whom it has reached, if middleware wants to know. */
+bool mesa_script_push_observer(lua_State *L, const struct script_server *s);
 /* Sends what mesa_script_check_message made of the value at `message`, and tells the middleware whom it reached. */
 enum mesa_status mesa_script_send(lua_State *L, struct script_server *s, int message,
                                   const struct message_ref *m, const struct mesa_recipients *to);

@@ -381,16 +381,18 @@ static void run_lua_timer(struct mesa_job *job)
     struct lua_timer *t = MESA_CONTAINER_OF(job, struct lua_timer, job);
     struct mesa_vm *vm = t->vm;
     struct mesa_task *task = mesa_task_begin(vm);
-    if (task == NULL)
-        return;
-    lua_State *co = mesa_task_state(task);
-    mesa_script_push_program(vm, co, "timer");
-    lua_rawgeti(co, LUA_REGISTRYINDEX, t->fn_ref);
+    if (task != NULL) {
+        mesa_script_push_program(vm, mesa_task_state(task), "timer");
+        lua_rawgeti(mesa_task_state(task), LUA_REGISTRYINDEX, t->fn_ref);
+    }
     if (t->interval_ms > 0)
         mesa_loop_arm(vm->loop, &t->timer, t->interval_ms);
     else
         lua_timer_stop(t);
-    mesa_task_run(task, 1, NULL, NULL);
+    if (task != NULL)
+        mesa_task_run(task, 1, NULL, NULL);
+    else
+        mesa_script_event_lost(vm, MESA_SPAN("no memory for a timer's function, it is not called"));
 }
 
 /* core.timer_start(fn, ms, repeats) -> timer */

@@ -230,7 +230,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->transport = transport;
     vm->opts = *opts;
     vm->script_time_ms = MESA_SCRIPT_TIME_MS;
-    mesa_memory_init(&vm->memory);
+    bool has_memory = mesa_memory_init(&vm->memory) == MESA_OK;
     mesa_pool_init(&vm->pool);
     for (int i = 0; i < MESA_SCRATCH_DEPTH; i++)
         mesa_buf_init(&vm->scratch[i]);
@@ -250,7 +250,7 @@ enum mesa_status mesa_vm_new(struct mesa_vm **out, struct mesa_loop *loop,
     vm->app_dir = mesa_script_dir(opts->script);
     vm->lib_dir = mesa_vm_library_dir();
     vm->L = lua_newstate(mesa_memory_allocate, vm); /* NULL also from a LuaJIT without GC64 */
-    if (vm->app_dir == NULL || vm->L == NULL)
+    if (!has_memory || vm->app_dir == NULL || vm->L == NULL)
         goto fail;
     lua_atpanic(vm->L, on_panic);
     if (vm->lib_dir == NULL) {
@@ -301,6 +301,7 @@ int mesa_vm_free(struct mesa_vm *vm)
     mesa_script_free_waits(vm);
     mesa_httpc_free(vm->httpc);
     mesa_pool_deinit(&vm->pool);
+    mesa_memory_deinit(&vm->memory);
     for (int i = 0; i < MESA_SCRATCH_DEPTH; i++)
         mesa_buf_deinit(&vm->scratch[i]);
     mesa_buf_deinit(&vm->quick_data);

@@ -157,3 +157,28 @@ TEST(a_block_that_changes_within_its_size_stays_where_it_is)
     CHECK(mesa_pool_resize(&pool, p, 40, 49) != p);
     mesa_pool_deinit(&pool);
 }
+
+TEST(trimming_gives_back_whole_regions_and_nothing_that_is_in_use)
+{
+    static struct block blocks[BLOCKS * 4];
+    struct mesa_pool pool;
+    mesa_pool_init(&pool);
+    for (size_t i = 0; i < BLOCKS * 4; i++)
+        fill(&pool, &blocks[i], 400, (unsigned char)i);
+    size_t pages = pool.page_count;
+    mesa_pool_trim(&pool);
+    CHECK_EQ_INT(pool.page_count, pages);
+    for (size_t i = 1; i < BLOCKS * 4; i++)
+        mesa_pool_free(&pool, blocks[i].p, blocks[i].bytes);
+    mesa_pool_trim(&pool);
+    CHECK_EQ_INT(pool.page_count, 16); /* of the region with the first block */
+    CHECK_EQ_INT(pool.empty_count, 15);
+    CHECK(intact(&blocks[0]));
+    for (size_t i = 1; i < BLOCKS; i++)
+        fill(&pool, &blocks[i], 1 + i % 512, (unsigned char)i);
+    bool whole = true;
+    for (size_t i = 0; i < BLOCKS; i++)
+        whole = whole && intact(&blocks[i]);
+    CHECK(whole);
+    mesa_pool_deinit(&pool);
+}
