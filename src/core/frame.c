@@ -6,7 +6,14 @@
 #include "base/inline.h"
 #include "base/pool.h"
 
-enum { FIN = 0x80, CONTROL = 0x08, SHORT_MAX = 125, LENGTH_16 = 126, LENGTH_64 = 127 };
+enum {
+    FIN = 0x80,
+    COMPRESSED = 0x40,
+    CONTROL = 0x08,
+    SHORT_MAX = 125,
+    LENGTH_16 = 126,
+    LENGTH_64 = 127
+};
 
 /* Of all frames, for the life of the process. Sanitizers are to see each frame by itself. */
 #ifndef MESA_SANITIZED
@@ -22,13 +29,22 @@ static struct mesa_frame *frame_alloc(size_t bytes)
 #endif
 }
 
-void mesa_frame_free(struct mesa_frame *f)
+static void free_one(struct mesa_frame *f)
 {
 #ifdef MESA_SANITIZED
     free(f);
 #else
     mesa_pool_free(&pool, f, sizeof *f + f->len);
 #endif
+}
+
+void mesa_frame_free(struct mesa_frame *f)
+{
+    while (f != NULL) {
+        struct mesa_frame *next = f->compressed;
+        free_one(f);
+        f = next;
+    }
 }
 
 /* RFC 6455 section 5.2: the length in 7, 16 or 64 bits, whichever is the shortest. */
@@ -39,17 +55,17 @@ static uint8_t header_bytes(size_t payload_len)
     return payload_len <= 0xffff ? 4 : 10;
 }
 
-static void write_header(struct mesa_frame *f, size_t payload_len)
+static void write_header(char *to, uint8_t first, uint8_t header_len, size_t payload_len)
 {
-    f->bytes[0] = (char)(FIN | f->opcode);
-    if (f->header_len == 2) {
-        f->bytes[1] = (char)payload_len;
+    to[0] = (char)first;
+    if (header_len == 2) {
+        to[1] = (char)payload_len;
         return;
     }
-    f->bytes[1] = f->header_len == 4 ? LENGTH_16 : LENGTH_64;
+    to[1] = header_len == 4 ? LENGTH_16 : LENGTH_64;
     uint64_t rest = payload_len;
-    for (unsigned i = f->header_len - 1u; i >= 2; i--, rest >>= 8)
-        f->bytes[i] = (char)(rest & 0xff);
+    for (unsigned i = header_len - 1u; i >= 2; i--, rest >>= 8)
+        to[i] = (char)(rest & 0xff);
 }
 
 /* A frame whose payload is still to be written. */
@@ -69,8 +85,11 @@ MESA_INLINE enum mesa_status frame_begin(struct mesa_frame **out, enum mesa_ws_o
     f->refs = 1;
     f->header_len = header_len;
     f->opcode = (uint8_t)opcode;
+    f->window_bits = 0;
+    f->incompressible = false;
+    f->compressed = NULL;
     f->len = header_len + payload_len;
-    write_header(f, payload_len);
+    write_header(f->bytes, (uint8_t)(FIN | opcode), header_len, payload_len);
     *out = f;
     return MESA_OK;
 }
@@ -105,4 +124,31 @@ enum mesa_status mesa_frame_new(struct mesa_frame **out, enum mesa_ws_opcode opc
     if (rc == MESA_OK)
         put_span(payload(*out), (struct mesa_span){bytes, len});
     return rc;
+}
+
+enum mesa_status mesa_frame_add_compressed(struct mesa_frame *f, struct mesa_span bytes,
+                                           uint8_t window_bits, struct mesa_frame **out)
+{
+    enum mesa_status rc = frame_begin(out, (enum mesa_ws_opcode)f->opcode, bytes.len);
+    if (rc != MESA_OK)
+        return rc;
+    put_span(payload(*out), bytes);
+    (*out)->bytes[0] = (char)((*out)->bytes[0] | COMPRESSED);
+    (*out)->window_bits = window_bits;
+    (*out)->compressed = f->compressed;
+    f->compressed = *out;
+    return MESA_OK;
+}
+
+enum mesa_status mesa_frame_append_compressed(const struct mesa_frame *f, struct mesa_span bytes,
+                                              struct mesa_buf *out)
+{
+    char header[10];
+    uint8_t header_len = header_bytes(bytes.len);
+    enum mesa_status rc = mesa_buf_reserve(out, header_len + bytes.len);
+    if (rc != MESA_OK)
+        return rc;
+    write_header(header, FIN | COMPRESSED | f->opcode, header_len, bytes.len);
+    (void)mesa_buf_append(out, header, header_len);
+    return mesa_buf_append(out, bytes.p, bytes.len);
 }

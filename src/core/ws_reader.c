@@ -6,6 +6,8 @@
 
 #include "base/inline.h"
 
+enum { RSV1 = 0x40 };
+
 /* What runs for each frame is compiled once for clients' streams and once for servers', which are told
  * apart by a constant. */
 
@@ -20,13 +22,21 @@ static bool is_control(unsigned opcode)
     return opcode >= 8;
 }
 
+/* Whether the reserved bits of a frame mean something: the first one that a message is compressed (RFC
+ * 7692 section 6), at its beginning alone. */
+static bool may_be_reserved(const struct mesa_ws_reader *r, uint8_t first)
+{
+    unsigned opcode = first & 0x0f;
+    return r->deflates && (first & 0x70) == RSV1 && opcode != 0 && !is_control(opcode);
+}
+
 /* What is wrong with a frame that begins with these two bytes; NULL: nothing yet. */
 MESA_INLINE const char *start_problem(const struct mesa_ws_reader *r, const uint8_t *h,
                                       bool of_server)
 {
     unsigned opcode = h[0] & 0x0f, len = h[1] & 0x7f;
     bool fin = (h[0] & 0x80) != 0;
-    if ((h[0] & 0x70) != 0)
+    if ((h[0] & 0x70) != 0 && !may_be_reserved(r, h[0]))
         return "reserved bits";
     if ((opcode > MESA_WS_BINARY && opcode < MESA_WS_CLOSE) || opcode > MESA_WS_PONG)
         return "unknown opcode";
@@ -102,8 +112,10 @@ MESA_INLINE bool begin_frame(struct mesa_ws_reader *r, const uint8_t *h, const c
     r->opcode = h[0] & 0x0f;
     r->fin = (h[0] & 0x80) != 0;
     r->in_frame = true;
-    if (r->opcode != 0 && !is_control(r->opcode))
+    if (r->opcode != 0 && !is_control(r->opcode)) {
         r->message = r->opcode;
+        r->compressed = (h[0] & RSV1) != 0;
+    }
     return true;
 }
 
@@ -153,6 +165,7 @@ MESA_INLINE void next_data(struct mesa_ws_reader *r, char **p, const char *end,
     *out = (struct mesa_ws_item){.kind = MESA_WS_ITEM_DATA,
                                  .opcode = r->message,
                                  .final = r->fin && r->left == 0,
+                                 .compressed = r->compressed,
                                  .ascii = ascii,
                                  .data = *p,
                                  .len = n,

@@ -1,9 +1,10 @@
 /* ws_reader.h - takes the bytes of a peer apart into WebSocket frames (RFC 6455 section 5).
  *
- * Strict: frames of clients must be masked and those of servers must not, lengths minimal, reserved
- * bits clear, control frames short and whole, and fragments in order. Payload is unmasked where it
- * lies. One per connection, embedded. Knows no socket and bounds no message: the owner sees what a
- * frame announces before its payload has come.
+ * Strict: frames of clients must be masked and those of servers must not, lengths minimal, control frames
+ * short and whole, and fragments in order. Reserved bits must be clear; with `deflates` the first one says
+ * that a message is compressed (RFC 7692). Payload is unmasked where it lies. One per connection,
+ * embedded. Knows no socket and bounds no message: the owner sees what a frame announces before its
+ * payload has come.
  * May include: base/, core/frame.h.
  */
 #ifndef MESA_CORE_WS_READER_H
@@ -27,6 +28,8 @@ struct mesa_ws_reader {
     uint8_t opcode;  /* of the current frame */
     uint8_t message; /* opcode of the message that is being received; 0: none */
     bool fin, in_frame;
+    bool deflates;   /* permessage-deflate is agreed on: messages may be compressed */
+    bool compressed; /* the message that is being received is */
 };
 
 enum mesa_ws_item_kind {
@@ -41,6 +44,7 @@ struct mesa_ws_item {
     enum mesa_ws_item_kind kind;
     enum mesa_ws_opcode opcode; /* of the message (text or binary), or of the control frame */
     bool final;                 /* nothing of the message comes after this */
+    bool compressed;            /* of payload of a message: it is part of a compressed one */
     bool ascii;                 /* of payload of a message: nothing but ASCII */
     const char *data;           /* unmasked; valid until the next call */
     size_t len;                 /* may be 0 */

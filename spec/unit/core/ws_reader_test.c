@@ -13,6 +13,9 @@ struct reading {
     uint64_t announced; /* the largest rest of a frame */
 };
 
+/* Of the readers that begin from now on. */
+static bool deflates;
+
 static void note(struct reading *r, const char *kind, const struct mesa_ws_item *item,
                  struct mesa_span payload)
 {
@@ -30,7 +33,8 @@ static bool take(struct reading *r, const struct mesa_ws_item *item)
             r->announced = item->rest;
         CHECK(!item->final || item->rest == 0);
         if (item->final) {
-            note(r, "m", item, (struct mesa_span){r->message.data, r->message.len});
+            note(r, item->compressed ? "z" : "m", item,
+                 (struct mesa_span){r->message.data, r->message.len});
             mesa_buf_reset(&r->message, 1 << 20);
         }
         return true;
@@ -67,7 +71,7 @@ static void feed(struct reading *r, const char *bytes, size_t len)
 
 static void begin(struct reading *r)
 {
-    *r = (struct reading){.announced = 0};
+    *r = (struct reading){.reader = {.deflates = deflates}};
 }
 
 static void end(struct reading *r)
@@ -196,6 +200,25 @@ TEST(reserved_bits_are_refused)
             char stream[] = {(char)(0x80 | bits << 4 | opcode), (char)0x80, 0, 0, 0, 0};
             check(stream, sizeof stream, "!reserved bits\n");
         }
+}
+
+TEST(the_first_reserved_bit_says_that_a_message_is_compressed_where_that_is_agreed_on)
+{
+    deflates = true;
+    CHECK_STREAM("\xc1\x81\0\0\0\0a\x81\x81\0\0\0\0b\xc2\x81\0\0\0\0c", "z1:a\nm1:b\nz2:c\n");
+    CHECK_STREAM("\x41\x81\0\0\0\0a\x89\x81\0\0\0\0p\0\x81\0\0\0\0b\x80\x81\0\0\0\0c"
+                 "\x82\x81\0\0\0\0d",
+                 "c9:p\nz1:abc\nm2:d\n");
+    for (int bits = 1; bits < 8; bits++)
+        for (int opcode = 0; opcode < 16; opcode++) {
+            char stream[] = {(char)(0x80 | bits << 4 | opcode), (char)0x80, 0, 0, 0, 0};
+            if (bits != 4 || opcode == 0 || opcode >= 8)
+                check(stream, sizeof stream, "!reserved bits\n");
+        }
+    CHECK_STREAM("\x41\x81\0\0\0\0a\x40\x81\0\0\0\0b", "!reserved bits\n");
+    CHECK_STREAM("\x01\x81\0\0\0\0a\xc0\x81\0\0\0\0b", "!reserved bits\n");
+    CHECK_STREAM("\xc3\x80\0\0\0\0", "!unknown opcode\n");
+    deflates = false;
 }
 
 TEST(unknown_opcodes_are_refused)
