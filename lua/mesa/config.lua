@@ -55,7 +55,7 @@ local check_section
 local function check_entry(spec, value, key)
   if not spec.fields then
     return spec.check(value, key)
-  elseif spec.shorthand and type(value) == "string" then
+  elseif spec.shorthand and type(value) == spec.shorthand.type then
     return spec.shorthand.check(value, key)
   elseif type(value) ~= "table" then
     return nil, schema.wrong(key, spec.allowed, value)
@@ -231,7 +231,7 @@ end
 
 --- Checks a configuration and returns a copy with every default filled in; the given table is left as it is.
 -- In the copy `authentication.timeout = false` is 0, `options.storeMessages` is a number, and the sections `tls`, `admin`,
--- `redis` and `scripts` are absent unless given.
+-- `redis`, `compression` and `scripts` are absent unless given.
 -- @param given what the script passed; nil is an empty configuration
 -- @param level whom an error names, counted as error() does from the caller of this function: 2, the default, is the caller's caller
 function config.validate(given, level)
@@ -258,7 +258,8 @@ function config.reference()
       local spec, key = fields[name], full_key(prefix, name)
       if spec.fields then
         if spec.shorthand then
-          rows[#rows + 1] = { key = key, type = "string", allowed = spec.shorthand.allowed, doc = spec.shorthand.doc }
+          local short = spec.shorthand
+          rows[#rows + 1] = { key = key, type = short.type, allowed = short.allowed, default = short.default, doc = short.doc }
         end
         collect(spec.fields, key)
       else

@@ -15,8 +15,6 @@ local STORED_BY_DEFAULT = 100
 
 local NAMES_ALLOWED = 'a table such as { ["a.example"] = { cert = "a.pem", key = "a-key.pem" } }'
 
-local COMPRESSION_REFUSED = "compression must be false: this version has no permessage-deflate"
-
 -- ---- words -------------------------------------------------------------------------------------------------------
 
 --- What a message says was found.
@@ -214,15 +212,6 @@ local function sentinels_check(value, key)
   return list
 end
 
-local function compression_check(value, key)
-  if value == true then
-    return nil, COMPRESSION_REFUSED
-  elseif value ~= false then
-    return nil, wrong(key, "false", value)
-  end
-  return false
-end
-
 -- ---- the schema --------------------------------------------------------------------------------------------------
 
 local function section(fields)
@@ -273,6 +262,26 @@ local tls = section {
   }),
 }
 tls.optional = true
+
+local compression = section {
+  threshold = integer { default = 1024, unit = "bytes", doc = "size of the smallest message that is compressed" },
+  level = integer { min = 1, max = 9, default = 6, doc = "1 is the quickest, 9 the smallest" },
+  contextTakeover = boolean(false, "keep a window for each connection from one message to the next"),
+  maxMemory = integer { max = 2 ^ 40, unit = "bytes", default = 64 * MIB, doc = "of all windows that are kept" },
+}
+compression.shorthand = field {
+  type = "boolean", allowed = "true or false", default = false, doc = "permessage-deflate for clients that offer it",
+  check = function(value)
+    if not value then return nil end
+    local defaults = {}
+    for name, spec in pairs(compression.fields) do
+      defaults[name] = spec.default
+    end
+    return defaults
+  end,
+}
+compression.allowed = "true, false or a table"
+compression.optional = true
 
 --- Permissions of a Unix socket, as chmod takes them.
 local function mode(doc)
@@ -341,7 +350,7 @@ schema.root = section {
   server = field { type = "server", check = server_check, doc = "another server, on whose port this one serves its path" },
   static = text { doc = "folder of files served for plain GET on the same port" },
   raw = boolean(false, "plain WebSockets without the Mesa envelope"),
-  compression = field { type = "boolean", check = compression_check, default = false, doc = "permessage-deflate" },
+  compression = compression,
   origins = field { type = "list of strings", check = origins_check, doc = "values of Origin that are let in, any without it" },
   protocols = field {
     type = "list of strings or function", check = protocols_check, allowed = PROTOCOLS_ALLOWED,

@@ -1,5 +1,5 @@
 // Servers for the interop tests: mesa-lua and the Node library, both with the script "lab" (spec/server/fixtures/lab.lua, node_lab.cjs).
-const { spawn } = require('node:child_process')
+const { execFileSync, spawn } = require('node:child_process')
 const { once } = require('node:events')
 const fs = require('node:fs')
 const os = require('node:os')
@@ -62,7 +62,7 @@ class Server extends Process {
   }
 
   get url() {
-    return `ws://127.0.0.1:${this.port}`
+    return `${this.secure ? 'wss' : 'ws'}://127.0.0.1:${this.port}`
   }
 
   async listening() {
@@ -123,6 +123,25 @@ function startMesaLua(config = {}, { extra = '', lab = { authenticate: true } } 
   return runMesaLua(['--no-watch', script], () => fs.rmSync(dir, { recursive: true, force: true }))
 }
 
+// A certificate for localhost in the folder, and its key.
+function makeCertificate(dir) {
+  const [cert, key] = ['cert.pem', 'key.pem'].map(name => path.join(dir, name))
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+    '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', key, '-out', cert], { stdio: 'ignore' })
+  return { cert, key }
+}
+
+// mesa-lua with a script of the test's own. With `secure` the script has the certificate in the local `tls`, and the server `ca`.
+async function startScript(text, { secure = false } = {}) {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'mesa-interop-'))
+  const script = path.join(dir, 'server.lua')
+  const tls = secure ? makeCertificate(dir) : null
+  fs.writeFileSync(script, `local tls = ${tls ? toLua(tls) : 'nil'}\n${text}`)
+  const ca = tls && fs.readFileSync(tls.cert)
+  const server = await runMesaLua(['--no-watch', script], () => fs.rmSync(dir, { recursive: true, force: true }))
+  return Object.assign(server, { ca, secure })
+}
+
 // The Node library with the same commands.
 function startNodeMesa(config = {}) {
   const child = spawn(process.execPath, [path.join(__dirname, 'node_lab.cjs'), JSON.stringify(config)], {
@@ -179,4 +198,4 @@ function linesOf(stream) {
   return lines
 }
 
-module.exports = { BINARY, Inbox, Process, enterFolderOfVersion, linesOf, runMesaLua, startExample, startMesaLua, startNodeMesa }
+module.exports = { BINARY, Inbox, Process, enterFolderOfVersion, linesOf, runMesaLua, startExample, startMesaLua, startNodeMesa, startScript }

@@ -27,7 +27,6 @@ describe("a valid configuration", function()
       port = 4000,
       raw = false,
       strict = false,
-      compression = false,
       gracefullyExit = true,
       client = { enforceEqualVersions = false, version = "1.5.8" },
       options = { storeMessages = 0, concurrentMessages = false },
@@ -331,10 +330,21 @@ describe("redis", function()
   end)
 end)
 
-describe("what this version cannot do", function()
-  it("is said plainly for compression, with the reason", function()
-    refuses({ compression = true }, "compression must be false", "permessage-deflate")
-    refuses({ compression = "on" }, 'compression must be false, got the string "on"')
+describe("compression", function()
+  it("is off, on, or a table of its parts", function()
+    local on = { threshold = 1024, level = 6, contextTakeover = false, maxMemory = 67108864 }
+    assert.is_nil(new({}).compression)
+    assert.is_nil(new({ compression = false }).compression)
+    assert.same(on, new({ compression = true }).compression)
+    assert.same(on, new({ compression = {} }).compression)
+    on.level, on.contextTakeover = 1, true
+    assert.same(on, new({ compression = { level = 1, contextTakeover = true } }).compression)
+  end)
+
+  it("is refused when it cannot be", function()
+    refuses({ compression = "on" }, 'compression must be true, false or a table, got the string "on"')
+    refuses({ compression = { level = 0 } }, "compression.level must be an integer between 1 and 9, got 0")
+    refuses({ compression = { treshold = 1 } }, "did you mean compression.threshold?")
   end)
 end)
 

@@ -1,5 +1,6 @@
 -- A WebSocket client for specs: waits for events with a deadline and says what came instead.
 local cjson = require "cjson"
+local deflate = require "spec.support.deflate"
 local loop = require "spec.support.loop"
 local stream = require "spec.support.stream"
 local ws_frame = require "spec.support.ws_frame"
@@ -11,8 +12,14 @@ local DEFAULT_TIMEOUT_MS = 5000
 
 -- ---- reading -------------------------------------------------------------------------------------------------------
 
-local function deliver(self, opcode, payload)
-  local message = { raw = payload, binary = opcode == ws_frame.BINARY }
+local COMPRESSED = 4 -- of the reserved bits
+
+local function deliver(self, opcode, payload, compressed)
+  local wire = #payload
+  if compressed then
+    payload = self.inflate(payload)
+  end
+  local message = { raw = payload, binary = opcode == ws_frame.BINARY, compressed = compressed, wire = wire }
   if self.sink then
     return self.sink(message)
   end
@@ -31,7 +38,9 @@ end
 
 local function on_frame(self, frame)
   self.frames = self.frames + 1
-  if frame.masked or frame.rsv ~= 0 then
+  local compressed = self.inflate ~= nil and frame.rsv == COMPRESSED
+    and (frame.opcode == ws_frame.TEXT or frame.opcode == ws_frame.BINARY)
+  if frame.masked or (frame.rsv ~= 0 and not compressed) then
     self.protocol_error = "the server sent a masked frame or reserved bits"
   end
   if frame.opcode == ws_frame.PING then
@@ -51,11 +60,11 @@ local function on_frame(self, frame)
     end
   else
     if frame.opcode ~= ws_frame.CONTINUATION then
-      self.fragments, self.fragment_opcode = {}, frame.opcode
+      self.fragments, self.fragment_opcode, self.fragments_compressed = {}, frame.opcode, compressed
     end
     self.fragments[#self.fragments + 1] = frame.payload
     if frame.fin then
-      deliver(self, self.fragment_opcode, table.concat(self.fragments))
+      deliver(self, self.fragment_opcode, table.concat(self.fragments), self.fragments_compressed)
     end
   end
 end
@@ -109,6 +118,7 @@ function ws_client.request(path, options)
     ["Sec-WebSocket-Key"] = base64(table.concat(key)),
     ["Sec-WebSocket-Version"] = "13",
     ["Sec-WebSocket-Protocol"] = options and options.protocol,
+    ["Sec-WebSocket-Extensions"] = options and options.deflate,
   }
   for name, value in pairs(options and options.headers or {}) do
     headers[name] = value
@@ -130,9 +140,22 @@ local function parse_response(head)
   return response
 end
 
+-- Begins the streams of the extension that the server has agreed to.
+local function agree_on_deflate(self)
+  local answer = self.response.headers["sec-websocket-extensions"]
+  if not answer then return end
+  self.inflate = deflate.inflater {
+    bits = tonumber(answer:match "server_max_window_bits=(%d+)"), keep = not answer:find "server_no_context_takeover",
+  }
+  self.deflate = deflate.compressor {
+    bits = tonumber(answer:match "client_max_window_bits=(%d+)"), keep = not answer:find "client_no_context_takeover",
+  }
+end
+
 -- Connects; the client, or nil, a text, and the HTTP response when there was one.
 -- options: ca, pair (see stream.connect), receive_buffer, headers, protocol, timeout, heartbeats (answer op 1),
--- pings (answer them), on_ping (called before), sink, close_answer
+-- pings (answer them), on_ping (called before), sink, close_answer,
+-- deflate (an offer of permessage-deflate: what was agreed on is used, see send_compressed)
 function ws_client.connect(address, path, options)
   options = options or {}
   local wire, err = stream.connect(address, options)
@@ -172,6 +195,7 @@ function ws_client.connect(address, path, options)
     return nil, text, response
   end
   self.response = response
+  agree_on_deflate(self)
   if #rest > 0 then
     on_data(self, rest)
   end
@@ -208,6 +232,17 @@ end
 function ws_client:send_fragments(pieces, opcode)
   for i, piece in ipairs(pieces) do
     self:send_frame(i == 1 and (opcode or ws_frame.TEXT) or ws_frame.CONTINUATION, piece, { fin = i == #pieces })
+  end
+end
+
+-- A text, compressed, in one frame or in fragments of `step` bytes.
+function ws_client:send_compressed(text, step)
+  local bytes = self.deflate(text)
+  step = step or math.max(#bytes, 1)
+  for at = 1, math.max(#bytes, 1), step do
+    self:send_frame(at == 1 and ws_frame.TEXT or ws_frame.CONTINUATION, bytes:sub(at, at + step - 1), {
+      fin = at + step > #bytes, rsv = at == 1 and COMPRESSED or 0,
+    })
   end
 end
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/deflate.h"
 #include "core/json.h"
 
 enum { MEBI = 1024 * 1024 };
@@ -27,6 +28,9 @@ enum mesa_status mesa_config_init(struct mesa_config *c)
                            .send_user_object = true,
                            .disconnect_on_fail = true,
                            .store_connected_users = true},
+        .compression = {.level = MESA_DEFLATE_LEVEL,
+                        .threshold = 1024,
+                        .max_memory = (size_t)64 * MEBI},
         .limits = {.max_payload = MEBI,
                    .max_backpressure = MEBI,
                    .max_body = MEBI,

@@ -105,6 +105,14 @@ struct mesa_config {
         bool store_connected_users; /* true */
     } authentication;
 
+    struct {
+        bool enabled;          /* false */
+        bool context_takeover; /* false */
+        uint16_t level;        /* 6 */
+        uint32_t threshold;    /* 1024 */
+        size_t max_memory;     /* 64 MiB */
+    } compression;
+
     char **origins; /* allowed Origin values; NULL: any */
     size_t origin_count;
 

@@ -28,9 +28,12 @@ struct mesa_metrics {
     uint64_t connections_total, connections_open;
     uint64_t messages_in, messages_out; /* frames with data, the core's own included */
     uint64_t bytes_in, bytes_out;       /* payload in, frames out */
-    uint64_t backpressure;              /* sends that found the queue more than half full */
-    uint64_t dropped;                   /* sends refused because the queue was full */
-    uint64_t queued_bytes;              /* of messages that wait for a handler now */
+    /* of compressed messages received, and of all frames for connections with compression: their bytes
+     * on the wire, and without compression */
+    uint64_t deflate_wire_in, deflate_plain_in, deflate_wire_out, deflate_plain_out;
+    uint64_t backpressure; /* sends that found the queue more than half full */
+    uint64_t dropped;      /* sends refused because the queue was full */
+    uint64_t queued_bytes; /* of messages that wait for a handler now */
     uint64_t sync_stored, sync_redelivered, sync_dropped;
     uint64_t auth_accepted, auth_refused, auth_timeout;
     uint64_t cluster_in, cluster_out; /* messages from and to the rest of the cluster */

@@ -86,6 +86,8 @@ void mesa_transport_free(struct mesa_transport *t)
     mesa_client_tls_clear(&t->authorities);
     mesa_capture_deinit(&t->upgrade);
     mesa_buf_deinit(&t->spare);
+    mesa_buf_deinit(&t->inflated);
+    mesa_deflate_streams_free(t->deflate);
     EVP_MD_CTX_free(t->hash);
     free(t);
 }

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "core/config.h"
+#include "core/deflate.h"
 #include "core/http_request.h"
 #include "io/certificate.h"
 #include "io/loop.h"
@@ -44,6 +45,9 @@ struct mesa_request {
 struct mesa_upgrade {
     /* of the subprotocols offered, at first the first one; empty: none. Lives as long as the request */
     struct mesa_span protocol;
+    /* Agrees to permessage-deflate with these options, when it is offered; NULL: not at all. They
+     * are looked at until on_upgrade's caller returns. */
+    const struct mesa_deflate_options *compression;
 };
 
 struct mesa_listener_config {
@@ -73,8 +77,11 @@ struct mesa_listener_hooks {
     /* The connection is open. The result becomes mesa_conn_user. `req` lives until on_open returns.
      * May write, may close. */
     void *(*on_open)(void *ctx, struct mesa_conn *c, const struct mesa_request *req);
-    /* One whole message; `data` lives until the callback returns; text is valid UTF-8. Not called
-     * after mesa_conn_close. */
+    /* The message that follows came compressed: `received` bytes, of which `len` were made. May be
+     * NULL. */
+    void (*on_inflated)(void *user, size_t received, size_t len);
+    /* One whole message, inflated; `data` lives until the callback returns; text is valid UTF-8. Not
+     * called after mesa_conn_close. */
     void (*on_message)(void *user, const char *data, size_t len, bool binary);
     void (*on_pong)(void *user);
     /* Room again after a mesa_conn_write that returned MESA_EAGAIN. */
@@ -84,9 +91,10 @@ struct mesa_listener_hooks {
      * to mesa_conn_close (also if the peer never answered) and when the transport itself closed it,
      * that code (1002, 1007, 1009). `by_peer` tells who began. */
     void (*on_close)(void *user, int code, const char *reason, size_t len, bool by_peer);
-    /* The peer broke the protocol and is being closed with `code`; for the error event. Precedes
-     * on_close. */
-    void (*on_protocol_error)(void *user, int code, const char *text);
+    /* The peer broke the protocol and is being closed with `code`; for the error event, whose code is
+     * `error`: "PROTOCOL", "UTF8", "PAYLOAD", "COMPRESSION" (what came is not what deflate makes),
+     * "MEMORY". Precedes on_close. */
+    void (*on_protocol_error)(void *user, int code, const char *error, const char *text);
     /* A plain HTTP request, its body complete. Answer with mesa_http_reply or mesa_http_file now or
      * later, exactly once. */
     void (*on_http)(void *ctx, struct mesa_http *h, const struct mesa_request *req,
@@ -136,6 +144,13 @@ void *mesa_conn_user(const struct mesa_conn *c);
  * inside). MESA_EAGAIN: nothing was taken, on_drained will come. MESA_ECLOSED: closing or gone.
  * Never calls back. */
 enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len);
+
+/* What mesa_conn_write would return now. */
+enum mesa_status mesa_conn_ready(struct mesa_conn *c);
+
+/* The compression that the connection has agreed on, as long as it is open; NULL: none. The caller, who
+ * frames, compresses; what comes is inflated before on_message. */
+struct mesa_deflate *mesa_conn_deflate(const struct mesa_conn *c);
 
 /* Begins the closing handshake behind what was written. Marks only: on_close comes in a later turn,
  * at the latest when the peer has neither answered nor taken anything for 5 s. Repeating has no effect. `reason` at most

@@ -60,6 +60,8 @@ static void release(struct mesa_conn *c)
     mesa_pending_drop(&c->output);
     mesa_pending_drop(&c->input);
     mesa_ws_reader_deinit(&c->reader);
+    mesa_deflate_free(c->deflate);
+    c->deflate = NULL;
     mesa_buf_deinit(&c->message);
     free(c->closing);
     c->closing = NULL;

@@ -93,6 +93,8 @@ struct mesa_transport {
     struct mesa_capture upgrade; /* the request being upgraded; there is never more than one */
     struct evp_md_ctx_st *hash;  /* SHA-1, for the answer */
     struct mesa_buf spare;       /* the last reassembly buffer, for the next message */
+    struct mesa_buf inflated;    /* the same for messages that came compressed */
+    struct mesa_deflate_streams *deflate; /* NULL before the first connection with compression */
     /* outgoing connections and what they share, see outconn.h and client_context.c */
     struct lws_context *context; /* NULL before the first, and once libwebsockets has freed it */
     struct mesa_buf handles; /* uv_handle_t *: what libwebsockets opened on the loop for itself */
@@ -178,6 +180,7 @@ struct mesa_conn {
     size_t
         unsent; /* while it ends: bytes the peer had still to take when that was last looked at */
     struct mesa_ws_reader reader;
+    struct mesa_deflate *deflate; /* NULL: no compression was agreed on */
     struct mesa_address address;
     enum mesa_conn_phase phase : 8;
     bool kill : 1;           /* end it without further ado */
@@ -299,6 +302,12 @@ void mesa_conn_arm(struct mesa_conn *c, uint64_t ms);
 void mesa_ws_opened(struct mesa_conn *c);
 /* Some payload of a message. */
 void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_item *piece);
+/* The peer broke the protocol: closes with `code`, and tells it as the error `error`. */
+void mesa_ws_fail(struct mesa_conn *c, int code, const char *error, const char *text);
+/* Keeps some of a message until the rest has come. */
+enum mesa_status mesa_ws_add_fragment(struct mesa_conn *c, const struct mesa_ws_item *piece);
+/* Keeps the memory of a message that was delivered for the next one, in `spare`. */
+void mesa_ws_give_back(struct mesa_buf *spare, struct mesa_buf *done);
 void mesa_ws_pong(struct mesa_conn *c);
 /* The peer has sent what is no frame. */
 void mesa_ws_violated(struct mesa_conn *c, const char *what);
@@ -313,6 +322,12 @@ void mesa_ws_timeout(struct mesa_conn *c);
 void mesa_ws_closed(struct mesa_conn *c);
 void mesa_ws_send_close(struct mesa_conn *c);
 void mesa_ws_update_reading(struct mesa_conn *c);
+
+/* transport_deflate.c: permessage-deflate (RFC 7692) */
+/* Answers the client's offers; 0, or the status to refuse the upgrade with. `options` may be NULL. */
+int mesa_conn_agree_on_deflate(struct mesa_conn *c, const struct mesa_deflate_options *options);
+/* Some payload of a compressed message. */
+void mesa_ws_received_compressed(struct mesa_conn *c, const struct mesa_ws_item *piece);
 
 /* transport_request.c */
 /* Reads a whole head, in place, into transport->upgrade. MESA_EPROTO, MESA_ETOOBIG, MESA_ENOMEM. */

@@ -94,6 +94,12 @@ int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
     else if (c->listener->hooks.on_upgrade != NULL)
         status = c->listener->hooks.on_upgrade(c->listener->ctx, req, &upgrade);
     req->protocol = upgrade.protocol;
+    if (status != 0 || c->listener == NULL)
+        return status;
+    status = mesa_conn_agree_on_deflate(c, upgrade.compression);
+    if (status != 0)
+        mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
+                              "Sec-WebSocket-Extensions cannot be read");
     return status;
 }
 
@@ -108,19 +114,30 @@ void mesa_upgrade_accept(EVP_MD_CTX *hash, struct mesa_span key, char out[MESA_A
     EVP_EncodeBlock((unsigned char *)out, digest, 20);
 }
 
+/* `name` with a colon and a space. */
+static void cork_header(struct mesa_conn *c, const char *name, struct mesa_span value)
+{
+    mesa_link_cork(c, name, strlen(name));
+    mesa_link_cork(c, value.p, value.len);
+    mesa_link_cork(c, "\r\n", 2);
+}
+
 void mesa_upgrade_answer(struct mesa_conn *c)
 {
     static const char head[] =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
     static const char protocol[] = "Sec-WebSocket-Protocol: ";
+    static const char extensions[] = "Sec-WebSocket-Extensions: ";
     const struct mesa_request *req = &c->transport->upgrade.request;
-    char text[256], accept[MESA_ACCEPT_TEXT_LEN];
+    char text[256], accept[MESA_ACCEPT_TEXT_LEN], deflate[MESA_DEFLATE_ANSWER_MAX];
     mesa_upgrade_accept(c->transport->hash, mesa_request_header(req, "sec-websocket-key"), accept);
-    int n = snprintf(text, sizeof text, "%sSec-WebSocket-Accept: %s\r\n%s", head, accept,
-                     req->protocol.len > 0 ? protocol : "\r\n");
+    int n = snprintf(text, sizeof text, "%sSec-WebSocket-Accept: %s\r\n", head, accept);
     mesa_link_cork(c, text, (size_t)n);
-    if (req->protocol.len > 0) {
-        mesa_link_cork(c, req->protocol.p, req->protocol.len);
-        mesa_link_cork(c, "\r\n\r\n", 4);
+    if (c->deflate != NULL) {
+        size_t len = mesa_deflate_answer(mesa_deflate_terms(c->deflate), deflate);
+        cork_header(c, extensions, (struct mesa_span){deflate, len});
     }
+    if (req->protocol.len > 0)
+        cork_header(c, protocol, req->protocol);
+    mesa_link_cork(c, "\r\n", 2);
 }

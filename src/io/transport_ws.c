@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inline.h"
 #include "base/utf8.h"
 #include "io/transport_internal.h"
 
@@ -67,15 +68,27 @@ static bool may_write(const struct mesa_conn *c)
     return k == NULL || (!k->sent && (k->by_peer || k->failed));
 }
 
-enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len)
+MESA_INLINE enum mesa_status ready(struct mesa_conn *c)
 {
     if (!may_write(c))
         return MESA_ECLOSED;
-    if (mesa_link_buffered(c)) {
-        c->want_drained = true;
-        mesa_link_want_writable(c);
-        return MESA_EAGAIN;
-    }
+    if (!mesa_link_buffered(c))
+        return MESA_OK;
+    c->want_drained = true;
+    mesa_link_want_writable(c);
+    return MESA_EAGAIN;
+}
+
+enum mesa_status mesa_conn_ready(struct mesa_conn *c)
+{
+    return ready(c);
+}
+
+enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len)
+{
+    enum mesa_status rc = ready(c);
+    if (rc != MESA_OK)
+        return rc;
     return write_frames(c, bytes, len) ? MESA_OK : MESA_ECLOSED;
 }
 
@@ -167,14 +180,13 @@ void mesa_ws_send_close(struct mesa_conn *c)
     }
 }
 
-/* The peer broke the protocol. */
-static void fail(struct mesa_conn *c, int code, const char *text)
+void mesa_ws_fail(struct mesa_conn *c, int code, const char *error, const char *text)
 {
     if (!begin_close(c, code, text, strlen(text), false, false))
         return;
     c->closing->failed = true;
     if (c->listener->hooks.on_protocol_error != NULL)
-        c->listener->hooks.on_protocol_error(c->user, code, text);
+        c->listener->hooks.on_protocol_error(c->user, code, error, text);
 }
 
 void mesa_ws_violated(struct mesa_conn *c, const char *what)
@@ -186,7 +198,7 @@ void mesa_ws_violated(struct mesa_conn *c, const char *what)
         return;
     }
     snprintf(text, sizeof text, "invalid frame: %s", what);
-    fail(c, MESA_CLOSE_PROTOCOL, text);
+    mesa_ws_fail(c, MESA_CLOSE_PROTOCOL, "PROTOCOL", text);
 }
 
 /* Whether a chunk may end in these bytes, being the beginning of a character. */
@@ -222,7 +234,7 @@ static bool check_text(struct mesa_conn *c, bool final)
     return !final && may_continue(from + good, left - good);
 }
 
-static enum mesa_status add_fragment(struct mesa_conn *c, const char *data, size_t len, size_t rest)
+enum mesa_status mesa_ws_add_fragment(struct mesa_conn *c, const struct mesa_ws_item *piece)
 {
     struct mesa_buf *spare = &c->transport->spare;
     if (c->message.cap == 0 && spare->cap > 0) {
@@ -230,17 +242,16 @@ static enum mesa_status add_fragment(struct mesa_conn *c, const char *data, size
         mesa_buf_init(spare);
     }
     /* the rest of this frame is bounded by max_payload and untouched until it comes */
-    enum mesa_status rc = mesa_buf_reserve(&c->message, len + rest);
-    return rc == MESA_OK ? mesa_buf_append(&c->message, data, len) : rc;
+    enum mesa_status rc = mesa_buf_reserve(&c->message, piece->len + (size_t)piece->rest);
+    return rc == MESA_OK ? mesa_buf_append(&c->message, piece->data, piece->len) : rc;
 }
 
-/* Takes the buffer of a message that was delivered, whatever has become of the connection. */
-static void give_back(struct mesa_transport *t, struct mesa_buf *done)
+void mesa_ws_give_back(struct mesa_buf *spare, struct mesa_buf *done)
 {
     done->len = 0;
-    if (done->cap <= SPARE_BYTES && done->cap > t->spare.cap) {
-        mesa_buf_deinit(&t->spare);
-        t->spare = *done;
+    if (done->cap <= SPARE_BYTES && done->cap > spare->cap) {
+        mesa_buf_deinit(spare);
+        *spare = *done;
     } else {
         mesa_buf_deinit(done);
     }
@@ -248,13 +259,13 @@ static void give_back(struct mesa_transport *t, struct mesa_buf *done)
 
 static void received_fragment(struct mesa_conn *c, const struct mesa_ws_item *piece)
 {
-    if (add_fragment(c, piece->data, piece->len, (size_t)piece->rest) != MESA_OK) {
-        fail(c, 1011, "out of memory");
+    if (mesa_ws_add_fragment(c, piece) != MESA_OK) {
+        mesa_ws_fail(c, 1011, "MEMORY", "out of memory");
         return;
     }
     c->in_message = !piece->final;
     if (piece->opcode == MESA_WS_TEXT && !check_text(c, piece->final)) {
-        fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
+        mesa_ws_fail(c, MESA_CLOSE_INVALID_DATA, "UTF8", "invalid UTF-8");
         return;
     }
     if (!piece->final)
@@ -264,7 +275,7 @@ static void received_fragment(struct mesa_conn *c, const struct mesa_ws_item *pi
     mesa_buf_init(&c->message);
     c->checked = 0;
     c->listener->hooks.on_message(c->user, done.data, done.len, piece->opcode == MESA_WS_BINARY);
-    give_back(t, &done);
+    mesa_ws_give_back(&t->spare, &done);
 }
 
 void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_item *piece)
@@ -272,12 +283,15 @@ void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_item *piece)
     if (c->closing != NULL || c->kill || c->phase != MESA_CONN_OPEN)
         return;
     size_t max = c->listener->max_payload_bytes, len = piece->len;
-    if (piece->rest > max || len > max - piece->rest || c->message.len > max - piece->rest - len)
-        fail(c, MESA_CLOSE_TOO_BIG, "message too big");
+    if (piece->compressed)
+        mesa_ws_received_compressed(c, piece);
+    else if (piece->rest > max || len > max - piece->rest ||
+             c->message.len > max - piece->rest - len)
+        mesa_ws_fail(c, MESA_CLOSE_TOO_BIG, "PAYLOAD", "message too big");
     else if (!piece->final || c->in_message)
         received_fragment(c, piece);
     else if (piece->opcode == MESA_WS_TEXT && !piece->ascii && !mesa_utf8_valid(piece->data, len))
-        fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8");
+        mesa_ws_fail(c, MESA_CLOSE_INVALID_DATA, "UTF8", "invalid UTF-8");
     else /* a message in one piece, the usual case, is not copied */
         c->listener->hooks.on_message(c->user, piece->data, len, piece->opcode == MESA_WS_BINARY);
 }
@@ -333,9 +347,9 @@ void mesa_ws_peer_closed(struct mesa_conn *c, const unsigned char *body, size_t 
         c->closing->answered = true;
         mesa_conn_mark(c);
     } else if (len == 1 || (len >= 2 && !mesa_ws_code_allowed(code))) {
-        fail(c, MESA_CLOSE_PROTOCOL, "invalid close frame");
+        mesa_ws_fail(c, MESA_CLOSE_PROTOCOL, "PROTOCOL", "invalid close frame");
     } else if (reason_len > 0 && !mesa_utf8_valid(reason, reason_len)) {
-        fail(c, MESA_CLOSE_INVALID_DATA, "invalid UTF-8 in a close reason");
+        mesa_ws_fail(c, MESA_CLOSE_INVALID_DATA, "UTF8", "invalid UTF-8 in a close reason");
     } else {
         (void)begin_close(c, code, reason, reason_len, true, false);
     }

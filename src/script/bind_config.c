@@ -74,6 +74,10 @@ static const struct field fields[] = {
     FIELD("authentication", "sendUserObject", BOOL, authentication.send_user_object),
     FIELD("authentication", "disconnectOnFail", BOOL, authentication.disconnect_on_fail),
     FIELD("authentication", "storeConnectedUsers", BOOL, authentication.store_connected_users),
+    FIELD("compression", "contextTakeover", BOOL, compression.context_takeover),
+    FIELD("compression", "level", U16, compression.level),
+    FIELD("compression", "threshold", U32, compression.threshold),
+    FIELD("compression", "maxMemory", SIZE, compression.max_memory),
     FIELD("limits", "maxPayload", SIZE, limits.max_payload),
     FIELD("limits", "maxBackpressure", SIZE, limits.max_backpressure),
     FIELD("limits", "maxBody", SIZE, limits.max_body),
@@ -280,6 +284,8 @@ static int read_config(lua_State *L)
     lua_settop(L, 2);
     lua_getfield(L, 1, "admin");
     r->out->admin.enabled = lua_istable(L, -1);
+    lua_getfield(L, 1, "compression");
+    r->out->compression.enabled = lua_istable(L, -1);
     lua_getfield(L, 1, "origins");
     if (lua_istable(L, -1))
         read_list(L, r, "origins", &r->out->origins, &r->out->origin_count);

@@ -85,6 +85,8 @@ static enum mesa_status gather(struct mesa_gather *g, const struct mesa_outq *q,
 
 static enum mesa_status write_some(struct mesa_client *c)
 {
+    if (c->deflates)
+        return mesa_client_write_compressed(c);
     struct mesa_server *s = c->server;
     struct mesa_gather *g = &s->gather;
     const struct mesa_frame *first = mesa_outq_at(&c->outq, 0);

@@ -97,6 +97,8 @@ int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req, struct 
                "not one of the origins: ", find_header(req, MESA_SPAN("origin"))->value);
     } else {
         status = choose_protocol(s, req, &out->protocol);
+        if (s->cfg.compression.enabled)
+            out->compression = &s->deflate;
     }
     mesa_server_leave_callback(s);
     return status;

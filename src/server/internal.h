@@ -80,6 +80,8 @@ struct mesa_server {
     struct mesa_list dirty; /* clients with frames queued in this turn */
     struct mesa_list gone;  /* clients to give back at the end of the turn */
     struct mesa_gather gather;
+    struct mesa_deflate_options deflate; /* of cfg.compression */
+    struct mesa_buf wire;                /* frames for a connection with compression */
     struct mesa_broadcasts broadcasts;
     size_t open_count;        /* clients not closing */
     size_t live_count;        /* connections the transport still has, those of guests included */
@@ -144,6 +146,7 @@ struct mesa_client {
     bool backlog_missed : 1; /* it could not be fetched, or there may be more now */
     bool script_paused : 1;
     bool conn_paused : 1;
+    bool deflates : 1; /* the connection has compression */
 };
 
 static inline uint32_t mesa_server_burst(const struct mesa_server *s)
@@ -217,6 +220,11 @@ void mesa_server_flush_all(struct mesa_server *s);
 /* Room again: continues with what waits. */
 void mesa_client_drained(struct mesa_client *c);
 void mesa_gather_deinit(struct mesa_gather *g);
+
+/* -- compression.c: the same for connections with permessage-deflate -- */
+void mesa_server_init_compression(struct mesa_server *s);
+/* Compresses what is at the front of the queue, and writes it. The statuses of mesa_conn_write. */
+enum mesa_status mesa_client_write_compressed(struct mesa_client *c);
 
 /* -- broadcast.c -- */
 /* Has everybody get the frame, in place, until the end of the turn. False: it is not done so. */

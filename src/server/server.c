@@ -22,6 +22,7 @@ static void destroy(struct mesa_server *s)
     mesa_frame_unref(s->heartbeat);
     mesa_frame_unref(s->ack);
     mesa_gather_deinit(&s->gather);
+    mesa_buf_deinit(&s->wire);
     mesa_broadcasts_deinit(&s->broadcasts);
     mesa_config_deinit(&s->cfg);
     free(s->close_reason);
@@ -198,6 +199,7 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
     mesa_list_init(&s->guests);
     mesa_list_init(&s->guest);
     mesa_buf_init(&s->gather.bytes);
+    mesa_server_init_compression(s);
     mesa_metrics_init(&s->metrics);
     mesa_timer_init(&s->close_timer, on_close_timer);
     mesa_list_init(&s->turn.link);

@@ -49,7 +49,7 @@ struct mesa_server_hooks {
     void (*on_authenticated)(void *ctx, struct mesa_client *c);
     void (*on_disconnect)(void *ctx, struct mesa_client *c, int code, struct mesa_span reason);
     /* `code` is a stable upper-case word: "PROTOCOL", "JSON", "AUTH_BUSY", "AUTH_TIMEOUT",
-     * "VERSION", "RATE", "BACKPRESSURE", "PAYLOAD", "UTF8", "SYNC", "MEMORY", "REDIS" (what goes
+     * "VERSION", "RATE", "BACKPRESSURE", "PAYLOAD", "UTF8", "COMPRESSION", "SYNC", "MEMORY", "REDIS" (what goes
      * wrong with Redis itself), "CLUSTER" (what others published is not what it should be); and of
      * peers turned away before they were clients, at most one a second of each: "PATH" (404),
      * "ORIGIN" (403), "HEADERS" (a request head over 8 KB or malformed), "HANDSHAKE" (late, or not

@@ -35,6 +35,7 @@ static void *on_open(void *ctx, struct mesa_conn *conn, const struct mesa_reques
     s->metrics.connections_open++;
     s->broker->ops->connected(s->broker);
     c->broadcasts = s->broadcasts.total;
+    c->deflates = mesa_conn_deflate(conn) != NULL;
     mesa_rate_init(&c->rate, mesa_loop_now(s->loop), mesa_server_burst(s));
     mesa_client_timing_init(c);
     if (s->hello != NULL)
@@ -184,6 +185,15 @@ static void on_message(void *user, const char *data, size_t len, bool binary)
         receive(c, (struct mesa_span){data, len}, binary);
     }
     mesa_server_leave_callback(s);
+}
+
+static void on_inflated(void *user, size_t received, size_t len)
+{
+    struct mesa_client *c = user;
+    if (c == NULL || c->closed)
+        return;
+    c->server->metrics.deflate_wire_in += received;
+    c->server->metrics.deflate_plain_in += len;
 }
 
 static void on_pong(void *user)
@@ -353,15 +363,15 @@ void mesa_session_abandon(struct mesa_client *c)
     c->close_sent = true;
 }
 
-static void on_protocol_error(void *user, int code, const char *text)
+static void on_protocol_error(void *user, int code, const char *error, const char *text)
 {
+    (void)code;
     struct mesa_client *c = user;
     if (c == NULL || c->server == NULL)
         return;
     struct mesa_server *s = c->server;
-    const char *name = code == 1009 ? "PAYLOAD" : code == 1007 ? "UTF8" : "PROTOCOL";
     mesa_server_enter_callback(s);
-    mesa_server_report(s, c, name, text);
+    mesa_server_report(s, c, error, text);
     if (c->server != NULL) {
         c->close_sent = true; /* the transport is closing it */
         mark_closed(c, true);
@@ -417,6 +427,7 @@ void mesa_client_resume(struct mesa_client *c)
 const struct mesa_listener_hooks mesa_session_hooks = {
     .on_upgrade = mesa_server_check_upgrade,
     .on_open = on_open,
+    .on_inflated = on_inflated,
     .on_message = on_message,
     .on_pong = on_pong,
     .on_drained = on_drained,

@@ -12,7 +12,7 @@
 ---@field static? string folder, relative to the main script, whose files are served on the same port
 ---@field strict? boolean a function that uses a global that no file has assigned raises
 ---@field raw? boolean plain WebSockets without the Mesa envelope
----@field compression? boolean permessage-deflate; refused: this version has none
+---@field compression? boolean|mesa.CompressionConfig false: permessage-deflate for clients that offer it
 ---@field origins? string[] values of Origin that are let in; any without it
 ---@field protocols? mesa.Protocols|fun(request: mesa.Request): string? subprotocols; what is offered first without it
 ---@field beforeExit? fun(signal: string, exit: fun(code?: integer)) runs before the server stops; calling `exit` lets it
@@ -59,6 +59,13 @@
 ---@field cert string file of the certificate chain (PEM)
 ---@field key string file of its private key (PEM)
 ---@field passphrase? string what the key is encrypted with
+
+--- permessage-deflate.
+---@class mesa.CompressionConfig
+---@field threshold? integer 1024: bytes of the smallest message that is compressed
+---@field level? integer 6: from 1, the quickest, to 9, the smallest
+---@field contextTakeover? boolean false: keep a window for each connection from one message to the next
+---@field maxMemory? integer 64 MiB: bytes of all windows that are kept
 
 ---@class mesa.AdminConfig
 ---@field host? string 127.0.0.1

@@ -111,8 +111,9 @@ static void on_close(void *user, int code, const char *reason, size_t len, bool 
     snprintf(c->reason, sizeof c->reason, "%.*s", (int)len, reason);
 }
 
-static void on_protocol_error(void *user, int code, const char *text)
+static void on_protocol_error(void *user, int code, const char *error, const char *text)
 {
+    (void)error;
     struct fixture_client *c = user;
     (void)text;
     c->error = code;

@@ -112,6 +112,78 @@ static void echo(struct mesa_client *c, struct mesa_span d)
     app_send(c, "\"echo\"");
 }
 
+/* -- compression -- */
+
+static struct mesa_conn *connect_with(const char *extensions)
+{
+    struct mesa_conn *c = fake_connect_as(&(struct fake_peer){.extensions = extensions});
+    fake_turn();
+    fake_skip(c);
+    return c;
+}
+
+static char big[2001];
+
+static void start_with_compression(bool takeover)
+{
+    app_begin();
+    app.cfg.compression.enabled = true;
+    app.cfg.compression.context_takeover = takeover;
+    app_start();
+    memset(big, '7', sizeof big - 1);
+}
+
+TEST(a_broadcast_is_compressed_once_for_all_with_windows_of_one_size)
+{
+    start_with_compression(false);
+    struct mesa_conn *plain = connect_with(NULL), *a = connect_with("permessage-deflate");
+    struct mesa_conn *b = connect_with("permessage-deflate; client_max_window_bits");
+    struct mesa_conn *small = connect_with("permessage-deflate; server_max_window_bits=9");
+    app_broadcast(big);
+    fake_turn();
+    CHECK_EQ_INT(strlen(fake_next(plain)), sizeof big - 1 + 13);
+    CHECK(fake_same_memory(a, b));
+    CHECK(!fake_same_memory(a, plain));
+    CHECK(!fake_same_memory(a, small));
+    const struct mesa_metrics *m = mesa_server_metrics(app.server);
+    CHECK(m->deflate_wire_out < m->deflate_plain_out / 10);
+    app_end();
+}
+
+TEST(nothing_is_compressed_while_it_cannot_be_written)
+{
+    for (int takeover = 0; takeover < 2; takeover++) {
+        start_with_compression(takeover != 0);
+        struct mesa_conn *c = connect_with("permessage-deflate");
+        const struct mesa_metrics *m = mesa_server_metrics(app.server);
+        uint64_t before = m->deflate_wire_out;
+        struct mesa_frame *f = app_frame(big);
+        fake_stall(c);
+        mesa_client_send(app.last, f);
+        fake_turn();
+        CHECK(f->compressed == NULL && m->deflate_wire_out == before);
+        fake_drain(c);
+        CHECK((f->compressed != NULL) == (takeover == 0) && m->deflate_wire_out > before);
+        mesa_frame_unref(f);
+        app_end();
+    }
+}
+
+TEST(small_messages_and_control_frames_are_not_compressed)
+{
+    start_with_compression(true);
+    struct mesa_conn *c = connect_with("permessage-deflate");
+    app_broadcast("1");
+    struct mesa_frame *ping;
+    CHECK_EQ_INT(mesa_frame_new(&ping, MESA_WS_PING, "mesa", 4), MESA_OK);
+    mesa_client_send(app.last, ping);
+    mesa_frame_unref(ping);
+    fake_turn();
+    CHECK_EQ_STR(fake_next(c), "{\"op\":0,\"d\":1}");
+    CHECK_EQ_STR(fake_next(c), "ping");
+    app_end();
+}
+
 TEST(answers_of_a_turn_go_out_at_its_end_in_one_write_each)
 {
     app_begin();

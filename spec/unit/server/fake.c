@@ -16,6 +16,7 @@ struct mesa_loop {
 struct mesa_transport {
     struct mesa_list conns; /* of all listeners, gone ones included: tests look at them */
     struct mesa_list listeners;
+    struct mesa_deflate_streams *deflate; /* NULL before the first connection with compression */
 };
 
 struct mesa_listener {
@@ -33,6 +34,7 @@ struct mesa_conn {
     size_t read;
     char *text; /* fake_next's */
     const void *last_bytes;
+    struct mesa_deflate *deflate;
     unsigned writes;
     int close_code;
     char close_reason[128];
@@ -152,9 +154,11 @@ void fake_end(void)
         struct mesa_conn *c = conn_of(it);
         CHECK(c->gone);
         mesa_buf_deinit(&c->received);
+        mesa_deflate_free(c->deflate);
         free(c->text);
         free(c);
     }
+    mesa_deflate_streams_free(transport->deflate);
     mesa_wheel_free(loop->wheel);
     free(loop);
     free(transport);
@@ -256,12 +260,21 @@ bool fake_listening(void)
 
 /* -- transport: connections -- */
 
+struct mesa_deflate *mesa_conn_deflate(const struct mesa_conn *c)
+{
+    return c->deflate;
+}
+
+enum mesa_status mesa_conn_ready(struct mesa_conn *c)
+{
+    return c->gone || c->close_code != 0 ? MESA_ECLOSED : c->stalled ? MESA_EAGAIN : MESA_OK;
+}
+
 enum mesa_status mesa_conn_write(struct mesa_conn *c, const void *bytes, size_t len)
 {
-    if (c->gone || c->close_code != 0)
-        return MESA_ECLOSED;
-    if (c->stalled)
-        return MESA_EAGAIN;
+    enum mesa_status rc = mesa_conn_ready(c);
+    if (rc != MESA_OK)
+        return rc;
     c->writes++;
     c->last_bytes = bytes;
     mesa_buf_append(&c->received, bytes, len);
@@ -307,6 +320,16 @@ static struct mesa_span span(const char *text)
     return (struct mesa_span){text, text != NULL ? strlen(text) : 0};
 }
 
+static void agree_on_deflate(struct mesa_conn *c, const char *offer,
+                             const struct mesa_deflate_options *options)
+{
+    struct mesa_deflate_streams **s = &transport->deflate;
+    if (offer == NULL || options == NULL)
+        return;
+    CHECK(*s != NULL || mesa_deflate_streams_new(s) == MESA_OK);
+    CHECK_EQ_INT(mesa_deflate_new(&c->deflate, *s, span(offer), options), MESA_OK);
+}
+
 struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
 {
     struct mesa_listener *l = listener(false);
@@ -323,7 +346,6 @@ struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
     };
     if (peer->origin != NULL)
         headers[req.header_count++] = (struct mesa_header){span("origin"), span(peer->origin)};
-
     if (peer->protocols != NULL)
         headers[req.header_count++] =
             (struct mesa_header){span("sec-websocket-protocol"), span(peer->protocols)};
@@ -335,6 +357,7 @@ struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
     struct mesa_conn *c = calloc(1, sizeof *c);
     c->listener = l;
     mesa_list_append(&transport->conns, &c->link);
+    agree_on_deflate(c, peer->extensions, upgrade.compression);
     c->user = l->hooks.on_open(l->ctx, c, &req);
     return c;
 }
@@ -371,7 +394,7 @@ void fake_leave(struct mesa_conn *c, int code)
 
 void fake_protocol_error(struct mesa_conn *c, int code)
 {
-    c->listener->hooks.on_protocol_error(c->user, code, "broken frame");
+    c->listener->hooks.on_protocol_error(c->user, code, "PAYLOAD", "broken frame");
     c->close_code = code;
 }
 

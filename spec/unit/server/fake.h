@@ -24,9 +24,10 @@ void fake_end(void);
 
 /* -- the peer -- */
 struct fake_peer {
-    const char *path;      /* NULL: "/" */
-    const char *origin;    /* NULL: none */
-    const char *protocols; /* that it offers; NULL: none */
+    const char *path;       /* NULL: "/" */
+    const char *origin;     /* NULL: none */
+    const char *protocols;  /* that it offers; NULL: none */
+    const char *extensions; /* the same */
 };
 
 /* Connects to the listener opened last but the admin's. NULL: refused, see fake_status. */
@@ -51,6 +52,7 @@ void fake_receive(struct mesa_conn *c, const char *text);
 void fake_pong(struct mesa_conn *c);
 /* The peer goes away. */
 void fake_leave(struct mesa_conn *c, int code);
+/* As the transport does with what is too big. */
 void fake_protocol_error(struct mesa_conn *c, int code);
 /* The peer stops reading: the transport takes nothing more. And reads on. */
 void fake_stall(struct mesa_conn *c);
