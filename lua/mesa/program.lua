@@ -16,6 +16,7 @@ io.stdout:setvbuf("line") -- print() shows at once in a pipe, too
 modules.install()
 require "mesa.finalizer"
 require "mesa.coroutines"
+require "mesa.hooks"
 require "mesa.memory"
 
 require "mesa" -- takes what it needs of the libraries before a script can change them

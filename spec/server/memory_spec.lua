@@ -128,16 +128,27 @@ describe("a server at limits.scriptMemory", function()
     server:stdout_contains "BEFORE EXIT\t1000"
   end)
 
-  it("ends in order beyond its reserve, with status 3 and a line that says so", function()
-    server = harness.start [[
-      local Mesa = require "mesa"
-      Mesa.new { port = 0, host = "127.0.0.1", limits = { scriptMemory = 8 * 1024 * 1024 } }
-      Mesa.setTimeout(function() print "BEFORE" return require("ffi").new("char[?]", 1e9) end, 10)
-    ]]
-    assert.equal(3, (server:wait_exit(10000)))
-    server:log_contains "out of memory: %d+ bytes are in use, %d+ more are wanted, and limits.scriptMemory is 8388608"
-    assert.truthy(server.process.stdout:find "BEFORE")
-    server:destroy()
-    server = { stop = function() end }
-  end)
+  for name, operation in pairs {
+    ["ffi.new"] = [[require("ffi").new("char[?]", 1e9)]],
+    ["a concatenation"] = "s .. " .. ("s .. "):rep(40) .. "s",
+    ["gsub"] = [[(s:gsub(".", ("%0"):rep(40)))]],
+  } do
+    it("ends in order when " .. name .. " takes more than its reserve at once, with status 3 and a line that says so", function()
+      server = harness.start([[
+        local Mesa = require "mesa"
+        Mesa.new { port = 0, host = "127.0.0.1", limits = { scriptMemory = 8 * 1024 * 1024 } }
+        Mesa.setTimeout(function()
+          print "BEFORE"
+          local s = ("x"):rep(2 * 1024 * 1024)
+          return ]] .. operation .. [[
+
+        end, 10)
+      ]])
+      assert.equal(3, (server:wait_exit(10000)))
+      server:log_contains "out of memory: %d+ bytes are in use, %d+ more are wanted, and limits.scriptMemory is 8388608"
+      assert.truthy(server.process.stdout:find "BEFORE")
+      server:destroy()
+      server = { stop = function() end }
+    end)
+  end
 end)

@@ -106,6 +106,7 @@ struct mesa_vm {
     bool shutting_down; /* a signal or os.exit asks for the end */
     bool leaving;       /* servers and clients are closing */
     bool exiting;       /* os.exit: no Lua runs any more */
+    bool hooked;        /* os.exit or a script has set a hook, which is for what runs now */
     bool forced;        /* beforeExit was not waited for any longer */
     struct mesa_timer end_timer;
     uint64_t scripts_until_ms, close_until_ms; /* when they are not waited for any longer */
@@ -208,7 +209,7 @@ void mesa_script_finish_shutdown(struct mesa_vm *vm);
 void mesa_script_stop_when_closed(struct mesa_vm *vm);
 /* What the process exits with, as things stand. */
 int mesa_script_exit_status(const struct mesa_vm *vm);
-/* Lua has returned to the core: of os.exit it need not be told any more. */
+/* Lua has returned to the core: hooks that were set by os.exit, or by the script, end. Whether it was os.exit. */
 bool mesa_script_unwound(struct mesa_vm *vm);
 /* Logs that there was no memory for a handler, and what that means; nothing after os.exit. */
 void mesa_script_event_lost(struct mesa_vm *vm, struct mesa_span text);

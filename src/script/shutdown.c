@@ -153,8 +153,10 @@ static void on_hook(lua_State *L, lua_Debug *ar)
 bool mesa_script_unwound(struct mesa_vm *vm)
 {
     bool by_exit = lua_gethook(vm->L) == on_hook;
-    if (by_exit && vm->current_task == NULL)
+    if (vm->hooked && vm->current_task == NULL) {
         lua_sethook(vm->L, NULL, 0, 0);
+        vm->hooked = false;
+    }
     return by_exit;
 }
 
@@ -171,6 +173,7 @@ static int l_exit(lua_State *L)
         if (!vm->closing) /* else a finalizer calls it, or a listener of what is cut */
             leave(vm, 0);
     }
+    vm->hooked = true;
     lua_sethook(vm->L, on_hook, LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET, 1);
     return luaL_error(L, "the program has ended (os.exit)");
 }
@@ -179,6 +182,13 @@ int mesa_script_exit_status(const struct mesa_vm *vm)
 {
     bool asked = vm->exiting || vm->exit_code != 0;
     return vm->forced && !asked ? MESA_VM_EXIT_FORCED : vm->exit_code;
+}
+
+/* core.hooked(): before the script sets a hook. LuaJIT has one for all coroutines. */
+static int l_hooked(lua_State *L)
+{
+    mesa_script_vm(L)->hooked = true;
+    return 0;
 }
 
 bool mesa_vm_exiting(const struct mesa_vm *vm)
@@ -195,9 +205,8 @@ void mesa_script_event_lost(struct mesa_vm *vm, struct mesa_span text)
 void mesa_bind_shutdown(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"exit", l_exit},       {"finish_shutdown", l_finish_shutdown},
-        {"leaving", l_leaving}, {"shutting_down", l_shutting_down},
-        {NULL, NULL},
+        {"exit", l_exit},       {"finish_shutdown", l_finish_shutdown}, {"hooked", l_hooked},
+        {"leaving", l_leaving}, {"shutting_down", l_shutting_down},     {NULL, NULL},
     };
     luaL_register(L, NULL, functions);
 }

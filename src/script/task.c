@@ -206,7 +206,7 @@ static void task_resume(struct mesa_task *t, int nargs)
     int status = lua_resume(t->co, nargs);
     vm->current_task = outer;
     vm->scratch_free = scratch_free;
-    if (vm->exiting)
+    if (vm->hooked)
         mesa_script_unwound(vm);
     if (outer == NULL)
         left_lua(vm);

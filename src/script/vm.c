@@ -99,6 +99,8 @@ enum mesa_status mesa_script_call(struct mesa_vm *vm, int nargs, int nresults)
     lua_pushcfunction(L, add_traceback);
     lua_insert(L, base);
     int rc = lua_pcall(L, nargs, nresults, base);
+    if (vm->hooked)
+        mesa_script_unwound(vm);
     lua_remove(L, base);
     if (rc == 0)
         return MESA_OK;
