@@ -20,7 +20,7 @@ local redis = {}
 local Redis = {}
 local metatable = { __name = "mesa.redis" } -- of connections
 
--- What would change the connection under everybody who shares it.
+-- What would change the connection under everybody who shares it, or is not answered by one reply.
 local refused = {
   AUTH = "name user and password in the options of the connection",
   HELLO = "the connection speaks RESP 2",
@@ -33,15 +33,37 @@ local refused = {
   MONITOR = "the connection is shared",
   QUIT = "use redis:close()",
   RESET = "the connection is shared",
+  SUNSUBSCRIBE = "use redis:unsubscribe(channel)",
+  SYNC = "what follows is no reply",
+  PSYNC = "what follows is no reply",
+  REPLCONF = "it may have no reply",
+  SHUTDOWN = "it has no reply, and ends the server for everybody",
+}
+local refused_second = {
+  CLIENT = {
+    REPLY = "replies would go to the commands of others",
+    TRACKING = "the connection is shared",
+  },
+  SCRIPT = { DEBUG = "what follows is no reply" },
+  DEBUG = {
+    SEGFAULT = "it has no reply, and ends the server for everybody",
+    PANIC = "it has no reply, and ends the server for everybody",
+    RESTART = "it has no reply, and ends the server for everybody",
+    ["CRASH-AND-RECOVER"] = "it has no reply, and ends the server for everybody",
+  },
 }
 -- Meaningful in a pipeline only, which nobody else's commands get into.
 local transactional = { MULTI = true, EXEC = true, DISCARD = true, WATCH = true, UNWATCH = true }
 
---- Why the command cannot be sent on a shared connection; nil when it can.
-local function refusal(name, in_pipeline)
+--- Why the command, whose first argument is `second`, cannot be sent on a shared connection; nil when it can.
+local function refusal(name, in_pipeline, second)
   if type(name) ~= "string" then return "a command's name must be a string, got " .. (schema.found(name)) end
   local command = upper(name)
   if refused[command] then return format("%s cannot be sent: %s", command, refused[command]) end
+  local seconds = refused_second[command]
+  if seconds and type(second) == "string" and seconds[upper(second)] then
+    return format("%s %s cannot be sent: %s", command, upper(second), seconds[upper(second)])
+  end
   if transactional[command] and not in_pipeline then
     return command .. " is sent within a pipeline: others use this connection, too"
   end
@@ -55,7 +77,7 @@ end
 ---@return any reply, string? err, string? code
 function Redis:command(name, ...)
   check_self(self, metatable, "redis:command")
-  local why = refusal(name, false)
+  local why = refusal(name, false, ...)
   if why then error(why, 2) end
   return redis_command(self._core, name, ...)
 end
@@ -67,7 +89,7 @@ local pipeline_metatable = { __name = "mesa.redis_pipeline" }
 
 function Pipeline:command(name, ...)
   check_self(self, pipeline_metatable, "pipeline:command")
-  local why = refusal(name, true)
+  local why = refusal(name, true, ...)
   if why then error(why, 2) end
   self._commands[#self._commands + 1] = { name, ... }
   return self
@@ -76,10 +98,10 @@ end
 local function pipeline_index(_, name)
   local method = Pipeline[name]
   if method or type(name) ~= "string" then return method end
-  local why = refusal(name, true)
   local called = "pipeline:" .. name
   method = function(self, ...)
     check_self(self, pipeline_metatable, called)
+    local why = refusal(name, true, ...)
     if why then error(why, 2) end
     self._commands[#self._commands + 1] = { name, ... }
     return self
@@ -127,7 +149,7 @@ function Redis:pipeline(what, callback)
   elseif type(what) == "table" then
     for _, command in ipairs(what) do
       if type(command) ~= "table" then error("a pipeline is a list of lists, got " .. (schema.found(command)), 2) end
-      local why = refusal(command[1], true)
+      local why = refusal(command[1], true, command[2])
       if why then error(why, 2) end
     end
   else
@@ -236,9 +258,10 @@ end
 local function index(_, name)
   local method = Redis[name]
   if method or type(name) ~= "string" or sub(name, 1, 1) == "_" then return method end
-  local why, called = refusal(name, false), "redis:" .. name
+  local called = "redis:" .. name
   method = function(self, ...)
     check_self(self, metatable, called)
+    local why = refusal(name, false, ...)
     if why then error(why, 2) end
     return redis_command(self._core, name, ...)
   end

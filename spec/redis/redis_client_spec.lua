@@ -79,6 +79,18 @@ describe("a connection to Redis", function()
       ['r:command("SUBSCRIBE", "c")'] = "spec:1: SUBSCRIBE cannot be sent: use redis:subscribe",
       ['r:select(1)'] = "spec:1: SELECT cannot be sent: name db in the options",
       ['r:auth("x")'] = "spec:1: AUTH cannot be sent",
+      ['r:sync()'] = "spec:1: SYNC cannot be sent: what follows is no reply",
+      ['r:psync("?", -1)'] = "spec:1: PSYNC cannot be sent",
+      ['r:shutdown("nosave")'] = "spec:1: SHUTDOWN cannot be sent: it has no reply",
+      ['r:command("replconf", "ack", 1)'] = "spec:1: REPLCONF cannot be sent",
+      ['r:client("reply", "off")'] = "spec:1: CLIENT REPLY cannot be sent: replies would go to the commands of others",
+      ['r:command("CLIENT", "Reply", "SKIP")'] = "spec:1: CLIENT REPLY cannot be sent",
+      ['r:pipeline(function(p) p:client("REPLY", "SKIP") p:get("x") end)'] = "spec:1: CLIENT REPLY cannot be sent",
+      ['r:pipeline(function(p) p:command("CLIENT", "REPLY", "OFF") end)'] = "spec:1: CLIENT REPLY cannot be sent",
+      ['r:pipeline { { "GET", "x" }, { "client", "reply", "skip" } }'] = "spec:1: CLIENT REPLY cannot be sent",
+      ['r:client("TRACKING", "on")'] = "spec:1: CLIENT TRACKING cannot be sent",
+      ['r:script("debug", "yes")'] = "spec:1: SCRIPT DEBUG cannot be sent",
+      ['r:debug("segfault")'] = "spec:1: DEBUG SEGFAULT cannot be sent",
       ['r:multi()'] = "spec:1: MULTI is sent within a pipeline",
       ['r:pipeline(function(p) p:multi() p:set("x", 1) end)'] = "spec:1: redis:pipeline has MULTI without EXEC or DISCARD: others",
       ['r:pipeline { { "multi" }, { "multi" }, { "exec" } }'] = "spec:1: redis:pipeline has MULTI within MULTI",
@@ -95,6 +107,14 @@ describe("a connection to Redis", function()
       assert.truthy(tostring(err):find(expected, 1, true), code .. ": " .. tostring(err))
     end
     assert.equal("PONG", run 'return r:ping()')
+    assert.equal("OK", run 'return r:client("SETNAME", "spec")')
+  end)
+
+  it("connects again after a reply that is nested too deep to be read", function()
+    local nested = ("{"):rep(20) .. "1" .. ("}"):rep(20)
+    local reply, message, code = run(('return r:eval("return %s", 0)'):format(nested))
+    assert.same({ null, "redis unavailable", "UNAVAILABLE" }, { reply, message, code })
+    assert.is_true(harness.loop.wait(function() return run 'return r:ping()' == "PONG" end, 10000))
   end)
 
   it("keeps what each of many waiting handlers asked for apart", function()
