@@ -187,6 +187,8 @@ local function impossible(c)
     return "tls.ca is missing: tls.requestCert needs authorities to check certificates against"
   elseif lifetime > 0 and lifetime < 1000 then
     return format("tls.ticketLifetime must be at least 1000, or false for off, got %d", lifetime)
+  elseif c.host == "unix:" then
+    return 'host must be "unix:" and the path of a socket, such as unix:/run/mesa.sock, got "unix:"'
   elseif c.admin and not c.admin.port then
     return "admin.port is missing: the admin endpoint has no default port"
   elseif c.admin and c.admin.port == c.port and c.port ~= 0 then

@@ -290,6 +290,13 @@ describe("a combination that cannot be", function()
   end)
 end)
 
+describe("host", function()
+  it("as a Unix socket has a path", function()
+    refuses({ host = "unix:" }, 'host must be "unix:" and the path of a socket, such as unix:/run/mesa.sock, got "unix:"')
+    assert.equal("unix:a", new({ host = "unix:a" }).host)
+  end)
+end)
+
 describe("redis", function()
   it("is a URI", function()
     for _, uri in ipairs { "redis://localhost", "redis://u:p@host:6379/1", "rediss://host", "unix:///run/redis.sock" } do

@@ -156,7 +156,9 @@ static enum mesa_status parse_option(struct parse *p, int argc, char **argv, int
 
 static enum mesa_status parse_new(struct parse *p, int argc, char **argv)
 {
-    if (argc != 1 || argv[0][0] == '-') {
+    if (argc == 1 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0))
+        return set_help(p, NULL);
+    if (argc != 1 || argv[0][0] == '-' || argv[0][0] == '\0') {
         snprintf(p->err, p->err_len, "'new' wants one folder: mesa-lua new DIR");
         return MESA_EINVAL;
     }

@@ -94,6 +94,12 @@ TEST(new_wants_exactly_one_folder)
     check_refused("new", "'new' wants one folder: mesa-lua new DIR");
     check_refused("new a b", "'new' wants one folder: mesa-lua new DIR");
     check_refused("new --force", "'new' wants one folder: mesa-lua new DIR");
+    char program[] = "mesa-lua", new[] = "new", nothing[] = "",
+         *argv[] = {program, new, nothing, NULL};
+    CHECK_EQ_INT(mesa_cli_parse(&cli, 3, argv, err, sizeof err), MESA_EINVAL);
+    CHECK_EQ_STR(err, "'new' wants one folder: mesa-lua new DIR");
+    CHECK_EQ_INT(parse("new --help"), MESA_OK);
+    CHECK_EQ_INT(cli.action, MESA_CLI_HELP);
     CHECK_EQ_INT(parse("./new app"), MESA_OK);
     CHECK_EQ_INT(cli.action, MESA_CLI_RUN);
 }
