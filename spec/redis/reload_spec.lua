@@ -26,12 +26,6 @@ describe("what a load has started at Redis", function()
     server = harness.start(nil, { files = files, env = { REDIS_URL = store.uri } })
   end
 
-  local function save(name, text, pattern)
-    local mark = server:log_mark()
-    server:write_file(name, text)
-    server:log_contains(pattern or "reloaded", 5000, mark)
-  end
-
   -- How many listen on the channel, once it is `n`.
   local function subscribers_become(channel, n)
     local count
@@ -47,16 +41,16 @@ describe("what a load has started at Redis", function()
 
   it("ends: subscriptions of failed and of replaced code", function()
     start { ["listener.lua"] = listener("the failed", "error 'not ready'") }
-    save("on_message.lua", "require 'listener' return function() end", "reload failed")
+    server:save("on_message.lua", "require 'listener' return function() end", "reload failed")
     subscribers_become("news", 0)
-    save("listener.lua", listener "the first")
+    server:save("listener.lua", listener "the first")
     subscribers_become("news", 1)
-    save("listener.lua", listener "the second")
+    server:save("listener.lua", listener "the second")
     subscribers_become("news", 1)
     store:command("PUBLISH", "news", "x")
     server:stdout_contains "heard by the second\n"
     assert.is_nil(server.process.stdout:find("first", 1, true))
-    save("on_message.lua", "return function() end")
+    server:save("on_message.lua", "return function() end")
     subscribers_become("news", 0)
   end)
 
@@ -66,7 +60,7 @@ describe("what a load has started at Redis", function()
       ["on_message.lua"] = "FEED:subscribe('news', require 'say') return function() end",
     }
     subscribers_become("news", 1)
-    save("on_message.lua", "FEED:subscribe('news', require 'say') return function() end -- saved")
+    server:save("on_message.lua", "FEED:subscribe('news', require 'say') return function() end -- saved")
     store:command("PUBLISH", "news", "x")
     server:stdout_contains "heard by somebody\n"
     harness.loop.sleep(50)
@@ -92,12 +86,12 @@ describe("what a load has started at Redis", function()
     end
     portals_become(1)
     for n = 1, 3 do
-      save("on_message.lua", code:format("error 'not ready' -- " .. n), "reload failed")
-      save("on_message.lua", code:format("return function() end -- " .. n))
+      server:save("on_message.lua", code:format("error 'not ready' -- " .. n), "reload failed")
+      server:save("on_message.lua", code:format("return function() end -- " .. n))
       portals_become(1)
       subscribers_become("own", 1)
     end
-    save("on_message.lua", "collectgarbage() collectgarbage() return function() collectgarbage() end")
+    server:save("on_message.lua", "collectgarbage() collectgarbage() return function() collectgarbage() end")
     portals_become(0)
     subscribers_become("own", 0)
   end)

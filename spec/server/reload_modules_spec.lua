@@ -39,13 +39,6 @@ describe("a change of a module", function()
     return require("cjson").decode(server:http({ path = "/" }).body)
   end
 
-  -- Saves a file and waits for the line of log that says what came of it.
-  local function save(name, text, pattern)
-    local mark = server:log_mark()
-    server:write_file(name, text)
-    server:log_contains(pattern or "reloaded", 5000, mark)
-  end
-
   local function sighup(pattern)
     local mark = server:log_mark()
     server:signal "sighup"
@@ -63,7 +56,7 @@ describe("a change of a module", function()
         ["on_message.lua"] = handler("{ rules = game.rules, path = db.path }", "local game, db = require 'game', require 'db'"),
       }, "local db = require 'db' db.path = 'users.db'")
       assert.same({ rules = 1, path = "users.db" }, ask())
-      save("rules.lua", "return 2")
+      server:save("rules.lua", "return 2")
       assert.same({ rules = 2, path = "users.db" }, ask())
       sighup()
       assert.same({ rules = 2, path = "users.db" }, ask())
@@ -77,7 +70,7 @@ describe("a change of a module", function()
         ["util.lua"] = "local M = {} function M.word() return M.first .. ' one' end M.first = 'version' return M",
       }, "local util = require 'util' function answer() return { word = util.word() } end")
       assert.same({ word = "version one" }, get())
-      save("util.lua", "local M = {} function M.word() return M.first .. ' two' end M.first = 'version' return M", "util%.lua")
+      server:save("util.lua", "local M = {} function M.word() return M.first .. ' two' end M.first = 'version' return M", "util%.lua")
       assert.same({ word = "version two" }, get())
     end)
 
@@ -86,7 +79,7 @@ describe("a change of a module", function()
         ["inner.lua"] = "return 1",
         ["outer.lua"] = "return { twice = 2 * require 'inner' }",
       }, "local outer = require 'outer' function answer() return outer end")
-      save("inner.lua", "return 21")
+      server:save("inner.lua", "return 21")
       assert.same({ twice = 42 }, get())
     end)
 
@@ -98,7 +91,7 @@ describe("a change of a module", function()
           "local rooms = require 'rooms' rooms.members = rooms.members + 1"),
       })
       assert.same({ lazy = "first", members = 1 }, ask())
-      save("lazy.lua", "return 'second'")
+      server:save("lazy.lua", "return 'second'")
       assert.same({ lazy = "second", members = 1 }, ask())
     end)
 
@@ -108,7 +101,7 @@ describe("a change of a module", function()
         ["on_message.lua"] = handler("util", "local util = require 'util'"),
       }, "package.path = arg[0]:match '^(.*)/' .. '/lib/?.lua;' .. package.path")
       assert.equal("first", ask())
-      save("lib/util.lua", "return 'second'")
+      server:save("lib/util.lua", "return 'second'")
       assert.equal("second", ask())
     end)
 
@@ -119,7 +112,7 @@ describe("a change of a module", function()
         ["on_message.lua"] = handler("{ rules, type(require 'mesa.timer') }", "local rules = require 'mesa.rules'"),
       }
       assert.same({ "first", "table" }, ask())
-      save("mesa/rules.lua", "return 'second'")
+      server:save("mesa/rules.lua", "return 'second'")
       assert.same({ "second", "table" }, ask())
     end)
 
@@ -130,7 +123,7 @@ describe("a change of a module", function()
           "local a, b = require 'lib.one', require 'lib/one'"),
       }
       assert.same({ 1, 1, true, true }, ask())
-      save("lib/one.lua", "print 'one runs' return { n = 2 }")
+      server:save("lib/one.lua", "print 'one runs' return { n = 2 }")
       assert.same({ 2, 2, true, true }, ask())
       assert.equal(2, select(2, server.process.stdout:gsub("one runs", "")))
     end)
@@ -154,7 +147,7 @@ describe("a change of a module", function()
         util.path, util.replaced = "users.db", "main's"
         function answer() return { util, util == require "util" } end
       ]])
-      save("util.lua", "return { kept = 2, replaced = 'new', added = true }", "util%.lua")
+      server:save("util.lua", "return { kept = 2, replaced = 'new', added = true }", "util%.lua")
       assert.same({ { kept = 2, replaced = "new", added = true, path = "users.db" }, true }, get())
     end)
 
@@ -163,7 +156,7 @@ describe("a change of a module", function()
         ["db.lua"] = "local M = {} function M.open() return '1 ' .. M.path end return M",
         ["on_message.lua"] = handler("db.open()", "local db = require 'db'"),
       }, "local db = require 'db' db.path = 'before' function answer() db.path = 'after' return db.open() end")
-      save("db.lua", "local M = {} function M.open() return '2 ' .. M.path end return M")
+      server:save("db.lua", "local M = {} function M.open() return '2 ' .. M.path end return M")
       assert.equal("2 before", ask())
       assert.equal("2 after", get())
       assert.equal("2 after", ask())
@@ -191,7 +184,7 @@ describe("a change of a module", function()
         end
       ]])
       assert.same({ "attic 1", "cellar 1", "lobby 1", "class 1", true }, get())
-      save("room.lua", class(2), "room%.lua")
+      server:save("room.lua", class(2), "room%.lua")
       assert.same({ "attic 2", "cellar 2", "lobby 2", "class 2", true }, get())
     end)
 
@@ -205,7 +198,7 @@ describe("a change of a module", function()
         ]],
       }, "local ticker = require 'ticker' function answer() return ticker.ticks end")
       local text = harness.fs.read(server:path "ticker.lua")
-      save("ticker.lua", text .. "-- saved\n", "ticker%.lua")
+      server:save("ticker.lua", text .. "-- saved\n", "ticker%.lua")
       local before = get()
       assert.is_true(harness.loop.wait(function() return get() > before + 2 end, 5000))
     end)
@@ -216,10 +209,10 @@ describe("a change of a module", function()
         ["kind.lua"] = "return { n = 1 }",
         ["on_message.lua"] = handler("fn()", "local fn = require 'fn'"),
       }, "local fn, kind = require 'fn', require 'kind' function answer() return { fn(), kind.n } end")
-      save("fn.lua", "return function() return 2 end", "fn%.lua returns a function: server%.lua keeps the old one")
+      server:save("fn.lua", "return function() return 2 end", "fn%.lua returns a function: server%.lua keeps the old one")
       assert.equal(2, ask())
       assert.same({ 1, 1 }, get())
-      save("kind.lua", "return 5", "kind%.lua returned a table and returns a number now: server%.lua keeps")
+      server:save("kind.lua", "return 5", "kind%.lua returned a table and returns a number now: server%.lua keeps")
       assert.same({ 1, 1 }, get())
     end)
 
@@ -242,17 +235,17 @@ describe("a change of a module", function()
       start { ["on_message.lua"] = handler "1" }
       assert.equal(1, ask())
       server:write_file("util.lua", "return { answer = 42")
-      save("on_message.lua", handler("util.answer", "local util = require 'util'"), "util%.lua:1:")
-      save("util.lua", "return { answer = 42 + }", "util%.lua:1:")
+      server:save("on_message.lua", handler("util.answer", "local util = require 'util'"), "util%.lua:1:")
+      server:save("util.lua", "return { answer = 42 + }", "util%.lua:1:")
       assert.equal(1, ask())
-      save("util.lua", "return { answer = 42 }")
+      server:save("util.lua", "return { answer = 42 }")
       assert.equal(42, ask())
     end)
 
     it("is loaded on SIGHUP, too", function()
       start { ["on_message.lua"] = handler "1" }
       server:write_file("util.lua", "return { answer = 42")
-      save("on_message.lua", handler("util.answer", "local util = require 'util'"), "util%.lua:1:")
+      server:save("on_message.lua", handler("util.answer", "local util = require 'util'"), "util%.lua:1:")
       sighup "util%.lua:1:"
       harness.fs.write_atomically(server:path "util.lua", "return { answer = 43 }")
       sighup()
@@ -261,8 +254,8 @@ describe("a change of a module", function()
 
     it("is waited for while it does not exist, in a folder that does not exist either", function()
       start { ["on_message.lua"] = handler "1" }
-      save("on_message.lua", handler("util", "local util = require 'lib.later.util'"), "module 'lib.later.util' not found")
-      save("lib/later/util.lua", "return 42")
+      server:save("on_message.lua", handler("util", "local util = require 'lib.later.util'"), "module 'lib.later.util' not found")
+      server:save("lib/later/util.lua", "return 42")
       assert.equal(42, ask())
     end)
 
@@ -273,8 +266,8 @@ describe("a change of a module", function()
       }, "first, err = pcall(require, 'late') function answer() return { first, (tostring(err)) } end")
       assert.same({ false, "late.lua:1: not ready" }, get())
       assert.equal("late.lua:1: not ready", ask())
-      save("late.lua", "print 'late is tried' error 'still not ready'", "still not ready")
-      save("late.lua", "print 'late is tried' return 'ready'", "module 'late' is loaded now; server%.lua went on without it")
+      server:save("late.lua", "print 'late is tried' error 'still not ready'", "still not ready")
+      server:save("late.lua", "print 'late is tried' return 'ready'", "module 'late' is loaded now; server%.lua went on without it")
       assert.equal("ready", ask())
       assert.equal(4, select(2, server.process.stdout:gsub("late is tried", "")))
     end)
@@ -297,7 +290,7 @@ describe("a change of a module", function()
         ["on_message.lua"] = handler("there and extra or false", "local there, extra = pcall(require, 'extra')"),
       }
       assert.is_false(ask())
-      save("extra.lua", "return 'there'")
+      server:save("extra.lua", "return 'there'")
       assert.equal("there", ask())
     end)
 
@@ -312,7 +305,7 @@ describe("a change of a module", function()
       server:write_file("on_message.lua", "return {")
       server:log_contains("reload failed", 5000, mark)
       assert.equal("first", ask())
-      save("on_message.lua", text)
+      server:save("on_message.lua", text)
       assert.equal("second", ask())
     end)
 
@@ -321,10 +314,10 @@ describe("a change of a module", function()
         ["on_message.lua"] = handler "1",
         ["mine.lua"] = "return { n = 1 }",
       }, "local mine = require 'mine' function answer() return mine.n end")
-      save("mine.lua", "return {", "mine%.lua:1:")
-      save("on_message.lua", handler "2")
+      server:save("mine.lua", "return {", "mine%.lua:1:")
+      server:save("on_message.lua", handler "2")
       assert.equal(2, ask())
-      save("mine.lua", "return { n = 3 }", "reloaded")
+      server:save("mine.lua", "return { n = 3 }", "reloaded")
       assert.equal(3, get())
     end)
 
@@ -350,7 +343,7 @@ describe("a change of a module", function()
       ["db.lua"] = "local state = require('mesa').state 'db' state.loads = (state.loads or 0) + 1 return { state = state }",
     }, "local db = require 'db' function answer() return { db.state.loads, db.state == Mesa.state 'db', Mesa.state 'x' == db.state } end")
     assert.same({ 1, true, false }, get())
-    save("db.lua", harness.fs.read(server:path "db.lua") .. "-- saved\n", "db%.lua")
+    server:save("db.lua", harness.fs.read(server:path "db.lua") .. "-- saved\n", "db%.lua")
     assert.same({ 2, true, false }, get())
   end)
 
@@ -363,8 +356,8 @@ describe("a change of a module", function()
       ["words.lua"] = "return { n = 1 }",
       ["on_message.lua"] = handler("words.n", "local words = require 'words'"),
     }, "require 'app'")
-    save("app.lua", harness.fs.read(server:path "app.lua") .. "-- saved\n", "app%.lua makes a server.*restart to apply")
-    save("words.lua", "return { n = 2 }")
+    server:save("app.lua", harness.fs.read(server:path "app.lua") .. "-- saved\n", "app%.lua makes a server.*restart to apply")
+    server:save("words.lua", "return { n = 2 }")
     assert.equal(2, ask())
     assert.equal(1, server:log_count "listening on")
   end)

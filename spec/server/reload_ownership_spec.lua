@@ -60,12 +60,6 @@ describe("what a load has started", function()
     return require("cjson").decode(server:http({ path = path or "/ping" }).body)
   end
 
-  local function save(name, text, pattern)
-    local mark = server:log_mark()
-    server:write_file(name, text)
-    server:log_contains(pattern or "reloaded", 5000, mark)
-  end
-
   -- The names that are heard from now on: `expected` and nobody else.
   local function expect_heard(expected)
     heard() -- what was heard before
@@ -89,19 +83,19 @@ describe("what a load has started", function()
     it("ends when its code is replaced, or fails, or is no longer required: " .. what, function()
       local with, without = "require 'ticker' return function() end", "return function() end"
       start { ["on_message.lua"] = without, ["ticker.lua"] = ticker "first" }
-      save("on_message.lua", with)
+      server:save("on_message.lua", with)
       expect_heard "first"
-      save("ticker.lua", ticker("bad", "error 'not ready'"), "reload failed")
+      server:save("ticker.lua", ticker("bad", "error 'not ready'"), "reload failed")
       expect_heard "first"
-      save("ticker.lua", ticker "second")
+      server:save("ticker.lua", ticker "second")
       expect_heard "second"
-      save("on_message.lua", with .. " -- saved")
+      server:save("on_message.lua", with .. " -- saved")
       expect_heard "second"
-      save("on_message.lua", ticker("script", without), "on_message%.lua")
+      server:save("on_message.lua", ticker("script", without), "on_message%.lua")
       expect_heard "script"
-      save("on_message.lua", ticker("other script", without))
+      server:save("on_message.lua", ticker("other script", without))
       expect_heard "other script"
-      save("on_message.lua", without)
+      server:save("on_message.lua", without)
       heard()
       harness.loop.sleep(50)
       assert.same({}, heard())
@@ -112,9 +106,9 @@ describe("what a load has started", function()
     start({ ["on_message.lua"] = "return function() end",
       ["ticker.lua"] = "require('mesa').setInterval(function() hear 'first' end, 5) return {}" }, "require 'ticker'")
     expect_heard "first"
-    save("ticker.lua", "require('mesa').setInterval(function() hear 'second' end, 5) return 5", "ticker%.lua")
+    server:save("ticker.lua", "require('mesa').setInterval(function() hear 'second' end, 5) return 5", "ticker%.lua")
     expect_heard "second"
-    save("ticker.lua", "require('mesa').setInterval(function() hear 'third' end, 5) return 5", "ticker%.lua")
+    server:save("ticker.lua", "require('mesa').setInterval(function() hear 'third' end, 5) return 5", "ticker%.lua")
     expect_heard "third"
   end)
 
@@ -140,7 +134,7 @@ describe("what a load has started", function()
         bus:on("ping", function() hear("ticker " .. load) end)
         return {}
       ]] }
-    save("on_message.lua", [[
+    server:save("on_message.lua", [[
         require "ticker"
         LOADS = (LOADS or 0) + 1
         local load = LOADS
@@ -175,13 +169,13 @@ describe("what a load has started", function()
     connections_become(1)
     local text = "local Mesa = require 'mesa' Mesa.Client('ws://127.0.0.1:' .. server.port) "
     for n = 1, 3 do
-      save("on_message.lua", text .. "return function() end -- " .. n)
+      server:save("on_message.lua", text .. "return function() end -- " .. n)
       connections_become(2)
-      save("on_message.lua", text .. "error 'not ready' -- " .. n, "reload failed")
+      server:save("on_message.lua", text .. "error 'not ready' -- " .. n, "reload failed")
       harness.loop.sleep(50)
       connections_become(2)
     end
-    save("on_message.lua", "return function() end")
+    server:save("on_message.lua", "return function() end")
     connections_become(1)
   end)
 
@@ -191,7 +185,7 @@ describe("what a load has started", function()
       assert(not pcall(Mesa.new, { server = server, path = "/a", scripts = { message = "on_message.lua" } }))
       server:on("reload", function(event) print("reload", event.version) end)
     ]])
-    save("on_message.lua", "return function(message) end")
+    server:save("on_message.lua", "return function(message) end")
     server:stdout_contains "reload\t2\n"
     heard()
     harness.loop.sleep(50)

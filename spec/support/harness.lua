@@ -295,6 +295,13 @@ function server:write_file(name, text)
   fs.write_atomically(self:path(name), text)
 end
 
+-- The same, and waits until the log says so: "reloaded", or another pattern.
+function server:save(name, text, pattern)
+  local mark = self:log_mark()
+  self:write_file(name, text)
+  self:log_contains(pattern or "reloaded", 5000, mark)
+end
+
 -- As an editor that truncates and writes.
 function server:write_file_in_place(name, text)
   fs.write(self:path(name), text)
