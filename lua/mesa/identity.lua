@@ -45,15 +45,18 @@ end
 
 local visit = {}
 
+-- Whether the value is to be replaced; what is not is visited in its turn.
+local function met(value, walk)
+  if value == walk.from then return true end
+  walk.push(value)
+  return false
+end
+
 function visit.table(t, walk)
   local moved
   for key, value in next, t do
-    if value == walk.from then
-      rawset(t, key, walk.to)
-    else
-      walk.push(value)
-    end
-    if key == walk.from then moved = true else walk.push(key) end
+    if met(value, walk) then rawset(t, key, walk.to) end
+    if met(key, walk) then moved = true end
   end
   if moved then
     local value = rawget(t, walk.from)
@@ -61,11 +64,7 @@ function visit.table(t, walk)
     rawset(t, walk.to, value)
   end
   local metatable = debug_getmetatable(t)
-  if metatable == walk.from then
-    debug_setmetatable(t, walk.to)
-  else
-    walk.push(metatable)
-  end
+  if met(metatable, walk) then debug_setmetatable(t, walk.to) end
 end
 
 visit["function"] = function(fn, walk)
@@ -73,20 +72,12 @@ visit["function"] = function(fn, walk)
   local index = 1
   local name, value = getupvalue(fn, index)
   while name do
-    if value == walk.from then
-      setupvalue(fn, index, walk.to)
-    else
-      walk.push(value)
-    end
+    if met(value, walk) then setupvalue(fn, index, walk.to) end
     index = index + 1
     name, value = getupvalue(fn, index)
   end
   local environment = getfenv(fn)
-  if environment == walk.from then
-    setfenv(fn, walk.to)
-  else
-    walk.push(environment)
-  end
+  if met(environment, walk) then setfenv(fn, walk.to) end
 end
 
 --- Turns the references to `from`, in all that can be reached from the roots, into references to `to`.

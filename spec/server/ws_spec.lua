@@ -380,6 +380,19 @@ describe("listening", function()
     harness.fs.remove(dir)
   end)
 
+  it("gives the Unix socket of the admin endpoint the permissions of `admin.mode`", function()
+    local dir = harness.fs.mkdtemp()
+    local path = dir .. "/admin.sock"
+    for _, mode in ipairs { "600", "0666" } do
+      server = harness.lab { admin = { host = "unix:" .. path, port = 1, mode = mode } }
+      local stat = assert(require("luv").fs_stat(path))
+      assert.equal(tonumber(mode, 8), stat.mode % 512)
+      assert.equal(200, server:http({ path = "/healthz" }, { unix = path }).status)
+      server:stop()
+    end
+    harness.fs.remove(dir)
+  end)
+
   it("takes over a Unix socket that a crash left behind, but not one in use", function()
     local dir = harness.fs.mkdtemp()
     local path = dir .. "/mesa.sock"
