@@ -2,7 +2,7 @@ local harness = require "spec.support.harness"
 
 local SECRET = "the database said 0xDEADBEEF"
 
-for _, transport in ipairs(harness.transports) do
+for _, transport in ipairs(harness.channels) do
   describe("authentication over " .. transport.name, function()
     local server, client
 

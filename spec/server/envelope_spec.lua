@@ -63,7 +63,7 @@ local bad_inputs = {
   end },
 }
 
-for _, transport in ipairs(harness.transports) do
+for _, transport in ipairs(harness.channels) do
   describe("bad input over " .. transport.name, function()
     local server, bystander
 

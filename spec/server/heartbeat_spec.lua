@@ -1,6 +1,6 @@
 local harness = require "spec.support.harness"
 
-for _, transport in ipairs(harness.transports) do
+for _, transport in ipairs(harness.channels) do
   describe("heartbeats over " .. transport.name, function()
     local server
 

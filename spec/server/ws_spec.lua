@@ -3,7 +3,7 @@ local ws_frame = require "spec.support.ws_frame"
 
 local ECHO = '{"op":0,"t":"ECHO","d":{"n":1}}'
 
-for _, transport in ipairs(harness.transports) do
+for _, transport in ipairs(harness.channels) do
   describe("the WebSocket protocol over " .. transport.name, function()
     local server, bystander
 
@@ -210,7 +210,8 @@ for _, transport in ipairs(harness.transports) do
 
     describe("violations", function()
       local frames = {
-        ["the reserved bit 1"] = ws_frame.encode(1, ECHO, { rsv = 4 }),
+        -- with compression it means something, but at the beginning of a message only
+        ["the reserved bit 1"] = ws_frame.encode(transport.deflate and ws_frame.PING or 1, ECHO, { rsv = 4 }),
         ["the reserved bit 2"] = ws_frame.encode(1, ECHO, { rsv = 2 }),
         ["the reserved bit 3"] = ws_frame.encode(1, ECHO, { rsv = 1 }),
         ["the unknown opcode 3"] = ws_frame.encode(3, ECHO),
@@ -238,7 +239,7 @@ for _, transport in ipairs(harness.transports) do
 
       it("end the connection in the end, though the peer's answer may not be found behind them", function()
         local client = server:join()
-        client:send_raw(ws_frame.encode(1, ECHO, { rsv = 4 }))
+        client:send_raw(ws_frame.encode(1, ECHO, { rsv = 2 }))
         client:expect_close(1002, { timeout = 9000 })
       end)
     end)

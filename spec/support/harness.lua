@@ -139,7 +139,8 @@ end
 local LAB_DEFAULTS = { authenticate = true }
 
 -- The general server of spec/server/fixtures/lab.lua with a configuration of the spec's own.
--- options as for start, and: tls (true: with a fresh certificate), lab (its own switches, see LAB_DEFAULTS),
+-- options as for start, and: tls (true: with a fresh certificate), deflate (what clients offer: the server has compression),
+-- lab (its own switches, see LAB_DEFAULTS),
 -- setup (Lua text run before the lab's own; sees `config`), extra (Lua text run behind it; sees `server`, `Mesa`, `Message`)
 function harness.lab(config, options)
   options = options or {}
@@ -150,6 +151,9 @@ function harness.lab(config, options)
     local pair = tls.certificate()
     config.tls = { cert = pair.cert, key = pair.key }
   end
+  if options.deflate then
+    config.compression = config.compression or { threshold = 0 }
+  end
   local source = table.concat({
     "local config = " .. to_lua(config),
     "local lab = " .. to_lua(options.lab or LAB_DEFAULTS),
@@ -158,12 +162,18 @@ function harness.lab(config, options)
     options.extra or "",
   }, "\n")
   local started = harness.start(source, options)
-  started.tls = options.tls
+  started.tls, started.deflate = options.tls, options.deflate
   return started
 end
 
 -- What core specs are run over: each is a set of options for harness.lab.
 harness.transports = { { name = "ws", tls = false }, { name = "wss", tls = true } }
+
+-- The same, and compressed: for specs that leave servers and clients to harness.lab and ws_client:send.
+harness.channels = {
+  harness.transports[1], harness.transports[2],
+  { name = "wss with compression", tls = true, deflate = "permessage-deflate; client_max_window_bits" },
+}
 
 local held = {}
 
@@ -188,7 +198,7 @@ end
 
 -- A WebSocket client; nil, text, response when the server refuses. options: see ws_client.connect; host, port, unix
 function server:try_connect(path, options)
-  local settings = { ca = self.tls and tls.certificate().cert or nil }
+  local settings = { ca = self.tls and tls.certificate().cert or nil, deflate = self.deflate, compresses = self.deflate ~= nil }
   for key, value in pairs(options or {}) do
     settings[key] = value
   end

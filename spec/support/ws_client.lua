@@ -155,7 +155,7 @@ end
 -- Connects; the client, or nil, a text, and the HTTP response when there was one.
 -- options: ca, pair (see stream.connect), receive_buffer, headers, protocol, timeout, heartbeats (answer op 1),
 -- pings (answer them), on_ping (called before), sink, close_answer,
--- deflate (an offer of permessage-deflate: what was agreed on is used, see send_compressed)
+-- deflate (an offer of permessage-deflate: what was agreed on is used, see send_compressed), compresses (`send` does)
 function ws_client.connect(address, path, options)
   options = options or {}
   local wire, err = stream.connect(address, options)
@@ -196,6 +196,7 @@ function ws_client.connect(address, path, options)
   end
   self.response = response
   agree_on_deflate(self)
+  self.compresses = options.compresses and self.deflate ~= nil
   if #rest > 0 then
     on_data(self, rest)
   end
@@ -220,6 +221,9 @@ function ws_client:send(message)
       message.d = {}
     end
     message = cjson.encode(message)
+  end
+  if self.compresses then
+    return self:send_compressed(message)
   end
   self:send_frame(ws_frame.TEXT, message)
 end
