@@ -67,11 +67,13 @@ end
 
 --- Says what --check has found in order. What is not has raised.
 ---@param script string
-function program.print_check(script)
+---@param port integer of --port, which is the first server's; -1: not given
+function program.print_check(script, port)
   local out = { script .. ": in order\n" }
-  for _, server in ipairs(servers) do
+  for i, server in ipairs(servers) do
     local cfg = server.config
-    local where = cfg.server and "the port of another server, path " .. cfg.path or cfg.host or "port " .. cfg.port
+    local own = i == 1 and port >= 0 and port or cfg.port
+    local where = cfg.server and "the port of another server, path " .. cfg.path or cfg.host or "port " .. own
     out[#out + 1] = format("server on %s%s%s\n", where, program.describe(server), describe_tls(cfg.tls))
   end
   if not servers[1] then out[2] = "no server\n" end

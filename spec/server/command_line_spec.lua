@@ -80,6 +80,13 @@ describe("the command line", function()
       assert.is_nil(run.stderr:find("listening on", 1, true))
     end)
 
+    it("shows the port of --port, which is the first server's", function()
+      write("server.lua", "local Mesa = require 'mesa'\nMesa.new { port = 4000 }\nMesa.new { port = 4001 }\n")
+      local run = mesa("--check", "--port", "4500", "server.lua")
+      assert.equal(0, run.exit_code)
+      assert.matches("server on port 4500\nserver on port 4001\n", run.stdout)
+    end)
+
     it("refuses a script with a syntax error, and a configuration with an unknown key", function()
       write("server.lua", "local = 1\n")
       local run = mesa("--check", "server.lua")

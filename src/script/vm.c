@@ -370,7 +370,8 @@ enum mesa_status mesa_vm_print_check(struct mesa_vm *vm)
 {
     mesa_script_push_program(vm, vm->L, "print_check");
     lua_pushstring(vm->L, vm->opts.script);
-    return mesa_script_call(vm, 1, 0);
+    lua_pushinteger(vm->L, vm->opts.port);
+    return mesa_script_call(vm, 2, 0);
 }
 
 enum mesa_status mesa_vm_listen(struct mesa_vm *vm)
