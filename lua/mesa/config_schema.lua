@@ -137,6 +137,21 @@ local function origins_check(value, key)
   return list
 end
 
+local PROXIES_ALLOWED = 'a list of addresses such as { "10.0.0.0/8", "::1", "unix" }'
+
+-- What is an address is for the core to say.
+local function proxies_check(value, key)
+  if type(value) ~= "table" or #value == 0 then return nil, wrong(key, PROXIES_ALLOWED, value) end
+  local list = {}
+  for i, address in pairs(value) do
+    local entry = format("%s[%s]", key, tostring(i))
+    if type(i) ~= "number" or i > #value then return nil, entry .. " is no part of a list: it is " .. PROXIES_ALLOWED end
+    if type(address) ~= "string" then return nil, wrong(entry, 'an address, a network such as "10.0.0.0/8", or "unix"', address) end
+    list[i] = address
+  end
+  return list
+end
+
 local PROTOCOLS_ALLOWED = 'a list of names such as { "v2", "v1" }, with required = true perhaps, or a function of the request'
 
 -- A copy of the list, with `required`.
@@ -352,6 +367,10 @@ schema.root = section {
   raw = boolean(false, "plain WebSockets without the Mesa envelope"),
   compression = compression,
   origins = field { type = "list of strings", check = origins_check, doc = "values of Origin that are let in, any without it" },
+  proxies = field {
+    type = "list of strings", check = proxies_check, allowed = PROXIES_ALLOWED,
+    doc = "addresses and networks of proxies that are believed about whom they forward, nobody without it",
+  },
   protocols = field {
     type = "list of strings or function", check = protocols_check, allowed = PROTOCOLS_ALLOWED,
     doc = "subprotocols, the best first; without it whatever is offered first is taken",

@@ -107,12 +107,14 @@ describe("a valid configuration", function()
       beforeExit = before_exit,
       gracefullyExit = false,
       origins = { "https://Example.org", "http://localhost:8080", "null" },
+      proxies = { "10.0.0.0/8", "unix" },
       admin = { port = 9000 },
       tls = { cert = "c", key = "k", ca = "a", requestCert = true },
     }
     assert.equal(0, result.port)
     assert.equal(before_exit, result.beforeExit)
     assert.same({ "https://example.org", "http://localhost:8080", "null" }, result.origins)
+    assert.same({ "10.0.0.0/8", "unix" }, result.proxies)
     assert.same({ host = "127.0.0.1", port = 9000 }, result.admin)
     assert.is_true(result.tls.requestCert)
   end)

@@ -82,6 +82,7 @@ void mesa_config_deinit(struct mesa_config *c)
     for (size_t i = 0; i < c->origin_count; i++)
         free(c->origins[i]);
     free(c->origins);
+    free(c->proxies);
     for (size_t i = 0; i < c->protocols.count; i++)
         free(c->protocols.names[i]);
     free(c->protocols.names);

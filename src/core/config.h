@@ -2,7 +2,7 @@
  *
  * Plain data with defaults (PROTOCOL 3-8, DESIGN 5). Names of keys, types and ranges are checked
  * where the configuration is written (lua/mesa/config.lua); the invariants between fields are
- * checked here. Strings are owned by the struct. May include: base/.
+ * checked here. Strings are owned by the struct. May include: base/, core/address.h.
  */
 #ifndef MESA_CORE_CONFIG_H
 #define MESA_CORE_CONFIG_H
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "core/address.h"
 
 enum {
     MESA_SCRIPT_TIME_MS = 1000,
@@ -113,6 +114,8 @@ struct mesa_config {
         size_t max_memory;     /* 64 MiB */
     } compression;
 
+    struct mesa_network *proxies; /* whose word on addresses is believed; NULL: nobody's */
+    size_t proxy_count;
     char **origins; /* allowed Origin values; NULL: any */
     size_t origin_count;
 

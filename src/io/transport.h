@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "core/address.h"
 #include "core/config.h"
 #include "core/deflate.h"
 #include "core/http_request.h"
@@ -32,10 +33,12 @@ struct mesa_request {
     struct mesa_span method; /* "GET" */
     /* percent-decoded, without the query; always begins with '/'; never contains NUL */
     struct mesa_span path;
-    struct mesa_span query;               /* the text behind '?', encoded; may be empty */
-    struct mesa_span ip;                  /* the peer's address as text; "unix" for Unix sockets */
+    struct mesa_span query; /* the text behind '?', encoded; may be empty */
+    /* the address it comes from, as text: the peer's, or the client's behind believed proxies; "unix"
+     * for Unix sockets */
+    struct mesa_span ip;
     struct mesa_span protocol;            /* the subprotocol agreed on, or empty */
-    bool secure;                          /* TLS */
+    bool secure;                          /* it came over TLS there */
     struct mesa_certificate *certificate; /* the client's; NULL: it has shown none */
     const struct mesa_header *headers;
     size_t header_count;
@@ -57,8 +60,12 @@ struct mesa_listener_config {
     uint16_t port;    /* 0: any free one, see mesa_listener_port */
     bool reuse_port;  /* SO_REUSEPORT */
     const struct mesa_config_tls *tls; /* NULL: none. Outlives the listener */
-    size_t max_payload_bytes;          /* of one message; over it: close 1009 before buffering */
-    uint32_t max_connections;          /* 0: no bound. Over it: accepted and closed at once, before
+    const struct mesa_network
+        *proxies; /* whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are
+                                           believed. Outlives the listener */
+    size_t proxy_count;
+    size_t max_payload_bytes; /* of one message; over it: close 1009 before buffering */
+    uint32_t max_connections; /* 0: no bound. Over it: accepted and closed at once, before
                                  anything is spent */
     uint32_t
         max_connections_per_ip;    /* of an IPv4 address or an IPv6 /64. 0: no bound; not applied to

@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/status.h"
+#include "core/address.h"
 #include "core/http_request.h"
 #include "core/ws_reader.h"
 #include "io/loop.h"
@@ -52,7 +53,8 @@ struct mesa_capture {
     size_t header_cap;
     int minor;                            /* of HTTP/1 */
     struct mesa_certificate *certificate; /* of a copy: a reference */
-    char ip[48];                          /* MESA_ADDRESS_TEXT_LEN */
+    struct mesa_address address;          /* who it comes from, behind believed proxies */
+    char ip[MESA_ADDRESS_TEXT_LEN];
 };
 
 /* What one connection may have done before all others have their turn. */
@@ -121,6 +123,8 @@ struct mesa_listener {
     struct mesa_listener_hooks hooks;
     void *ctx;
     const struct mesa_config_tls *tls_config; /* NULL without TLS */
+    const struct mesa_network *proxies;       /* that are believed */
+    size_t proxy_count;
     struct mesa_tls_context *tls;
     struct mesa_tls_tickets *tickets;
     struct mesa_timer expiry;       /* looks once a day which certificates expire */
@@ -155,11 +159,6 @@ struct mesa_closing {
     char reason[];
 };
 
-struct mesa_address {
-    unsigned char bytes[16]; /* IPv4 is mapped into IPv6 */
-    bool is_unix;
-};
-
 struct mesa_conn {
     struct mesa_list link; /* listener->conns, or transport->orphans, or ->lingering */
     struct mesa_list work; /* transport->work */
@@ -181,6 +180,7 @@ struct mesa_conn {
         unsent; /* while it ends: bytes the peer had still to take when that was last looked at */
     struct mesa_ws_reader reader;
     struct mesa_deflate *deflate; /* NULL: no compression was agreed on */
+    /* the peer's; once it is open, the client's behind believed proxies */
     struct mesa_address address;
     enum mesa_conn_phase phase : 8;
     bool kill : 1;           /* end it without further ado */
@@ -196,6 +196,7 @@ struct mesa_conn {
     bool starved : 1;        /* `input` is the beginning of a request head: more must come */
     bool wants_writable : 1; /* told when `fd` is, though nothing is buffered */
     bool deaf : 1; /* the peer has closed or broken the protocol: nothing it sends means anything */
+    bool counted : 1;   /* `address` has one connection more in listener->per_ip */
     bool lingering : 1; /* nobody knows it any more; it waits for its peer to hang up */
 };
 
@@ -210,7 +211,19 @@ enum mesa_status mesa_socket_listen(const struct mesa_listener_config *cfg, int 
                                     char *err, size_t err_len);
 void mesa_acceptor_close(struct mesa_acceptor *a);
 enum mesa_status mesa_acceptor_open(struct mesa_listener *l, int fd);
+
+/* transport_admission.c */
+struct sockaddr_storage;
+/* An accepted socket becomes a connection, or is closed. The listener may be gone. */
+void mesa_listener_admit(struct mesa_listener *l, int fd, const struct sockaddr_storage *from);
 void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c);
+/* Whether the address is that of a proxy whose word counts. */
+bool mesa_listener_believes(const struct mesa_listener *l, const struct mesa_address *address);
+/* The connection is that of `address` from now on. False: that has too many; it was told, and the
+ * listener may be gone. */
+bool mesa_conn_count(struct mesa_conn *c, const struct mesa_address *address);
+/* NULL is accepted. */
+void mesa_counts_free(struct mesa_map *per_ip);
 /* Calls on_refused, which may free the listener; NULL is accepted. */
 void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
                            const char *code, const char *text);
@@ -222,10 +235,6 @@ void mesa_listener_close_tls(struct mesa_listener *l);
 /* Has the certificates looked at in a day, and every day. */
 void mesa_listener_watch_expiry(struct mesa_listener *l);
 void mesa_listener_on_expiry(struct mesa_timer *timer);
-
-/* How many bytes of an address count as one peer: all of IPv4, and of IPv6 the /64 that one subscriber is
- * given (RFC 6177). */
-size_t mesa_address_key(const struct mesa_address *address);
 
 /* transport_linger.c */
 /* The connection is forgotten by everybody else; frees it when its peer has hung up, or in time. */
@@ -334,9 +343,6 @@ void mesa_ws_received_compressed(struct mesa_conn *c, const struct mesa_ws_item 
 enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len);
 /* Reports a head that could not be read; the listener may be gone. The status to refuse with. */
 int mesa_head_refused(struct mesa_conn *c, enum mesa_status why);
-/* An address as text; "unix" for Unix sockets. */
-enum { MESA_ADDRESS_TEXT_LEN = 48 };
-void mesa_address_text(const struct mesa_address *a, char out[MESA_ADDRESS_TEXT_LEN]);
 /* `to` is empty; on failure it is still to be deinitialized. */
 enum mesa_status mesa_capture_copy(struct mesa_capture *to, const struct mesa_capture *from);
 void mesa_capture_deinit(struct mesa_capture *cap);

@@ -1,8 +1,5 @@
-/* transport_listen.c - listeners: accepting, and the limits that act before anything is spent on a
- * connection. */
+/* transport_listen.c - listeners: opening, accepting, stopping. */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,98 +13,6 @@ enum {
     ACCEPTS_PER_TURN = 64,
     ACCEPT_RETRY_MS = 100, /* after running out of descriptors or memory */
 };
-
-static void read_address(const struct sockaddr_storage *from, struct mesa_address *out)
-{
-    memset(out, 0, sizeof *out);
-    if (from->ss_family == AF_INET) {
-        out->bytes[10] = out->bytes[11] = 0xff;
-        memcpy(out->bytes + 12, &((const struct sockaddr_in *)from)->sin_addr, 4);
-    } else if (from->ss_family == AF_INET6) {
-        memcpy(out->bytes, &((const struct sockaddr_in6 *)from)->sin6_addr, 16);
-    } else {
-        out->is_unix = true;
-    }
-}
-
-size_t mesa_address_key(const struct mesa_address *address)
-{
-    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    return memcmp(address->bytes, mapped, sizeof mapped) == 0 ? 16 : 8;
-}
-
-/* Counts the connection of `address`; false when it has too many or memory ran out. */
-static bool count_address(struct mesa_listener *l, const struct mesa_address *address)
-{
-    if (l->per_ip == NULL || address->is_unix)
-        return true;
-    const char *key = (const char *)address->bytes;
-    size_t len = mesa_address_key(address);
-    struct mesa_ip_count *n = mesa_map_get(l->per_ip, key, len);
-    if (n == NULL) {
-        n = calloc(1, sizeof *n);
-        if (n == NULL)
-            return false;
-        if (mesa_map_set(l->per_ip, key, len, n) != MESA_OK) {
-            free(n);
-            return false;
-        }
-    }
-    if (n->count >= l->max_connections_per_ip)
-        return false;
-    n->count++;
-    return true;
-}
-
-static void uncount_address(struct mesa_listener *l, const struct mesa_address *address)
-{
-    if (l->per_ip == NULL || address->is_unix)
-        return;
-    const char *key = (const char *)address->bytes;
-    size_t len = mesa_address_key(address);
-    struct mesa_ip_count *n = mesa_map_get(l->per_ip, key, len);
-    if (n != NULL && --n->count == 0)
-        free(mesa_map_remove(l->per_ip, key, len));
-}
-
-void mesa_listener_forget(struct mesa_listener *l, struct mesa_conn *c)
-{
-    l->conn_count--;
-    uncount_address(l, &c->address);
-}
-
-void mesa_listener_refused(struct mesa_listener *l, const struct mesa_address *address,
-                           const char *code, const char *text)
-{
-    char ip[MESA_ADDRESS_TEXT_LEN];
-    if (l == NULL || l->hooks.on_refused == NULL)
-        return;
-    mesa_address_text(address, ip);
-    l->hooks.on_refused(l->ctx, code, (struct mesa_span){ip, strlen(ip)}, text);
-}
-
-static void admit(struct mesa_listener *l, int fd, const struct sockaddr_storage *from)
-{
-    struct mesa_address address;
-
-    read_address(from, &address);
-    if (l->max_connections != 0 && l->conn_count >= l->max_connections) {
-        close(fd);
-        mesa_listener_refused(l, &address, "LIMIT", "more connections than limits.maxConnections");
-        return;
-    }
-    if (!count_address(l, &address)) {
-        close(fd);
-        mesa_listener_refused(l, &address, "LIMIT",
-                              "more connections than limits.maxConnectionsPerIp");
-        return;
-    }
-    l->conn_count++;
-    if (mesa_conn_adopt(l, fd, &address) == NULL) {
-        l->conn_count--;
-        uncount_address(l, &address);
-    }
-}
 
 static void accept_failed(struct mesa_listener *l, int error)
 {
@@ -138,7 +43,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             return;
         }
         l->accept_failing = false;
-        admit(l, fd, &from);
+        mesa_listener_admit(l, fd, &from);
     }
 }
 
@@ -196,6 +101,8 @@ static enum mesa_status fill_listener(struct mesa_listener *l,
     l->max_connections_per_ip = cfg->max_connections_per_ip;
     l->handshake_timeout_ms = cfg->handshake_timeout_ms;
     l->tls_config = cfg->tls;
+    l->proxies = cfg->proxies;
+    l->proxy_count = cfg->proxy_count;
     return MESA_OK;
 }
 
@@ -267,16 +174,6 @@ void mesa_listener_stop(struct mesa_listener *l)
     }
 }
 
-static void free_counts(struct mesa_map *per_ip)
-{
-    size_t cursor = 0, len;
-    const char *key;
-    void *value;
-    while (mesa_map_next(per_ip, &cursor, &key, &len, &value))
-        free(value);
-    mesa_map_free(per_ip);
-}
-
 void mesa_listener_free(struct mesa_listener *l)
 {
     if (l == NULL)
@@ -284,8 +181,7 @@ void mesa_listener_free(struct mesa_listener *l)
     mesa_listener_stop(l);
     while (!mesa_list_empty(&l->conns))
         mesa_conn_detach(MESA_CONTAINER_OF(l->conns.next, struct mesa_conn, link));
-    if (l->per_ip != NULL)
-        free_counts(l->per_ip);
+    mesa_counts_free(l->per_ip);
     mesa_listener_close_tls(l);
     mesa_list_remove(&l->link);
     free(l);

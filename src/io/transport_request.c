@@ -1,8 +1,8 @@
 /* transport_request.c - reads a request head where it was received, and copies it when it must last. */
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/forwarded.h"
 #include "io/transport_internal.h"
 
 enum { MAX_HEADERS = 128 };
@@ -17,17 +17,6 @@ static enum mesa_status reserve_headers(struct mesa_capture *cap, size_t count)
     cap->headers = grown;
     cap->header_cap = count;
     return MESA_OK;
-}
-
-void mesa_address_text(const struct mesa_address *a, char out[MESA_ADDRESS_TEXT_LEN])
-{
-    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    if (a->is_unix)
-        strcpy(out, "unix");
-    else if (memcmp(a->bytes, mapped, sizeof mapped) == 0)
-        inet_ntop(AF_INET, a->bytes + 12, out, MESA_ADDRESS_TEXT_LEN);
-    else
-        inet_ntop(AF_INET6, a->bytes, out, MESA_ADDRESS_TEXT_LEN);
 }
 
 int mesa_head_refused(struct mesa_conn *c, enum mesa_status why)
@@ -75,6 +64,25 @@ static enum mesa_status join_repeated(struct mesa_capture *cap, size_t i, size_t
     return MESA_OK;
 }
 
+/* Who the request comes from: the peer, or the client of proxies that are believed. */
+static void find_source(const struct mesa_conn *c, struct mesa_capture *cap)
+{
+    struct mesa_request *req = &cap->request;
+    struct mesa_source source = {.address = c->address, .secure = c->tls != NULL};
+    if (c->listener->proxy_count > 0) {
+        const struct mesa_forwarding headers = {
+            .list = mesa_request_header(req, "x-forwarded-for"),
+            .scheme = mesa_request_header(req, "x-forwarded-proto"),
+            .forwarded = mesa_request_header(req, "forwarded"),
+        };
+        mesa_forwarded_find(&source, &headers, c->listener->proxies, c->listener->proxy_count);
+    }
+    cap->address = source.address;
+    mesa_address_text(&cap->address, cap->ip);
+    req->ip = (struct mesa_span){cap->ip, strlen(cap->ip)};
+    req->secure = source.secure;
+}
+
 enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
 {
     struct mesa_capture *cap = &c->transport->upgrade;
@@ -93,19 +101,17 @@ enum mesa_status mesa_head_read(struct mesa_conn *c, char *head, size_t len)
     rc = mesa_secure_certificate(c, &certificate);
     if (rc != MESA_OK)
         return rc;
-    mesa_address_text(&c->address, cap->ip);
     cap->minor = r.minor;
     cap->request = (struct mesa_request){
         .method = r.method,
         .path = r.path,
         .query = r.query,
-        .ip = {cap->ip, strlen(cap->ip)},
         .protocol = {"", 0},
-        .secure = c->tls != NULL,
         .certificate = certificate,
         .headers = cap->headers,
         .header_count = r.header_count,
     };
+    find_source(c, cap);
     struct mesa_span host = mesa_request_header(&cap->request, "host");
     if (host.p == NULL ? r.minor > 0 : !mesa_http_host_valid(host)) /* RFC 9112 section 3.2 */
         return MESA_EPROTO;
@@ -144,6 +150,7 @@ enum mesa_status mesa_capture_copy(struct mesa_capture *to, const struct mesa_ca
     }
     to->request.headers = to->headers;
     to->certificate = mesa_certificate_ref(r->certificate);
+    to->address = from->address;
     memcpy(to->ip, from->ip, sizeof to->ip);
     to->request.ip.p = to->ip;
     return MESA_OK;

@@ -83,14 +83,17 @@ bool mesa_upgrade_wanted(const struct mesa_request *req)
 
 int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
 {
+    const struct mesa_address *from = &c->transport->upgrade.address;
     struct mesa_request *req = &c->transport->upgrade.request;
     struct mesa_upgrade upgrade = {.protocol = req->protocol};
     int status = check_request(req, headers);
     if (status == 0)
         status = choose_protocol(req, &upgrade);
     if (status != 0)
-        mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
+        mesa_listener_refused(c->listener, from, "HANDSHAKE",
                               "the upgrade request is not one for a WebSocket");
+    else if (!mesa_conn_count(c, from))
+        status = 429;
     else if (c->listener->hooks.on_upgrade != NULL)
         status = c->listener->hooks.on_upgrade(c->listener->ctx, req, &upgrade);
     req->protocol = upgrade.protocol;

@@ -203,6 +203,32 @@ static void read_list(lua_State *L, struct reader *r, const char *name, char ***
     }
 }
 
+/* proxies, a list of strings, is on top of the stack. */
+static void read_proxies(lua_State *L, struct reader *r)
+{
+    struct mesa_config *c = r->out;
+    size_t n = lua_objlen(L, -1);
+    c->proxies = calloc(n > 0 ? n : 1, sizeof *c->proxies);
+    if (c->proxies == NULL) {
+        fail(r, MESA_ENOMEM, "not enough memory");
+        return;
+    }
+    for (size_t i = 0; i < n; i++, c->proxy_count++) {
+        struct mesa_span text;
+        lua_rawgeti(L, -1, (int)i + 1);
+        text.p = lua_tolstring(L, -1, &text.len);
+        if (text.p == NULL || mesa_network_read(&c->proxies[i], text) != MESA_OK) {
+            r->status = MESA_EINVAL;
+            snprintf(r->err->text, sizeof r->err->text,
+                     "proxies[%zu] must be an address, a network such as \"10.0.0.0/8\", or "
+                     "\"unix\", got \"%.60s\"",
+                     i + 1, text.p != NULL ? text.p : "");
+            return;
+        }
+        lua_pop(L, 1);
+    }
+}
+
 /* A list with `required`, or a function that on_protocol calls. */
 static void read_protocols(lua_State *L, struct reader *r)
 {
@@ -289,6 +315,9 @@ static int read_config(lua_State *L)
     lua_getfield(L, 1, "origins");
     if (lua_istable(L, -1))
         read_list(L, r, "origins", &r->out->origins, &r->out->origin_count);
+    lua_getfield(L, 1, "proxies");
+    if (lua_istable(L, -1))
+        read_proxies(L, r);
     read_protocols(L, r);
 
     lua_getfield(L, 1, "tls");

@@ -6,10 +6,10 @@
 ---@field query table<string, string>
 ---@field queryString string the query as it was sent
 ---@field headers table<string, string> names in lower case
----@field ip string "unix" on a Unix socket
+---@field ip string the client's address, behind the `proxies` of the configuration, too; "unix" on a Unix socket
 ---@field protocol? string the subprotocol agreed on
 ---@field protocols? string[] those offered, in the function `protocols` of the configuration alone
----@field secure boolean TLS
+---@field secure boolean whether the client uses TLS
 ---@field certificate? mesa.Certificate the client's, with tls.requestCert
 
 ---@class mesa.StoredMessages

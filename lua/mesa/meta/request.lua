@@ -16,8 +16,8 @@
 ---@field query table<string, string> of duplicates the last one counts
 ---@field queryString string the text behind "?"
 ---@field headers table<string, string> names in lower case
----@field ip string
----@field secure boolean over TLS
+---@field ip string the client's address, behind the `proxies` of the configuration, too
+---@field secure boolean whether the client uses TLS
 ---@field certificate? mesa.Certificate the client's, with tls.requestCert
 ---@field body string at most limits.maxBody bytes
 
