@@ -152,7 +152,7 @@ local function impossible_redis(redis)
 end
 
 -- What belongs to the port, and so to the server that listens on it.
-local OF_PORT = { "admin", "host", "port", "proxies", "static", "tls" }
+local OF_PORT = { "admin", "host", "port", "proxies", "proxyProtocol", "static", "tls" }
 local LIMITS_OF_PORT = { "handshakeTimeout", "maxBody", "maxConnections", "maxConnectionsPerIp", "maxPayload" }
 
 -- A server on the port of another one.

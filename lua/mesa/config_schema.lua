@@ -371,6 +371,7 @@ schema.root = section {
     type = "list of strings", check = proxies_check, allowed = PROXIES_ALLOWED,
     doc = "addresses and networks of proxies that are believed about whom they forward, nobody without it",
   },
+  proxyProtocol = boolean(false, "connections begin with a PROXY header, version 1 or 2"),
   protocols = field {
     type = "list of strings or function", check = protocols_check, allowed = PROTOCOLS_ALLOWED,
     doc = "subprotocols, the best first; without it whatever is offered first is taken",

@@ -78,7 +78,7 @@ local function open_handle(self, address, options, done)
 end
 
 -- address: { host=, port= } or { unix= }; options: ca (TLS verified with it), pair (a certificate and its
--- key to show), receive_buffer, timeout.
+-- key to show), preface (bytes in front of TLS, or a list of pieces to send apart), receive_buffer, timeout.
 -- The stream, or nil and why not.
 function stream.connect(address, options)
   options = options or {}
@@ -96,6 +96,10 @@ function stream.connect(address, options)
   if failure then
     self:close()
     return nil, failure
+  end
+  for _, piece in ipairs(type(options.preface) == "table" and options.preface or { options.preface }) do
+    self.handle:write(piece)
+    loop.sleep(1)
   end
   if options.ca then
     self.tls = tls.client(options.ca, options.pair)

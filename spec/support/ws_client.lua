@@ -153,7 +153,7 @@ local function agree_on_deflate(self)
 end
 
 -- Connects; the client, or nil, a text, and the HTTP response when there was one.
--- options: ca, pair (see stream.connect), receive_buffer, headers, protocol, timeout, heartbeats (answer op 1),
+-- options: ca, pair, preface (see stream.connect), receive_buffer, headers, protocol, timeout, heartbeats (answer op 1),
 -- pings (answer them), on_ping (called before), sink, close_answer,
 -- deflate (an offer of permessage-deflate: what was agreed on is used, see send_compressed), compresses (`send` does)
 function ws_client.connect(address, path, options)

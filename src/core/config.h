@@ -116,7 +116,8 @@ struct mesa_config {
 
     struct mesa_network *proxies; /* whose word on addresses is believed; NULL: nobody's */
     size_t proxy_count;
-    char **origins; /* allowed Origin values; NULL: any */
+    bool proxy_protocol; /* false; connections begin with a PROXY header */
+    char **origins;      /* allowed Origin values; NULL: any */
     size_t origin_count;
 
     struct {

@@ -64,6 +64,9 @@ struct mesa_listener_config {
         *proxies; /* whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are
                                            believed. Outlives the listener */
     size_t proxy_count;
+    /* Each connection begins with a PROXY header, in front of TLS too; else it is closed. It is believed
+     * from `proxies`, or from everybody where there are none. */
+    bool proxy_protocol;
     size_t max_payload_bytes; /* of one message; over it: close 1009 before buffering */
     uint32_t max_connections; /* 0: no bound. Over it: accepted and closed at once, before
                                  anything is spent */
@@ -108,6 +111,7 @@ struct mesa_listener_hooks {
                     struct mesa_span body);
     /* The transport has turned a peer away that was no connection yet; may be NULL. `code`:
      * "HEADERS": the request head is malformed or over 8 KB; "HANDSHAKE": it was not complete in time,
+     * does not begin with the PROXY header asked for,
      * asks for an upgrade in a wrong way, or the TLS handshake failed; "LIMIT":
      * max_connections or max_connections_per_ip. What on_upgrade refuses is not reported, nor who
      * comes and leaves, or stays, without a byte. */

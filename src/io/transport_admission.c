@@ -122,7 +122,8 @@ void mesa_listener_admit(struct mesa_listener *l, int fd, const struct sockaddr_
         mesa_listener_refused(l, &address, "LIMIT", "more connections than limits.maxConnections");
         return;
     }
-    bool counts = !mesa_listener_believes(l, &address);
+    bool counts = !mesa_listener_believes(l, &address) &&
+                  !(l->proxy_protocol && l->proxy_count == 0); /* that is believed from everybody */
     if (counts && !count_address(l, &address)) {
         close(fd);
         mesa_listener_refused(l, &address, "LIMIT", per_ip_exceeded);

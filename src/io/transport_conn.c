@@ -24,7 +24,7 @@ static void on_timeout(struct mesa_timer *timer)
     }
     mesa_conn_kill_later(c);
     /* browsers open connections ahead of need, and say nothing on them */
-    if (c->phase == MESA_CONN_REQUEST && has_begun(c))
+    if (c->phase <= MESA_CONN_REQUEST && has_begun(c))
         mesa_listener_refused(c->listener, &c->address, "HANDSHAKE",
                               "the request was not complete within limits.handshakeTimeout");
 }
@@ -91,6 +91,7 @@ struct mesa_conn *mesa_conn_adopt(struct mesa_listener *l, int fd,
     c->transport = l->transport;
     c->address = *address;
     c->reading = true;
+    c->phase = l->proxy_protocol ? MESA_CONN_PREAMBLE : MESA_CONN_REQUEST;
     c->fd = -1;
     mesa_list_init(&c->link);
     mesa_list_init(&c->work);

@@ -125,6 +125,7 @@ struct mesa_listener {
     const struct mesa_config_tls *tls_config; /* NULL without TLS */
     const struct mesa_network *proxies;       /* that are believed */
     size_t proxy_count;
+    bool proxy_protocol;
     struct mesa_tls_context *tls;
     struct mesa_tls_tickets *tickets;
     struct mesa_timer expiry;       /* looks once a day which certificates expire */
@@ -141,10 +142,11 @@ struct mesa_listener {
 };
 
 enum mesa_conn_phase {
-    MESA_CONN_REQUEST, /* TLS handshake, or the request head is being read */
-    MESA_CONN_HTTP,    /* answering a plain request */
-    MESA_CONN_OPEN,    /* a WebSocket that on_open has seen */
-    MESA_CONN_GONE,    /* on_close has been called, or nobody is left to call */
+    MESA_CONN_PREAMBLE, /* the PROXY header is being read */
+    MESA_CONN_REQUEST,  /* TLS handshake, or the request head is being read */
+    MESA_CONN_HTTP,     /* answering a plain request */
+    MESA_CONN_OPEN,     /* a WebSocket that on_open has seen */
+    MESA_CONN_GONE,     /* on_close has been called, or nobody is left to call */
 };
 
 /* Exists from the moment somebody closes the connection. */
@@ -278,6 +280,10 @@ void mesa_input_read(struct mesa_conn *c, uint64_t now_ns);
 void mesa_input_go_on(struct mesa_conn *c);
 /* For conn->job. */
 void mesa_input_on_job(struct mesa_job *job);
+
+/* transport_preamble.c */
+/* Reads the socket until the PROXY header is there; the connection goes on with what is behind it. */
+void mesa_preamble_read(struct mesa_conn *c);
 
 /* transport_secure.c: TLS; without it all of these do nothing */
 /* False: no memory. */

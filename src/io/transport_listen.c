@@ -103,6 +103,7 @@ static enum mesa_status fill_listener(struct mesa_listener *l,
     l->tls_config = cfg->tls;
     l->proxies = cfg->proxies;
     l->proxy_count = cfg->proxy_count;
+    l->proxy_protocol = cfg->proxy_protocol;
     return MESA_OK;
 }
 

@@ -72,6 +72,10 @@ static void on_event(struct mesa_conn *c, uint32_t events, uint64_t now_ns)
         mesa_linger_read(c);
         return;
     }
+    if (c->phase == MESA_CONN_PREAMBLE) {
+        mesa_preamble_read(c);
+        return;
+    }
     if (mesa_secure_begins(c)) {
         mesa_input_go_on(c);
         return;

@@ -9,7 +9,7 @@
 
 bool mesa_secure_begins(const struct mesa_conn *c)
 {
-    return c->tls != NULL && !c->tls->session.ready;
+    return c->tls != NULL && !c->tls->session.ready && c->phase != MESA_CONN_PREAMBLE;
 }
 
 bool mesa_secure_has_more(const struct mesa_conn *c)

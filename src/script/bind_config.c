@@ -32,6 +32,7 @@ static const struct field fields[] = {
     FIELD(NULL, "namespace", STRING, name_space),
     FIELD(NULL, "static", STRING, static_root),
     FIELD(NULL, "raw", BOOL, raw),
+    FIELD(NULL, "proxyProtocol", BOOL, proxy_protocol),
     FIELD("tls", "cert", STRING, tls.cert),
     FIELD("tls", "key", STRING, tls.key),
     FIELD("tls", "passphrase", STRING, tls.passphrase),

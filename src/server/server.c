@@ -172,6 +172,7 @@ static struct mesa_listener_config listener_of(const struct mesa_config *cfg)
         .tls = cfg->tls.cert != NULL ? &cfg->tls : NULL,
         .proxies = cfg->proxies,
         .proxy_count = cfg->proxy_count,
+        .proxy_protocol = cfg->proxy_protocol,
         .max_payload_bytes = cfg->limits.max_payload,
         .max_connections = cfg->limits.max_connections,
         .max_connections_per_ip = cfg->limits.max_connections_per_ip,

@@ -15,6 +15,7 @@
 ---@field compression? boolean|mesa.CompressionConfig false: permessage-deflate for clients that offer it
 ---@field origins? string[] values of Origin that are let in; any without it
 ---@field proxies? string[] addresses and networks of proxies that are believed about whom they forward, "unix" for Unix sockets
+---@field proxyProtocol? boolean connections begin with a PROXY header, version 1 or 2, in front of TLS too; else they are closed
 ---@field protocols? mesa.Protocols|fun(request: mesa.Request): string? subprotocols; what is offered first without it
 ---@field beforeExit? fun(signal: string, exit: fun(code?: integer)) runs before the server stops; calling `exit` lets it
 ---@field gracefullyExit? boolean true: close clients with 1001 on SIGTERM and SIGINT
