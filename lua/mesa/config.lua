@@ -252,6 +252,17 @@ function config.validate(given, level)
   return result
 end
 
+-- Whether only programs of this machine can reach the address.
+local function is_loopback(host)
+  return host ~= nil and (host == "localhost" or host == "::1" or find(host, "^127%.") ~= nil or find(host, "^unix:") ~= nil)
+end
+
+--- Whether pages of every site can connect, and nobody has said that they may.
+function config.is_open_to_pages(checked)
+  local owner = checked.server and checked.server.config or checked
+  return not checked.origins and not is_loopback(owner.host)
+end
+
 --- Every key in alphabetical order as { key, type, allowed, default, doc }, for documentation.
 function config.reference()
   local rows = {}

@@ -111,16 +111,25 @@ local function switchable(base, words)
   return base
 end
 
+local ORIGINS_ALLOWED = 'a list of strings such as { "https://example.org", "https://*.example.org" }, or "*" for any'
+
+-- Whether a "*" in the origin, if there is one, stands for the first parts of a name of at least two.
+local function is_pattern(origin)
+  return not find(origin, "*", 1, true) or find(origin, "^%a[%w+.-]*://%*%.[^*]+$") ~= nil
+end
+
 local function origins_check(value, key)
-  if type(value) ~= "table" then
-    return nil, wrong(key, 'a list of strings such as { "https://example.org" }', value)
+  if value == "*" then
+    return value
+  elseif type(value) ~= "table" then
+    return nil, wrong(key, ORIGINS_ALLOWED, value)
   end
   local list, count = {}, 0
   for _ in pairs(value) do
     count = count + 1
   end
   if count == 0 then
-    return nil, key .. " must name at least one origin (leave it out to allow any)"
+    return nil, key .. " must name at least one origin (any are allowed by origins = \"*\")"
   end
   for i = 1, count do
     local origin = value[i]
@@ -128,9 +137,11 @@ local function origins_check(value, key)
     if type(origin) ~= "string" then
       return nil, wrong(entry, "a string (the keys of a list are 1, 2, 3 ...)", origin)
     elseif origin == "*" then
-      return nil, entry .. ' must be an origin, got "*" (leave origins out to allow any)'
+      return nil, entry .. ' must be an origin, got "*" (any are allowed by origins = "*", without a list)'
     elseif origin ~= "null" and not find(origin, "^%a[%w+.-]*://[^/%s]+$") then
       return nil, wrong(entry, "an origin: scheme://host or scheme://host:port, without a path", origin)
+    elseif not is_pattern(origin) then
+      return nil, wrong(entry, 'an origin, whose "*" may only stand for the first parts of a name: https://*.example.org', origin)
     end
     list[i] = lower(origin)
   end
@@ -366,7 +377,10 @@ schema.root = section {
   static = text { doc = "folder of files served for plain GET on the same port" },
   raw = boolean(false, "plain WebSockets without the Mesa envelope"),
   compression = compression,
-  origins = field { type = "list of strings", check = origins_check, doc = "values of Origin that are let in, any without it" },
+  origins = field {
+    type = "list of strings", check = origins_check, allowed = ORIGINS_ALLOWED,
+    doc = 'values of Origin that are let in, any without it or with "*"',
+  },
   proxies = field {
     type = "list of strings", check = proxies_check, allowed = PROXIES_ALLOWED,
     doc = "addresses and networks of proxies that are believed about whom they forward, nobody without it",

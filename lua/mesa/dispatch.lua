@@ -3,8 +3,10 @@
 local answer = require "mesa.answer"
 local authentication = require "mesa.authentication"
 local Message = require "mesa.message"
+local config = require "mesa.config"
 local core = require "mesa.core"
 local errors = require "mesa.errors"
+local log = require "mesa.log"
 local request = require "mesa.request"
 require "mesa.client" -- what client objects can do
 local scripts = require "mesa.scripts"
@@ -18,6 +20,9 @@ local handling = answer.handling
 local message_done = core.message_done
 
 local dispatch = {}
+
+local OPEN_TO_PAGES = "origins is not set, so that a page of any site can connect with the cookies of whoever opens it: "
+  .. 'set origins = { "https://your.site" }, or origins = "*" if every page may'
 
 local function raw_message(data, binary)
   return { data = data, binary = binary }
@@ -161,6 +166,7 @@ function dispatch.new(server)
       scripts.discard(server._scripts)
     end,
     listening = function(port, admin_port)
+      if config.is_open_to_pages(server.config) then log.warn(OPEN_TO_PAGES, "server") end
       server.port = port
       server.adminPort = admin_port ~= 0 and admin_port or nil
       server:emit("listening", port)

@@ -25,6 +25,7 @@ describe("a valid configuration", function()
   it("gets every default of the protocol", function()
     assert.same({
       port = 4000,
+      proxyProtocol = false,
       raw = false,
       strict = false,
       gracefullyExit = true,
@@ -237,10 +238,20 @@ describe("a wrong value", function()
     refuses({ admin = { port = 70000 } }, "admin.port")
   end)
 
+  it("is a name below another one, or any, in origins", function()
+    assert.same({ "https://*.example.org", "http://*.test:8080" },
+      new { origins = { "https://*.Example.org", "http://*.test:8080" } }.origins)
+    assert.equal("*", new { origins = "*" }.origins)
+  end)
+
   it("is refused in a list of origins", function()
     refuses({ origins = "https://a" }, "origins must be a list of strings")
     refuses({ origins = {} }, "at least one origin")
-    refuses({ origins = { "*" } }, "origins[1]", "leave origins out")
+    refuses({ origins = { "*" } }, "origins[1]", 'origins = "*", without a list')
+    for _, origin in ipairs { "https://*", "https://*example.org", "https://a.*.example.org", "*://example.org", "https://*.*.org",
+      "https://example.org:*", "https://*." } do
+      refuses({ origins = { origin } }, "origins[1]")
+    end
     refuses({ origins = { "https://a", 2 } }, "origins[2] must be a string", "got 2")
     refuses({ origins = { "https://a", "example.org" } }, "origins[2] must be an origin")
     refuses({ origins = { "https://a/" } }, "without a path")

@@ -184,6 +184,37 @@ describe("limits", function()
       end
     end)
 
+    it("may have a wildcard for the names below another one", function()
+      start(nil, { origins = { "https://*.good.example", "null" } })
+      assert.equal(101, status "https://a.good.example")
+      assert.equal(101, status "https://a.b.good.example")
+      for _, origin in ipairs {
+        "https://good.example", "http://a.good.example", "https://a.good.example:444", "https://evil.example/.good.example",
+        "https://a.good.example.evil.example",
+      } do
+        assert.equal(403, status(origin), origin)
+      end
+    end)
+
+    it("are asked for when every page can connect from anywhere", function()
+      local function warned(config)
+        if server then server:stop() end
+        local lines = { 'local Mesa = require "mesa"', "local server = Mesa.new { port = 0, " .. config .. " }",
+          'server:on("listening", function() Mesa.log.info "it is up" end)' }
+        server = harness.start(table.concat(lines, "\n"))
+        server:log_contains "it is up"
+        return server.process.stderr:find("origins is not set", 1, true) ~= nil
+      end
+      assert.is_true(warned 'host = "0.0.0.0"')
+      assert.is_true(warned "")
+      assert.matches('or origins = "*" if every page may', server:log_contains "origins is not set[^\n]*", 1, true)
+      assert.is_false(warned 'origins = "*"')
+      assert.equal(101, status "https://any.example")
+      assert.is_false(warned 'origins = { "https://good.example" }')
+      assert.is_false(warned 'host = "127.0.0.1"')
+      assert.is_false(warned 'host = "localhost"')
+    end)
+
     it("are compared without regard to case", function()
       start(nil, { origins = { "https://good.example" } })
       assert.equal(101, status "HTTPS://Good.Example")

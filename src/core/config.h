@@ -117,7 +117,7 @@ struct mesa_config {
     struct mesa_network *proxies; /* whose word on addresses is believed; NULL: nobody's */
     size_t proxy_count;
     bool proxy_protocol; /* false; connections begin with a PROXY header */
-    char **origins;      /* allowed Origin values; NULL: any */
+    char **origins;      /* allowed, see core/origin.h; NULL: any */
     size_t origin_count;
 
     struct {

@@ -1,9 +1,9 @@
 /* http.c - plain HTTP on the server's port, and which upgrades are welcome. */
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/utf8.h"
+#include "core/origin.h"
 #include "server/internal.h"
 
 enum { SHOWN_BYTES = 120 }; /* of a path or an origin, in what is reported */
@@ -29,12 +29,9 @@ static bool is_allowed_origin(const struct mesa_server *s, const struct mesa_req
     const struct mesa_header *origin = find_header(req, MESA_SPAN("origin"));
     if (s->cfg.origins == NULL || origin == NULL)
         return true;
-    for (size_t i = 0; i < s->cfg.origin_count; i++) {
-        const char *allowed = s->cfg.origins[i];
-        if (strlen(allowed) == origin->value.len &&
-            strncasecmp(allowed, origin->value.p, origin->value.len) == 0)
+    for (size_t i = 0; i < s->cfg.origin_count; i++)
+        if (mesa_origin_matches(s->cfg.origins[i], origin->value))
             return true;
-    }
     return false;
 }
 

@@ -13,7 +13,7 @@
 ---@field strict? boolean a function that uses a global that no file has assigned raises
 ---@field raw? boolean plain WebSockets without the Mesa envelope
 ---@field compression? boolean|mesa.CompressionConfig false: permessage-deflate for clients that offer it
----@field origins? string[] values of Origin that are let in; any without it
+---@field origins? string[]|"*" values of Origin that are let in, such as "https://*.example.org"; any without it or with "*"
 ---@field proxies? string[] addresses and networks of proxies that are believed about whom they forward, "unix" for Unix sockets
 ---@field proxyProtocol? boolean connections begin with a PROXY header, version 1 or 2, in front of TLS too; else they are closed
 ---@field protocols? mesa.Protocols|fun(request: mesa.Request): string? subprotocols; what is offered first without it
