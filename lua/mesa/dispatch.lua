@@ -10,6 +10,7 @@ local log = require "mesa.log"
 local request = require "mesa.request"
 require "mesa.client" -- what client objects can do
 local scripts = require "mesa.scripts"
+local upgrade = require "mesa.upgrade"
 
 local ipairs, tostring, xpcall = ipairs, tostring, xpcall
 local format, concat = string.format, table.concat
@@ -153,6 +154,7 @@ function dispatch.new(server)
     end,
     request = request_event(server),
     protocol = protocol_event(server),
+    upgrade = upgrade.event(server),
     drain = function(client) client:emit("drain") end,
     undeliverable = function(message, ids) server:_run_middleware("onUndeliverableMessageSent", message, ids) end,
     redeliver = function(client, messages)

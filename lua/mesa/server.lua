@@ -32,7 +32,7 @@ local check_self = misuse.check_self
 ---@field redis? mesa.Redis a connection to the server's Redis, made when first used; nil without one
 local Server = {}
 Server.__name = "mesa.server"
-emitter.mixin(Server, "server", "listening", "connection", "message", "disconnection", "error", "request", "reload", "close")
+emitter.mixin(Server, "server", "listening", "connection", "message", "disconnection", "error", "request", "upgrade", "reload", "close")
 core.server_methods(Server)
 
 --- Sends to the connections of the recipients, wherever they are; without recipients to everybody.

@@ -51,6 +51,8 @@ static const struct metric metrics[] = {
      offsetof(struct mesa_metrics, redis_ready)},
     COUNTER(redis_lost, "redis_lost_total", "Times the connection to Redis was lost."),
     COUNTER(redis_unavailable, "redis_unavailable_total", "Sends that could not leave this node."),
+    COUNTER(upgrades_refused, "upgrades_refused_total",
+            "Upgrades refused by listeners of the upgrade event."),
     COUNTER(script_errors, "script_errors_total", "Errors raised by script handlers."),
     COUNTER(script_slow, "script_slow_total", "Handlers that held the loop beyond scriptTime."),
     COUNTER(reloads, "reloads_total", "Scripts reloaded."),

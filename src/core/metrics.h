@@ -41,6 +41,7 @@ struct mesa_metrics {
     uint64_t redis_up, redis_lost, redis_unavailable; /* connected now; times lost; sends refused */
     uint64_t redis_ready; /* as /readyz says; filled in when it is asked for */
     uint64_t script_slow; /* handlers that held the loop for too long */
+    uint64_t upgrades_refused;
     uint64_t script_errors, reloads, reload_failures;
     struct mesa_metrics_codes errors; /* by error code */
     struct mesa_metrics_codes closes; /* by close code */

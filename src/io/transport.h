@@ -24,6 +24,8 @@
 struct mesa_transport; /* opaque */
 struct mesa_listener;  /* opaque */
 struct mesa_conn; /* opaque: one WebSocket connection, valid from on_open until on_close returns */
+/* opaque: one upgrade request that nobody has decided about yet */
+struct mesa_handshake;
 struct mesa_http; /* opaque: one HTTP request that has not been answered */
 
 /* The HTTP request a connection began with. Spans live until the callback that received the request
@@ -51,6 +53,8 @@ struct mesa_upgrade {
     /* Agrees to permessage-deflate with these options, when it is offered; NULL: not at all. They
      * are looked at until on_upgrade's caller returns. */
     const struct mesa_deflate_options *compression;
+    /* The decision has still to be made: on_handshake, which must be there, is called next. */
+    bool waits;
 };
 
 struct mesa_listener_config {
@@ -84,6 +88,8 @@ struct mesa_listener_hooks {
     /* An upgrade request. 0 accepts, with what `out` says then; otherwise the HTTP status (4xx, 5xx) to
      * refuse with. */
     int (*on_upgrade)(void *ctx, const struct mesa_request *req, struct mesa_upgrade *out);
+    /* An upgrade that on_upgrade lets wait. Answer with mesa_handshake_answer now or later, exactly once. */
+    void (*on_handshake)(void *ctx, struct mesa_handshake *h, const struct mesa_request *req);
     /* The connection is open. The result becomes mesa_conn_user. `req` lives until on_open returns.
      * May write, may close. */
     void *(*on_open)(void *ctx, struct mesa_conn *c, const struct mesa_request *req);
@@ -177,6 +183,12 @@ bool mesa_conn_is_read(struct mesa_conn *c);
 /* Stops and restarts reading from the socket. Calls do not nest: one resume undoes any number of pauses. What was read already waits, too. */
 void mesa_conn_pause(struct mesa_conn *c);
 void mesa_conn_resume(struct mesa_conn *c);
+
+/* Opens the WebSocket (status 0; on_open is called), or refuses with the status and a text, absent for the
+ * usual one, and releases `h`. When the peer has left, nothing happens. */
+void mesa_handshake_answer(struct mesa_handshake *h, int status, struct mesa_span text);
+/* Whether the peer is still there, and has time left. */
+bool mesa_handshake_waits(const struct mesa_handshake *h);
 
 /* Answers and releases `h`. When the peer says so, the connection ends after it. Header names and values must not contain
  * CR, LF or NUL, and the status is 200 to 599 (else 500). Connection, Content-Length, Date and

@@ -22,6 +22,10 @@ static void on_timeout(struct mesa_timer *timer)
         mesa_ws_timeout(c);
         return;
     }
+    if (c->phase == MESA_CONN_DECIDING) {
+        mesa_handshake_timeout(c);
+        return;
+    }
     mesa_conn_kill_later(c);
     /* browsers open connections ahead of need, and say nothing on them */
     if (c->phase <= MESA_CONN_REQUEST && has_begun(c))
@@ -120,6 +124,7 @@ void mesa_conn_detach(struct mesa_conn *c)
         c->closing = NULL;
         mesa_ws_closed(c);
     }
+    mesa_handshake_detach(c);
     mesa_list_remove(&c->link);
     mesa_list_append(&c->transport->orphans, &c->link);
     c->listener = NULL;
@@ -134,6 +139,7 @@ void mesa_conn_end(struct mesa_conn *c)
     if (c->phase == MESA_CONN_OPEN)
         mesa_ws_closed(c);
     mesa_http_detach(c);
+    mesa_handshake_detach(c);
     if (c->listener != NULL)
         mesa_listener_forget(c->listener, c);
     c->listener = NULL;

@@ -111,16 +111,24 @@ static const char *connection(int status, bool keep)
     return keep ? "" : "Connection: close\r\n";
 }
 
-void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers)
+void mesa_conn_refuse(struct mesa_conn *c, int status, const char *extra_headers,
+                      struct mesa_span text)
 {
-    char out[512];
-    const char *text = mesa_http_status_text(status);
+    char head[512];
+    const char *usual = mesa_http_status_text(status);
+    if (text.p == NULL)
+        text = (struct mesa_span){usual, strlen(usual)};
     int n = snprintf(
-        out, sizeof out,
-        "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n%s\n",
-        status, text, date_now(), connection(status, false), extra_headers, strlen(text) + 1, text);
-    if (n > 0 && (size_t)n < sizeof out)
-        (void)mesa_link_write(c, out, (size_t)n);
+        head, sizeof head,
+        "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Type: text/plain; charset=utf-8\r\n%sContent-Length: %zu\r\n\r\n",
+        status, usual, date_now(), connection(status, false), extra_headers, text.len + 1);
+    if (n > 0 && (size_t)n < sizeof head) {
+        mesa_link_cork(c, head, (size_t)n);
+        mesa_link_cork(c, text.p, text.len);
+        (void)mesa_link_write(c, "\n", 1);
+    }
+    c->linger = true;
+    mesa_conn_kill_later(c);
 }
 
 enum mesa_status mesa_http_put_head(struct mesa_http *h, int status, uint64_t content_length)

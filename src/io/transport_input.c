@@ -32,32 +32,31 @@ static void count_item(struct mesa_slice *s)
 
 /* -- the request -- */
 
-static void refuse(struct mesa_conn *c, int status, const char *headers)
-{
-    mesa_http_refuse(c, status, headers);
-    c->linger = true;
-    mesa_conn_kill_later(c);
-}
-
 static void refuse_head(struct mesa_conn *c, enum mesa_status why)
 {
     int status = mesa_head_refused(c, why);
-    refuse(c, status, "");
+    mesa_conn_refuse(c, status, "", (struct mesa_span){NULL, 0});
 }
 
 static void upgrade(struct mesa_conn *c)
 {
+    const struct mesa_request *req = &c->transport->upgrade.request;
     const char *headers = "";
-    int status = mesa_upgrade_decide(c, &headers);
+    bool waits = false;
+    int status = mesa_upgrade_decide(c, &headers, &waits);
     if (c->listener == NULL)
         return; /* a hook freed it */
+    if (status == 0 && waits && mesa_handshake_begin(c))
+        return;
+    if (status == 0 && waits)
+        status = 503; /* no memory */
     if (status != 0) {
-        refuse(c, status, headers);
+        mesa_conn_refuse(c, status, headers, (struct mesa_span){NULL, 0});
         return;
     }
-    mesa_upgrade_answer(c);
+    mesa_upgrade_answer(c, req);
     if (!c->kill)
-        mesa_ws_opened(c);
+        mesa_ws_opened(c, req);
 }
 
 /* Returns where the head ends; `p`: it is not complete, or refused. */

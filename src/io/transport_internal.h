@@ -144,6 +144,7 @@ struct mesa_listener {
 enum mesa_conn_phase {
     MESA_CONN_PREAMBLE, /* the PROXY header is being read */
     MESA_CONN_REQUEST,  /* TLS handshake, or the request head is being read */
+    MESA_CONN_DECIDING, /* an upgrade request waits for mesa_handshake_answer */
     MESA_CONN_HTTP,     /* answering a plain request */
     MESA_CONN_OPEN,     /* a WebSocket that on_open has seen */
     MESA_CONN_GONE,     /* on_close has been called, or nobody is left to call */
@@ -171,13 +172,14 @@ struct mesa_conn {
     uint32_t events; /* that `fd` is watched for */
     void *user;
     struct mesa_closing *closing;
-    struct mesa_http *http;      /* while MESA_CONN_HTTP */
-    struct mesa_timer timer;     /* handshake, then closing; or the response */
-    struct mesa_buf message;     /* fragments so far */
-    size_t checked;              /* bytes of `message` known to be UTF-8 */
-    struct mesa_pending *output; /* what `fd` has not taken; NULL: nothing */
-    struct mesa_pending *input;  /* what was read and not worked on; NULL: nothing */
-    struct mesa_job job;         /* the next step of a TLS handshake, or of working on input */
+    struct mesa_handshake *handshake; /* while MESA_CONN_DECIDING */
+    struct mesa_http *http;           /* while MESA_CONN_HTTP */
+    struct mesa_timer timer;          /* handshake, then closing; or the response */
+    struct mesa_buf message;          /* fragments so far */
+    size_t checked;                   /* bytes of `message` known to be UTF-8 */
+    struct mesa_pending *output;      /* what `fd` has not taken; NULL: nothing */
+    struct mesa_pending *input;       /* what was read and not worked on; NULL: nothing */
+    struct mesa_job job;              /* the next step of a TLS handshake, or of working on input */
     size_t
         unsent; /* while it ends: bytes the peer had still to take when that was last looked at */
     struct mesa_ws_reader reader;
@@ -314,7 +316,7 @@ void mesa_conn_detach(struct mesa_conn *c);
 void mesa_conn_arm(struct mesa_conn *c, uint64_t ms);
 
 /* transport_ws.c */
-void mesa_ws_opened(struct mesa_conn *c);
+void mesa_ws_opened(struct mesa_conn *c, const struct mesa_request *req);
 /* Some payload of a message. */
 void mesa_ws_received(struct mesa_conn *c, const struct mesa_ws_item *piece);
 /* The peer broke the protocol: closes with `code`, and tells it as the error `error`. */
@@ -361,14 +363,20 @@ bool mesa_header_lists(struct mesa_span list, const char *word);
 /* Whether it asks for a WebSocket. Any other Upgrade is ignored (RFC 9110 section 7.8). */
 bool mesa_upgrade_wanted(const struct mesa_request *req);
 /* Whether the request in transport->upgrade becomes a WebSocket: 0, or the status and headers to refuse
- * with. The listener may be gone. */
-int mesa_upgrade_decide(struct mesa_conn *c, const char **headers);
+ * with. The listener may be gone. `*waits`: on_handshake is to be called. */
+int mesa_upgrade_decide(struct mesa_conn *c, const char **headers, bool *waits);
 /* The value of Sec-WebSocket-Accept (RFC 6455 section 4.2.2, 5.4). */
 enum { MESA_ACCEPT_TEXT_LEN = 32 };
 void mesa_upgrade_accept(struct evp_md_ctx_st *hash, struct mesa_span key,
                          char out[MESA_ACCEPT_TEXT_LEN]);
 /* Answers that it does. */
-void mesa_upgrade_answer(struct mesa_conn *c);
+void mesa_upgrade_answer(struct mesa_conn *c, const struct mesa_request *req);
+
+/* transport_handshake.c */
+/* Calls on_handshake for the request in transport->upgrade. False: no memory. */
+bool mesa_handshake_begin(struct mesa_conn *c);
+void mesa_handshake_timeout(struct mesa_conn *c);
+void mesa_handshake_detach(struct mesa_conn *c);
 
 /* transport_http.c */
 /* The head in transport->upgrade is a request to answer. */
@@ -380,7 +388,8 @@ void mesa_http_body(struct mesa_conn *c, const char *data, size_t len);
 void mesa_http_writable(struct mesa_conn *c);
 void mesa_http_detach(struct mesa_conn *c);
 const char *mesa_http_status_text(int status);
-/* Writes a small response at once; the caller closes the connection. */
-void mesa_http_refuse(struct mesa_conn *c, int status, const char *extra_headers);
+/* Writes a small response at once, with the text (absent: the usual one); the connection ends behind it. */
+void mesa_conn_refuse(struct mesa_conn *c, int status, const char *extra_headers,
+                      struct mesa_span text);
 
 #endif

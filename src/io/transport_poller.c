@@ -20,6 +20,8 @@ static uint32_t wanted_events(const struct mesa_conn *c)
     /* told once: a handshake that waits for its turn must not be reported again and again */
     if (mesa_secure_begins(c))
         return READ_EVENTS | (uint32_t)EPOLLET | out;
+    if (c->phase == MESA_CONN_DECIDING)
+        return (uint32_t)EPOLLRDHUP | out; /* nothing is read, but who leaves is not waited for */
     return (c->reading && (c->input == NULL || c->starved) ? READ_EVENTS : 0) | out;
 }
 
@@ -88,7 +90,7 @@ static void on_event(struct mesa_conn *c, uint32_t events, uint64_t now_ns)
         return; /* something to work on first */
     if (c->reading)
         mesa_input_read(c, now_ns);
-    else if ((events & (EPOLLHUP | EPOLLERR)) != 0)
+    else if ((events & (EPOLLHUP | EPOLLERR)) != 0 || c->phase == MESA_CONN_DECIDING)
         /* whoever had their turn before may have stopped it: only a reset is news */
         mesa_conn_kill_later(c);
 }

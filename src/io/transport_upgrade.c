@@ -81,7 +81,7 @@ bool mesa_upgrade_wanted(const struct mesa_request *req)
     return mesa_header_lists(mesa_request_header(req, "upgrade"), "websocket");
 }
 
-int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
+int mesa_upgrade_decide(struct mesa_conn *c, const char **headers, bool *waits)
 {
     const struct mesa_address *from = &c->transport->upgrade.address;
     struct mesa_request *req = &c->transport->upgrade.request;
@@ -97,6 +97,7 @@ int mesa_upgrade_decide(struct mesa_conn *c, const char **headers)
     else if (c->listener->hooks.on_upgrade != NULL)
         status = c->listener->hooks.on_upgrade(c->listener->ctx, req, &upgrade);
     req->protocol = upgrade.protocol;
+    *waits = upgrade.waits;
     if (status != 0 || c->listener == NULL)
         return status;
     status = mesa_conn_agree_on_deflate(c, upgrade.compression);
@@ -125,13 +126,12 @@ static void cork_header(struct mesa_conn *c, const char *name, struct mesa_span 
     mesa_link_cork(c, "\r\n", 2);
 }
 
-void mesa_upgrade_answer(struct mesa_conn *c)
+void mesa_upgrade_answer(struct mesa_conn *c, const struct mesa_request *req)
 {
     static const char head[] =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
     static const char protocol[] = "Sec-WebSocket-Protocol: ";
     static const char extensions[] = "Sec-WebSocket-Extensions: ";
-    const struct mesa_request *req = &c->transport->upgrade.request;
     char text[256], accept[MESA_ACCEPT_TEXT_LEN], deflate[MESA_DEFLATE_ANSWER_MAX];
     mesa_upgrade_accept(c->transport->hash, mesa_request_header(req, "sec-websocket-key"), accept);
     int n = snprintf(text, sizeof text, "%sSec-WebSocket-Accept: %s\r\n", head, accept);

@@ -302,13 +302,13 @@ void mesa_ws_pong(struct mesa_conn *c)
         c->listener->hooks.on_pong(c->user);
 }
 
-void mesa_ws_opened(struct mesa_conn *c)
+void mesa_ws_opened(struct mesa_conn *c, const struct mesa_request *req)
 {
     mesa_conn_arm(c, 0);
     c->phase = MESA_CONN_OPEN;
     c->opening = true;
     struct mesa_listener_hooks hooks = c->listener->hooks;
-    void *user = hooks.on_open(c->listener->ctx, c, &c->transport->upgrade.request);
+    void *user = hooks.on_open(c->listener->ctx, c, req);
     c->opening = false;
     c->user = user;
     if (c->phase != MESA_CONN_OPEN) /* on_open freed the listener */

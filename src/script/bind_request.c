@@ -1,4 +1,5 @@
-/* bind_request.c - plain HTTP requests as the server's `request` event, and their answers.
+/* bind_request.c - plain HTTP requests as the server's `request` event, and their answers; upgrades as its
+ * `upgrade` event, and what is decided about them.
  *
  * A request that has to be answered is a userdata "mesa.http". Whoever holds it may answer whenever
  * it likes; collected without an answer, it answers 500 itself, so that nobody waits for ever.
@@ -106,8 +107,9 @@ int mesa_script_on_protocol(void *ctx, const struct mesa_request *req, struct me
 
 /* -- requests -- */
 
-/* Whether the table `field` of the server object has the key `request`. */
-static bool has_request(lua_State *L, const struct script_server *s, const char *field)
+/* Whether the table `field` of the server object has the key `event`. */
+static bool has_handler(lua_State *L, const struct script_server *s, const char *field,
+                        const char *event)
 {
     int top = lua_gettop(L);
     bool found = false;
@@ -115,7 +117,7 @@ static bool has_request(lua_State *L, const struct script_server *s, const char 
     lua_pushstring(L, field);
     lua_rawget(L, -2);
     if (lua_istable(L, -1)) {
-        lua_pushliteral(L, "request");
+        lua_pushstring(L, event);
         lua_rawget(L, -2);
         found = !lua_isnil(L, -1);
     }
@@ -126,7 +128,7 @@ static bool has_request(lua_State *L, const struct script_server *s, const char 
 /* Whether there are listeners for `request`, or a script. */
 static bool is_listening(lua_State *L, const struct script_server *s)
 {
-    return has_request(L, s, "_handlers") || has_request(L, s, "_scripts");
+    return has_handler(L, s, "_handlers", "request") || has_handler(L, s, "_scripts", "request");
 }
 
 bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
@@ -218,16 +220,93 @@ static int l_http_refuse(lua_State *L)
     return 1;
 }
 
+/* -- upgrades -- */
+
+struct upgrade_box {
+    struct mesa_server_upgrade *upgrade; /* NULL: decided */
+    struct mesa_vm *vm;
+};
+
+bool mesa_script_decides_upgrades(void *ctx)
+{
+    struct script_server *s = ctx;
+    return has_handler(s->vm->L, s, "_handlers", "upgrade");
+}
+
+void mesa_script_on_upgrade(void *ctx, struct mesa_server_upgrade *u,
+                            const struct mesa_request *req)
+{
+    struct script_server *s = ctx;
+    struct mesa_task *t = begin_for_request(s);
+    if (t == NULL) {
+        (void)mesa_server_decide_upgrade(u, 503, (struct mesa_span){NULL, 0});
+        return;
+    }
+    lua_State *co = mesa_task_state(t);
+    mesa_script_push_event(s, co, MESA_ON_UPGRADE);
+    mesa_script_push_request(co, req);
+    set_span(co, "protocol", req->protocol);
+    struct upgrade_box *box = lua_newuserdata(co, sizeof *box);
+    *box = (struct upgrade_box){.upgrade = u, .vm = s->vm};
+    luaL_getmetatable(co, "mesa.upgrade");
+    lua_setmetatable(co, -2);
+    mesa_task_run(t, 2, NULL, NULL);
+}
+
+static int l_upgrade_collect(lua_State *L)
+{
+    struct upgrade_box *box = luaL_checkudata(L, 1, "mesa.upgrade");
+    struct mesa_server_upgrade *u = box->upgrade;
+    if (u == NULL)
+        return 0;
+    box->upgrade = NULL;
+    enum mesa_status rc = mesa_server_decide_upgrade(u, 500, (struct mesa_span){NULL, 0});
+    if (rc == MESA_OK && !box->vm->closing)
+        mesa_log_limited(
+            MESA_LOG_ERROR, "script", "undecided upgrades",
+            MESA_SPAN("no listener of `upgrade` has called decide, and nothing is left "
+                      "that could: 500"));
+    return 0;
+}
+
+/* core.upgrade_decide(upgrade, status, text) -> true | nil, "closed": 0 lets the peer in. */
+static int l_upgrade_decide(lua_State *L)
+{
+    struct upgrade_box *box = luaL_checkudata(L, 1, "mesa.upgrade");
+    int status = luaL_checkint(L, 2);
+    struct mesa_span text;
+    text.p = luaL_optlstring(L, 3, NULL, &text.len);
+    struct mesa_server_upgrade *u = box->upgrade;
+    if (u == NULL)
+        return luaL_error(L, "decided twice");
+    box->upgrade = NULL;
+    if (mesa_server_decide_upgrade(u, status, text) == MESA_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushliteral(L, "closed");
+    return 2;
+}
+
+/* A metatable whose values end with `collect`. */
+static void make_type(lua_State *L, const char *name, lua_CFunction collect)
+{
+    luaL_newmetatable(L, name);
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}
+
 void mesa_bind_request(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"http_reply", l_http_reply},
         {"http_refuse", l_http_refuse},
+        {"upgrade_decide", l_upgrade_decide},
         {NULL, NULL},
     };
-    luaL_newmetatable(L, "mesa.http");
-    lua_pushcfunction(L, l_http_collect);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    make_type(L, "mesa.http", l_http_collect);
+    make_type(L, "mesa.upgrade", l_upgrade_collect);
     luaL_register(L, NULL, functions);
 }

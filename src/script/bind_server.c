@@ -21,6 +21,7 @@ static const char *const event_names[MESA_EVENT_COUNT] = {
     [MESA_ON_LISTENING] = "listening",
     [MESA_ON_REQUEST] = "request",
     [MESA_ON_PROTOCOL] = "protocol",
+    [MESA_ON_UPGRADE] = "upgrade",
 };
 
 /* Of several servers the one with the strictest limits decides. */

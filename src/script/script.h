@@ -44,6 +44,7 @@ enum mesa_event {
     MESA_ON_LISTENING,
     MESA_ON_REQUEST,
     MESA_ON_PROTOCOL,
+    MESA_ON_UPGRADE,
     MESA_EVENT_COUNT,
 };
 
@@ -346,6 +347,9 @@ int mesa_script_not_self(lua_State *L, const char *what);
 bool mesa_script_on_http(void *ctx, struct mesa_http *h, const struct mesa_request *req,
                          struct mesa_span body);
 /* The hook for the function that chooses a subprotocol. */
+bool mesa_script_decides_upgrades(void *ctx);
+void mesa_script_on_upgrade(void *ctx, struct mesa_server_upgrade *u,
+                            const struct mesa_request *req);
 int mesa_script_on_protocol(void *ctx, const struct mesa_request *req, struct mesa_span offered,
                             struct mesa_span *chosen);
 /* Pushes { path, queryString, headers, ip, secure }. */

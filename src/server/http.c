@@ -94,6 +94,7 @@ int mesa_server_check_upgrade(void *ctx, const struct mesa_request *req, struct 
                "not one of the origins: ", find_header(req, MESA_SPAN("origin"))->value);
     } else {
         status = choose_protocol(s, req, &out->protocol);
+        out->waits = s->hooks.decides_upgrades != NULL && s->hooks.decides_upgrades(s->ctx);
         if (s->cfg.compression.enabled)
             out->compression = &s->deflate;
     }

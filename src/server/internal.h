@@ -77,8 +77,9 @@ struct mesa_server {
     struct mesa_list confirming; /* clients that received something the broker does not know of */
     struct mesa_timer confirm_timer;
     struct mesa_turn turn;
-    struct mesa_list dirty; /* clients with frames queued in this turn */
-    struct mesa_list gone;  /* clients to give back at the end of the turn */
+    struct mesa_list upgrades; /* that wait to be decided */
+    struct mesa_list dirty;    /* clients with frames queued in this turn */
+    struct mesa_list gone;     /* clients to give back at the end of the turn */
     struct mesa_gather gather;
     struct mesa_deflate_options deflate; /* of cfg.compression */
     struct mesa_buf wire;                /* frames for a connection with compression */
@@ -369,6 +370,12 @@ void mesa_server_refused(struct mesa_server *s, enum mesa_refusal kind, struct m
 /* The transport's on_refused. */
 void mesa_server_transport_refused(void *ctx, const char *code, struct mesa_span ip,
                                    const char *text);
+
+/* -- upgrade.c -- */
+/* The transport's on_handshake. */
+void mesa_server_begin_upgrade(void *ctx, struct mesa_handshake *h, const struct mesa_request *req);
+/* The server closes: those that wait are refused with 503. */
+void mesa_server_refuse_upgrades(struct mesa_server *s);
 
 /* -- trace.c: the log of --log-level debug; nothing is formatted without it. -- */
 void mesa_trace_connected(const struct mesa_client *c, const struct mesa_request *req);

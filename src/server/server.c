@@ -197,6 +197,7 @@ enum mesa_status mesa_server_new(struct mesa_server **out, struct mesa_loop *loo
     s->cfg = *cfg;
     mesa_list_init(&s->dirty);
     mesa_list_init(&s->gone);
+    mesa_list_init(&s->upgrades);
     mesa_list_init(&s->confirming);
     mesa_timer_init(&s->confirm_timer, mesa_unread_on_confirm_timer);
     mesa_list_init(&s->guests);
@@ -322,6 +323,7 @@ void mesa_server_close(struct mesa_server *s, int code, const char *reason, uint
     s->close_total = s->open_count;
     if (s->listener != NULL)
         mesa_listener_stop(s->listener);
+    mesa_server_refuse_upgrades(s);
     mesa_loop_arm(s->loop, &s->close_timer, 0);
     mesa_server_close_guests(s, code, reason, drain_ms);
 }
@@ -336,6 +338,7 @@ void mesa_server_free(struct mesa_server *s)
     mesa_loop_cancel(s->loop, &s->close_timer);
     mesa_loop_cancel(s->loop, &s->confirm_timer);
     reap(s);
+    mesa_server_refuse_upgrades(s);
     struct mesa_registry_entry *e;
     while ((e = mesa_registry_next(s->registry, NULL)) != NULL)
         mesa_session_abandon(client_of(e));

@@ -31,6 +31,9 @@
 struct mesa_server; /* opaque */
 struct mesa_client; /* opaque, reference-counted */
 
+/* opaque: an upgrade that has still to be decided */
+struct mesa_server_upgrade;
+
 struct mesa_server_hooks {
     void (*on_connection)(void *ctx, struct mesa_client *c); /* after hello was queued */
     /* op 0, unknown ops, and op 2 without an authenticator. `text` is the whole envelope, `e` its
@@ -73,6 +76,11 @@ struct mesa_server_hooks {
      * them, or to nothing (len 0), and returns 0; or the HTTP status to refuse the upgrade with. */
     int (*on_protocol)(void *ctx, const struct mesa_request *req, struct mesa_span offered,
                        struct mesa_span *chosen);
+    /* Whether on_upgrade decides about upgrades now. NULL: no. */
+    bool (*decides_upgrades)(void *ctx);
+    /* An upgrade that all else speaks for, with the subprotocol agreed on: to be decided with
+     * mesa_server_decide_upgrade, now or later, exactly once. */
+    void (*on_upgrade)(void *ctx, struct mesa_server_upgrade *u, const struct mesa_request *req);
     /* A portal joined or left the cluster. */
     void (*on_portal)(void *ctx, struct mesa_span id, bool joined);
     /* A plain HTTP request that is neither an upgrade nor a static file. True: the hook's owner
@@ -124,6 +132,11 @@ bool mesa_server_is_closing(const struct mesa_server *s);
 size_t mesa_server_client_count(const struct mesa_server *s);
 /* For what only the owner of the hooks can count: script errors, reloads. */
 struct mesa_metrics *mesa_server_metrics(struct mesa_server *s);
+
+/* Lets the peer in (status 0), or refuses it with the status and a text, absent for the usual one; `u` is
+ * no more. MESA_ECLOSED: the peer has left, its time was over, or the server closes. */
+enum mesa_status mesa_server_decide_upgrade(struct mesa_server_upgrade *u, int status,
+                                            struct mesa_span text);
 
 /* Answers what on_http took but cannot serve: 426 for reading the WebSocket path, else 404. */
 void mesa_server_refuse_http(const struct mesa_server *s, struct mesa_http *h,

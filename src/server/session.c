@@ -434,5 +434,6 @@ const struct mesa_listener_hooks mesa_session_hooks = {
     .on_close = on_close,
     .on_protocol_error = on_protocol_error,
     .on_http = mesa_server_answer_http,
+    .on_handshake = mesa_server_begin_upgrade,
     .on_refused = mesa_server_transport_refused,
 };

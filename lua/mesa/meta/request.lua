@@ -21,6 +21,10 @@
 ---@field certificate? mesa.Certificate the client's, with tls.requestCert
 ---@field body string at most limits.maxBody bytes
 
+--- Decides about a peer that asks for a WebSocket: true lets it in, false refuses it with a status (400 to 599, 403 without it) and
+--- a text. Returns nil, "closed" when the peer has left, and nil, "decided" when it was decided before.
+---@alias mesa.Decide fun(accept: boolean, status?: integer, text?: string): true?, "closed"|"decided"|nil
+
 --- The answer to it. A request that no listener has answered when the last one has returned gets 404, one whose listener
 --- failed 500. A listener may wait before it answers; one that answers after it has returned says so with `defer`.
 ---@class mesa.Response

@@ -21,6 +21,7 @@ local Server = {}
 ---@overload fun(self: mesa.Server, event: "message", listener: fun(message: mesa.Message, client: mesa.Client)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "disconnection", listener: fun(client: mesa.Client, event: mesa.DisconnectEvent)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "request", listener: fun(request: mesa.Request, response: mesa.Response)): mesa.Server
+---@overload fun(self: mesa.Server, event: "upgrade", listener: fun(request: mesa.Request, decide: mesa.Decide)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "error", listener: fun(err: mesa.Error, client?: mesa.Client)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "reload", listener: fun(event: mesa.ReloadEvent)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "close", listener: fun()): mesa.Server
@@ -35,6 +36,7 @@ function Server:on(event, listener) end
 ---@overload fun(self: mesa.Server, event: "message", listener: fun(message: mesa.Message, client: mesa.Client)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "disconnection", listener: fun(client: mesa.Client, event: mesa.DisconnectEvent)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "request", listener: fun(request: mesa.Request, response: mesa.Response)): mesa.Server
+---@overload fun(self: mesa.Server, event: "upgrade", listener: fun(request: mesa.Request, decide: mesa.Decide)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "error", listener: fun(err: mesa.Error, client?: mesa.Client)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "reload", listener: fun(event: mesa.ReloadEvent)): mesa.Server
 ---@overload fun(self: mesa.Server, event: "close", listener: fun()): mesa.Server
