@@ -64,9 +64,27 @@ static void want_look(struct mesa_vm *vm)
     if (!m->looking) {
         m->looking = true;
         m->restart = 0;
-        m->step_multiplier = lua_gc(vm->L, LUA_GCSETSTEPMUL, 0); /* 0: as far as possible at once */
     }
     lua_sethook(vm->L, mesa_guard_hook, LUA_MASKCOUNT, 1);
+}
+
+/* Each step of the collector goes as far as possible. */
+static void press_collector(struct mesa_vm *vm)
+{
+    struct mesa_memory *m = &vm->memory;
+    if (!m->pressed)
+        m->step_multiplier = lua_gc(vm->L, LUA_GCSETSTEPMUL, 0);
+    m->pressed = true;
+}
+
+/* Compiled code has been left: pressed further, the collector would run whole for every few objects of
+ * code that is not ended. */
+static void ease_collector(struct mesa_vm *vm)
+{
+    struct mesa_memory *m = &vm->memory;
+    if (m->pressed)
+        lua_gc(vm->L, LUA_GCSETSTEPMUL, m->step_multiplier);
+    m->pressed = false;
 }
 
 static void stop_looking(struct mesa_vm *vm)
@@ -75,7 +93,7 @@ static void stop_looking(struct mesa_vm *vm)
     if (!m->looking)
         return;
     m->looking = false;
-    lua_gc(vm->L, LUA_GCSETSTEPMUL, m->step_multiplier);
+    ease_collector(vm);
     lua_sethook(vm->L, NULL, 0, 0);
 }
 
@@ -162,6 +180,7 @@ static void on_alarm(struct mesa_vm *vm, size_t more)
         return;
     m->restart =
         m->used + more + m->bound / SLACK_PART; /* in a long C function it comes to nothing */
+    press_collector(vm);
     lua_gc(vm->L, LUA_GCRESTART, 0);
 }
 
@@ -182,8 +201,10 @@ static void *allocate_of_spare(struct mesa_vm *vm, void *block, size_t old, size
         mesa_memory_deinit(m);
         m->admitted = m->limit = 0;
         set_alarm(m);
-        if (!vm->closing)
+        if (!vm->closing) {
             want_look(vm);
+            press_collector(vm);
+        }
         result = allocate(vm, block, old, size);
     }
     if (result == NULL)
@@ -327,6 +348,7 @@ void mesa_memory_look(struct mesa_vm *vm, lua_State *L, lua_Debug *ar)
     struct mesa_memory *m = &vm->memory;
     if (!m->looking)
         return;
+    ease_collector(vm);
     lua_getinfo(L, "Sl", ar);
     if (!is_own(vm, ar) && !m->ending) {
         stop_looking(vm);
@@ -337,8 +359,10 @@ void mesa_memory_look(struct mesa_vm *vm, lua_State *L, lua_Debug *ar)
         m->ending = true;
     }
     want_look(vm);
-    if (!is_own(vm, ar))
-        raise_error(m, L, ar);
+    if (is_own(vm, ar))
+        return;
+    press_collector(vm);
+    raise_error(m, L, ar);
 }
 
 /* core.memory_caught(): the error has come back to mesa's own code, which may tell of it. */

@@ -68,10 +68,11 @@ struct mesa_memory {
     uint64_t collecting_ns; /* how long it took */
     uint64_t told_ns;       /* of the log */
     uint64_t untold;        /* events and handlers since */
-    int step_multiplier;    /* of the collector while no look is wanted */
+    int step_multiplier;    /* of the collector while it is not pressed */
     enum mesa_memory_share share;
     unsigned caught; /* errors of this task */
     bool looking;    /* the hook is set */
+    bool pressed;    /* the collector's steps have no bound */
     bool ending;     /* the running handler has been refused */
 };
 

@@ -117,7 +117,12 @@ local attacks = {
     redis:subscribe(channel, listener, chaos.trouble)
     redis:publish(channel, "x")
   end,
-  function() liar:subscribe("x" .. random(3), chaos.trouble) end,
+  function()
+    local channel = "x" .. random(3)
+    local function listener() chaos.trouble() end
+    liar:subscribe(channel, listener)
+    Mesa.setTimeout(function() liar:unsubscribe(channel, listener) end, random(20))
+  end,
   function()
     local list = {}
     for i = 1, random(2000) do list[i] = { ("x"):rep(100) .. i } end
