@@ -33,7 +33,7 @@ describe("a configuration that is wrong", function()
     ["Mesa.new { sync = { enabled = true }, authentication = { storeConnectedUsers = false } }"] = {
       "sync.enabled", "authentication.storeConnectedUsers",
     },
-    ["Mesa.new { compression = true }"] = { "compression" },
+    ["Mesa.new { compression = { level = 10 } }"] = { "compression.level", "10" },
     ['Mesa.new { beforeExit = "later" }'] = { "beforeExit", "later" },
     ["Mesa.new(5)"] = { "configuration", "5" },
   } do

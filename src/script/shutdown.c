@@ -13,8 +13,8 @@
 enum {
     /* Behind the drain time, from the signal on: */
     SCRIPTS_MS = 3000, /* until when scripts may take part */
-    CLOSE_MS = 4300,   /* until when peers and Redis are waited for */
-    END_MS = 4800,     /* until when the process is there */
+    CLOSE_MS = 3800,   /* until when peers and Redis are waited for */
+    END_MS = 4900,     /* until when the process is there: freeing takes time, too */
     /* From os.exit on: */
     EXIT_CLOSE_MS = 2000,
     EXIT_END_MS = 3000,
