@@ -29,6 +29,19 @@ const char *app_log(void)
     return text;
 }
 
+static bool decides_upgrades(void *ctx)
+{
+    (void)ctx;
+    return app.decides;
+}
+
+static void on_upgrade(void *ctx, struct mesa_server_upgrade *u, const struct mesa_request *req)
+{
+    (void)ctx;
+    note("upgrade %.*s\n", (int)req->path.len, req->path.p);
+    app.upgrade = u;
+}
+
 static void on_connection(void *ctx, struct mesa_client *c)
 {
     (void)ctx;
@@ -152,6 +165,8 @@ static void on_closed(void *ctx)
 }
 
 static const struct mesa_server_hooks hooks = {
+    .decides_upgrades = decides_upgrades,
+    .on_upgrade = on_upgrade,
     .on_connection = on_connection,
     .on_message = on_message,
     .on_raw_message = on_raw_message,

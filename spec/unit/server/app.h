@@ -21,8 +21,10 @@ struct app {
     void (*on_error)(struct mesa_client *c);
     void (*on_authenticated)(struct mesa_client *c);
     void (*on_closed)(void);
-    char error_text[512]; /* of the last error */
-    bool authenticates;   /* each new client gets an authenticator */
+    char error_text[512];                /* of the last error */
+    struct mesa_server_upgrade *upgrade; /* the last one to be decided about */
+    bool decides;                        /* about upgrades */
+    bool authenticates;                  /* each new client gets an authenticator */
     bool http_answers;
     bool reload_fails;
 };

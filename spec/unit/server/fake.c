@@ -330,36 +330,112 @@ static void agree_on_deflate(struct mesa_conn *c, const char *offer,
     CHECK_EQ_INT(mesa_deflate_new(&c->deflate, *s, span(offer), options), MESA_OK);
 }
 
-struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
+/* A request to be upgraded, and room for what it points to. */
+struct asking {
+    struct mesa_header headers[3];
+    struct mesa_request req;
+};
+
+static void ask(struct asking *a, const struct fake_peer *peer)
 {
-    struct mesa_listener *l = listener(false);
-    struct mesa_header headers[3] = {{span("user-agent"), span("fake")}};
-    struct mesa_upgrade upgrade = {.protocol = span("")};
-    struct mesa_request req = {
-        .method = span("GET"),
-        .path = span(peer->path != NULL ? peer->path : "/"),
-        .query = span("a=1"),
-        .ip = span("192.0.2.1"),
-        .protocol = span(""),
-        .headers = headers,
-        .header_count = 1,
+    *a = (struct asking){
+        .headers = {{span("user-agent"), span("fake")}},
+        .req = {.method = span("GET"),
+                .path = span(peer->path != NULL ? peer->path : "/"),
+                .query = span("a=1"),
+                .ip = span("192.0.2.1"),
+                .protocol = span(""),
+                .headers = a->headers,
+                .header_count = 1},
     };
     if (peer->origin != NULL)
-        headers[req.header_count++] = (struct mesa_header){span("origin"), span(peer->origin)};
+        a->headers[a->req.header_count++] =
+            (struct mesa_header){span("origin"), span(peer->origin)};
     if (peer->protocols != NULL)
-        headers[req.header_count++] =
+        a->headers[a->req.header_count++] =
             (struct mesa_header){span("sec-websocket-protocol"), span(peer->protocols)};
+}
 
-    last_status = l->hooks.on_upgrade(l->ctx, &req, &upgrade);
-    req.protocol = upgrade.protocol;
-    if (last_status != 0)
-        return NULL;
+static struct mesa_conn *let_in(struct mesa_listener *l, const struct mesa_request *req,
+                                const char *extensions,
+                                const struct mesa_deflate_options *compression)
+{
     struct mesa_conn *c = calloc(1, sizeof *c);
     c->listener = l;
     mesa_list_append(&transport->conns, &c->link);
-    agree_on_deflate(c, peer->extensions, upgrade.compression);
-    c->user = l->hooks.on_open(l->ctx, c, &req);
+    agree_on_deflate(c, extensions, compression);
+    c->user = l->hooks.on_open(l->ctx, c, req);
     return c;
+}
+
+struct mesa_handshake {
+    struct mesa_listener *listener;
+    struct fake_peer peer;
+};
+
+static struct mesa_handshake *deciding; /* the last one, until it was answered */
+static bool left;                       /* its peer */
+static struct mesa_conn *last_let_in;
+
+static void wait_for_decision(struct mesa_listener *l, const struct fake_peer *peer,
+                              const struct mesa_request *req)
+{
+    struct mesa_handshake *h = calloc(1, sizeof *h);
+    *h = (struct mesa_handshake){.listener = l, .peer = *peer};
+    deciding = h;
+    left = false;
+    last_let_in = NULL;
+    l->hooks.on_handshake(l->ctx, h, req);
+}
+
+bool mesa_handshake_waits(const struct mesa_handshake *h)
+{
+    CHECK(h == deciding);
+    return !left;
+}
+
+void mesa_handshake_answer(struct mesa_handshake *h, int status, struct mesa_span text)
+{
+    struct asking a;
+    (void)text;
+    CHECK(h == deciding);
+    deciding = NULL;
+    last_status = status;
+    ask(&a, &h->peer);
+    if (status == 0 && !left)
+        last_let_in = let_in(h->listener, &a.req, NULL, NULL);
+    free(h);
+}
+
+bool fake_deciding(void)
+{
+    return deciding != NULL;
+}
+
+void fake_leave_undecided(void)
+{
+    left = true;
+}
+
+struct mesa_conn *fake_let_in(void)
+{
+    return last_let_in;
+}
+
+struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
+{
+    struct mesa_listener *l = listener(false);
+    struct mesa_upgrade upgrade = {.protocol = span("")};
+    struct asking a;
+    ask(&a, peer);
+    last_status = l->hooks.on_upgrade(l->ctx, &a.req, &upgrade);
+    a.req.protocol = upgrade.protocol;
+    if (last_status != 0)
+        return NULL;
+    if (!upgrade.waits)
+        return let_in(l, &a.req, peer->extensions, upgrade.compression);
+    wait_for_decision(l, peer, &a.req);
+    return NULL;
 }
 
 void fake_refuse(const char *code, const char *text)

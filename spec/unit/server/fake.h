@@ -32,6 +32,12 @@ struct fake_peer {
 
 /* Connects to the listener opened last but the admin's. NULL: refused, see fake_status. */
 struct mesa_conn *fake_connect(void);
+/* Whether the upgrade of the peer that connected last is still to be decided about. */
+bool fake_deciding(void);
+/* That peer goes away meanwhile. */
+void fake_leave_undecided(void);
+/* Its connection, when it was let in; else NULL. */
+struct mesa_conn *fake_let_in(void);
 /* The transport turns a peer away. */
 void fake_refuse(const char *code, const char *text);
 struct mesa_conn *fake_connect_as(const struct fake_peer *peer);
