@@ -1,5 +1,5 @@
 /* fake.c - see fake.h. */
-#include "fake.h"
+#include "fake_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,34 +13,6 @@ struct mesa_loop {
     uint64_t now_ms;
 };
 
-struct mesa_transport {
-    struct mesa_list conns; /* of all listeners, gone ones included: tests look at them */
-    struct mesa_list listeners;
-    struct mesa_deflate_streams *deflate; /* NULL before the first connection with compression */
-};
-
-struct mesa_listener {
-    struct mesa_list link;
-    struct mesa_listener_hooks hooks;
-    void *ctx;
-    bool stopped;
-};
-
-struct mesa_conn {
-    struct mesa_list link;
-    struct mesa_listener *listener;
-    void *user;
-    struct mesa_buf received;
-    size_t read;
-    char *text; /* fake_next's */
-    const void *last_bytes;
-    struct mesa_deflate *deflate;
-    unsigned writes;
-    int close_code;
-    char close_reason[128];
-    bool close_drop, paused, stalled, slow, gone;
-};
-
 struct mesa_http {
     char path[256];
     bool answered;
@@ -48,7 +20,7 @@ struct mesa_http {
 
 static struct mesa_loop *loop;
 static struct mesa_transport *transport;
-static int last_status;
+int fake_last_status;
 static char last_body[8192];
 static char last_headers[1024];
 static const char *file_path;
@@ -242,7 +214,7 @@ void mesa_listener_free(struct mesa_listener *l)
 }
 
 /* Listeners open in order: the server's, then its admin's. */
-static struct mesa_listener *listener(bool admin)
+struct mesa_listener *fake_listener(bool admin)
 {
     struct mesa_list *first = transport->listeners.next;
     return MESA_CONTAINER_OF(admin ? first->next : first, struct mesa_listener, link);
@@ -255,7 +227,7 @@ void fake_fail_listen(void)
 
 bool fake_listening(void)
 {
-    return !mesa_list_empty(&fake_transport()->listeners) && !listener(false)->stopped;
+    return !mesa_list_empty(&fake_transport()->listeners) && !fake_listener(false)->stopped;
 }
 
 /* -- transport: connections -- */
@@ -313,140 +285,6 @@ void mesa_conn_resume(struct mesa_conn *c)
 {
     CHECK(!c->gone && c->paused);
     c->paused = false;
-}
-
-static struct mesa_span span(const char *text)
-{
-    return (struct mesa_span){text, text != NULL ? strlen(text) : 0};
-}
-
-static void agree_on_deflate(struct mesa_conn *c, const char *offer,
-                             const struct mesa_deflate_options *options)
-{
-    struct mesa_deflate_streams **s = &transport->deflate;
-    if (offer == NULL || options == NULL)
-        return;
-    CHECK(*s != NULL || mesa_deflate_streams_new(s) == MESA_OK);
-    CHECK_EQ_INT(mesa_deflate_new(&c->deflate, *s, span(offer), options), MESA_OK);
-}
-
-/* A request to be upgraded, and room for what it points to. */
-struct asking {
-    struct mesa_header headers[3];
-    struct mesa_request req;
-};
-
-static void ask(struct asking *a, const struct fake_peer *peer)
-{
-    *a = (struct asking){
-        .headers = {{span("user-agent"), span("fake")}},
-        .req = {.method = span("GET"),
-                .path = span(peer->path != NULL ? peer->path : "/"),
-                .query = span("a=1"),
-                .ip = span("192.0.2.1"),
-                .protocol = span(""),
-                .headers = a->headers,
-                .header_count = 1},
-    };
-    if (peer->origin != NULL)
-        a->headers[a->req.header_count++] =
-            (struct mesa_header){span("origin"), span(peer->origin)};
-    if (peer->protocols != NULL)
-        a->headers[a->req.header_count++] =
-            (struct mesa_header){span("sec-websocket-protocol"), span(peer->protocols)};
-}
-
-static struct mesa_conn *let_in(struct mesa_listener *l, const struct mesa_request *req,
-                                const char *extensions,
-                                const struct mesa_deflate_options *compression)
-{
-    struct mesa_conn *c = calloc(1, sizeof *c);
-    c->listener = l;
-    mesa_list_append(&transport->conns, &c->link);
-    agree_on_deflate(c, extensions, compression);
-    c->user = l->hooks.on_open(l->ctx, c, req);
-    return c;
-}
-
-struct mesa_handshake {
-    struct mesa_listener *listener;
-    struct fake_peer peer;
-};
-
-static struct mesa_handshake *deciding; /* the last one, until it was answered */
-static bool left;                       /* its peer */
-static struct mesa_conn *last_let_in;
-
-static void wait_for_decision(struct mesa_listener *l, const struct fake_peer *peer,
-                              const struct mesa_request *req)
-{
-    struct mesa_handshake *h = calloc(1, sizeof *h);
-    *h = (struct mesa_handshake){.listener = l, .peer = *peer};
-    deciding = h;
-    left = false;
-    last_let_in = NULL;
-    l->hooks.on_handshake(l->ctx, h, req);
-}
-
-bool mesa_handshake_waits(const struct mesa_handshake *h)
-{
-    CHECK(h == deciding);
-    return !left;
-}
-
-void mesa_handshake_answer(struct mesa_handshake *h, int status, struct mesa_span text)
-{
-    struct asking a;
-    (void)text;
-    CHECK(h == deciding);
-    deciding = NULL;
-    last_status = status;
-    ask(&a, &h->peer);
-    if (status == 0 && !left)
-        last_let_in = let_in(h->listener, &a.req, NULL, NULL);
-    free(h);
-}
-
-bool fake_deciding(void)
-{
-    return deciding != NULL;
-}
-
-void fake_leave_undecided(void)
-{
-    left = true;
-}
-
-struct mesa_conn *fake_let_in(void)
-{
-    return last_let_in;
-}
-
-struct mesa_conn *fake_connect_as(const struct fake_peer *peer)
-{
-    struct mesa_listener *l = listener(false);
-    struct mesa_upgrade upgrade = {.protocol = span("")};
-    struct asking a;
-    ask(&a, peer);
-    last_status = l->hooks.on_upgrade(l->ctx, &a.req, &upgrade);
-    a.req.protocol = upgrade.protocol;
-    if (last_status != 0)
-        return NULL;
-    if (!upgrade.waits)
-        return let_in(l, &a.req, peer->extensions, upgrade.compression);
-    wait_for_decision(l, peer, &a.req);
-    return NULL;
-}
-
-void fake_refuse(const char *code, const char *text)
-{
-    struct mesa_listener *l = listener(false);
-    l->hooks.on_refused(l->ctx, code, span("192.0.2.1"), text);
-}
-
-struct mesa_conn *fake_connect(void)
-{
-    return fake_connect_as(&(struct fake_peer){.path = NULL});
 }
 
 void fake_receive(struct mesa_conn *c, const char *text)
@@ -561,7 +399,7 @@ void mesa_http_reply(struct mesa_http *h, int status, const struct mesa_header *
 {
     CHECK(!h->answered);
     h->answered = true;
-    last_status = status;
+    fake_last_status = status;
     last_headers[0] = '\0';
     for (size_t i = 0; i < header_count; i++) {
         size_t at = strlen(last_headers);
@@ -588,26 +426,26 @@ void fake_set_file(const char *path)
 
 void fake_request(const char *method, const char *path, bool admin, const char *origin)
 {
-    struct mesa_listener *l = listener(admin);
-    struct mesa_header header = {span("origin"), span(origin)};
+    struct mesa_listener *l = fake_listener(admin);
+    struct mesa_header header = {fake_span("origin"), fake_span(origin)};
     struct mesa_request req = {
-        .method = span(method),
-        .path = span(path),
-        .query = span(""),
-        .ip = span("192.0.2.1"),
+        .method = fake_span(method),
+        .path = fake_span(path),
+        .query = fake_span(""),
+        .ip = fake_span("192.0.2.1"),
         .headers = &header,
         .header_count = origin != NULL,
     };
     struct mesa_http h = {.answered = false};
     snprintf(h.path, sizeof h.path, "%s", path);
-    last_status = 0;
+    fake_last_status = 0;
     l->hooks.on_http(l->ctx, &h, &req, (struct mesa_span){NULL, 0});
     CHECK(h.answered);
 }
 
 int fake_status(void)
 {
-    return last_status;
+    return fake_last_status;
 }
 
 const char *fake_body(void)
