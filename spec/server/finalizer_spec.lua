@@ -124,6 +124,33 @@ describe("a finalizer of a script", function()
     server:stdout_contains "WAITED"
   end)
 
+  it("is one of several that run in a turn: what they refer to does not pile up", function()
+    local client = handling([[
+      local MANY, run, turns = 400, 0, 0
+      local function work()
+        local til = os.clock() + 0.00015
+        while os.clock() < til do end
+        run = run + 1
+      end
+      local function count_turns()
+        local idle = require("luv").new_idle()
+        idle:start(function()
+          turns = turns + 1
+          if run < MANY then return end
+          idle:close()
+          server:send(Message(0, { turns = turns }, "ALL"), { "*" })
+        end)
+      end
+    ]], [[
+      for _ = 1, MANY do proxy(work) end
+      collectgarbage()
+      count_turns()
+    ]])
+    say(client, "MAKE")
+    local turns = client:expect("ALL", { timeout = 20000 }).d.turns
+    assert.is_true(turns < 300, tostring(turns))
+  end)
+
   it("that a script calls itself runs at once", function()
     local client = handling("", [[
       local object = newproxy(true)

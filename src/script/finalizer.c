@@ -4,11 +4,15 @@
  * another handler, or to the core, where it ends the process. So the collector only queues what
  * scripts install (lua/mesa/finalizer.lua), and a job of the loop runs it like any handler.
  */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "script/script.h"
 
 /* The queue is a table in the registry: function, object, function, object ... */
 enum { VALUES = 2, FUNCTION = 1 };
+
+enum { SLICE_NS = 1000000 };
 
 /* Pushes the oldest function and its object, and takes them off the queue. */
 static void push_oldest(struct mesa_vm *vm, lua_State *L)
@@ -25,20 +29,37 @@ static void push_oldest(struct mesa_vm *vm, lua_State *L)
         vm->finalizer_first = vm->finalizer_last = 0;
 }
 
-/* One a turn: mesa_loop_queue puts the next one behind what else is waiting. */
-static void run_oldest(struct mesa_job *job)
+static bool is_waiting(const struct mesa_vm *vm)
+{
+    return vm->finalizer_first < vm->finalizer_last;
+}
+
+/* They free memory, so that they run when new events are refused for lack of it. */
+static bool run_oldest(struct mesa_vm *vm)
+{
+    struct mesa_task *t = mesa_task_begin(vm);
+    if (t == NULL)
+        return false;
+    lua_State *co = mesa_task_state(t);
+    mesa_task_share(t, MESA_SHARE_CLOSING);
+    mesa_script_push_program(vm, co, "finalizer");
+    push_oldest(vm, co);
+    mesa_task_run(t, VALUES, NULL, NULL);
+    return true;
+}
+
+/* A slice a turn: mesa_loop_queue puts the next one behind what else is waiting. Fewer would let the
+ * queue, and what its objects refer to, grow without end where turns are long. */
+static void on_job(struct mesa_job *job)
 {
     struct mesa_vm *vm = MESA_CONTAINER_OF(job, struct mesa_vm, finalizer_job);
-    if (vm->exiting)
-        return; /* they are called when the state is closed */
-    struct mesa_task *t = mesa_task_begin(vm);
-    if (t != NULL) {
-        lua_State *co = mesa_task_state(t);
-        mesa_script_push_program(vm, co, "finalizer");
-        push_oldest(vm, co);
-        mesa_task_run(t, VALUES, NULL, NULL);
+    uint64_t until = uv_hrtime() + SLICE_NS;
+    /* once os.exit was called they are called when the state is closed */
+    while (!vm->exiting && is_waiting(vm) && run_oldest(vm)) {
+        if (uv_hrtime() >= until)
+            break;
     }
-    if (vm->finalizer_first < vm->finalizer_last && !mesa_job_queued(&vm->finalizer_job))
+    if (!vm->exiting && is_waiting(vm) && !mesa_job_queued(&vm->finalizer_job))
         mesa_loop_queue(vm->loop, &vm->finalizer_job);
 }
 
@@ -48,10 +69,14 @@ static void run_now(struct mesa_vm *vm, lua_State *L)
     bool by_exit = mesa_script_unwound(vm);
     if (rc == 0)
         return;
-    const char *text = lua_tostring(L, -1);
+    const char *what = lua_tostring(L, -1);
+    char text[256];
+    int len = snprintf(text, sizeof text, "error in a finalizer: %s",
+                       what != NULL ? what : luaL_typename(L, -1));
     if (!by_exit)
-        mesa_log(MESA_LOG_ERROR, "script", "error in a finalizer: %s",
-                 text != NULL ? text : luaL_typename(L, -1));
+        mesa_log_limited(
+            MESA_LOG_ERROR, "script", "finalizers",
+            (struct mesa_span){text, len < (int)sizeof text ? (size_t)len : sizeof text - 1});
     lua_pop(L, 1);
 }
 
@@ -97,7 +122,7 @@ void mesa_script_finish_finalizers(struct mesa_vm *vm)
     if (vm->finalizers_ref == 0) /* the modules were never loaded */
         return;
     mesa_job_cancel(&vm->finalizer_job);
-    while (vm->finalizer_first < vm->finalizer_last) {
+    while (is_waiting(vm)) {
         push_oldest(vm, vm->L);
         run_now(vm, vm->L);
     }
@@ -106,7 +131,7 @@ void mesa_script_finish_finalizers(struct mesa_vm *vm)
 void mesa_bind_finalizer(lua_State *L)
 {
     struct mesa_vm *vm = mesa_script_vm(L);
-    mesa_job_init(&vm->finalizer_job, run_oldest);
+    mesa_job_init(&vm->finalizer_job, on_job);
     lua_newtable(L);
     vm->finalizers_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushcfunction(L, l_finalizer);
