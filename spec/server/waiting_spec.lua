@@ -205,6 +205,17 @@ describe("what scripts leave open and under way", function()
     server:stop()
   end)
 
+  it("does not outlive the Lua state: a handle that closes when the thread pool has done its last", function()
+    local server = harness.lab(nil, { env = { UV_THREADPOOL_SIZE = "1" }, extra = [[
+      local uv = require "luv"
+      uv.new_work(function() require("luv").sleep(300) end, function() end):queue()
+      uv.new_fs_poll():start(".", 1000, function() end) -- its first look waits for the thread
+      print "all open"
+    ]] })
+    server:stdout_contains "all open"
+    server:stop()
+  end)
+
   it("ends with the server: a hundred handlers that wait in every way", function()
     local server = harness.lab(nil, { extra = [[
       local uv = require "luv"

@@ -106,6 +106,7 @@ void mesa_script_close_luv(struct mesa_vm *vm)
     if (!used)
         return;
     uv_run(loop, UV_RUN_NOWAIT);
-    while (loop->active_reqs.count > 0)
+    /* the last request may have been what kept a handle from being closed (of fs_poll, for one) */
+    while (loop->active_reqs.count > 0 || loop->closing_handles != NULL)
         uv_run(loop, UV_RUN_ONCE);
 }
